@@ -1,0 +1,14 @@
+"""Checkpoints as DeepSeek releases them → GGUF files, in one pass and without torch."""
+
+from converters.convert import ConvertOptions, ConvertResult, Progress, convert
+from converters.errors import ConvertError
+from converters.recipe import TYPE_NAMES
+
+__all__ = [
+    "TYPE_NAMES",
+    "ConvertError",
+    "ConvertOptions",
+    "ConvertResult",
+    "Progress",
+    "convert",
+]

@@ -1,0 +1,129 @@
+"""config.json read strictly: a key is required, has a default, or must have an asserted value.
+
+Takes the parsed JSON object. Gives typed values, or a ConvertError that names the key, so that an
+unsupported model fails by name and not as gibberish. Knows the two spellings of the rope settings
+(`rope_scaling`, and `rope_parameters` of transformers 5).
+Does not know which keys a family needs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from converters.errors import ConvertError
+
+T = TypeVar("T", int, str, bool)
+
+_MAX_COUNT = 1 << 31  # GGUF stores these as uint32, llama.cpp reads many as int32
+
+
+@dataclass(frozen=True)
+class Config:
+    """A JSON object and the name to blame in messages."""
+
+    values: dict[str, Any]
+    origin: str = "config.json"
+
+    def has(self, key: str) -> bool:
+        """Say whether a key is there and not null."""
+        return self.values.get(key) is not None
+
+    def count(self, key: str, default: int | None = None, least: int = 1) -> int:
+        """Return a whole number of at least `least`."""
+        value = self._get(key, default)
+        if type(value) is not int or not least <= value < _MAX_COUNT:
+            raise ConvertError(f"{self.origin}: {key} is {value!r}, not a number from {least}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """Return a finite number."""
+        value = self._get(key, default)
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ConvertError(f"{self.origin}: {key} is {value!r}, not a number")
+        return float(value)
+
+    def flag(self, key: str, default: bool | None = None) -> bool:
+        """Return true or false."""
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise ConvertError(f"{self.origin}: {key} is {value!r}, not true or false")
+        return value
+
+    def choice(self, key: str, allowed: Collection[T], default: T | None = None) -> T:
+        """Return a value that must be one of `allowed`."""
+        value: Any = self._get(key, default)
+        for one in allowed:
+            if type(value) is type(one) and value == one:
+                return one
+        names = ", ".join(str(one) for one in allowed)
+        raise ConvertError(f"{self.origin}: {key} {value!r} is not supported (only {names})")
+
+    def section(self, key: str) -> Config:
+        """Return an object inside this one, empty where it is missing or null."""
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, dict):
+            raise ConvertError(f"{self.origin}: {key} is {value!r}, not an object")
+        return Config(value or {}, f"{self.origin}: {key}")
+
+    def _get(self, key: str, default: object) -> Any:
+        value = self.values.get(key)
+        if value is not None:
+            return value
+        if default is None:
+            raise ConvertError(f"{self.origin} lacks {key}: take the model's own config.json")
+        return default
+
+
+def architecture_of(config: Config) -> str:
+    """Return the Hugging Face architecture, `architectures[0]`."""
+    names = config.values.get("architectures")
+    if not isinstance(names, list) or not names or not isinstance(names[0], str):
+        raise ConvertError(f"{config.origin} names no architecture: take the model's own file")
+    return names[0]
+
+
+@dataclass(frozen=True)
+class Yarn:
+    """Long-context rope scaling by YaRN."""
+
+    factor: float
+    original_context: int
+    beta_fast: float
+    beta_slow: float
+    mscale: float
+    mscale_all_dim: float
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary position settings; `yarn` is None for unscaled rope."""
+
+    theta: float
+    yarn: Yarn | None
+
+
+def read_rope(config: Config) -> Rope:
+    """Read rope settings in either spelling; raise ConvertError for a scaling other than YaRN."""
+    key = "rope_parameters" if config.has("rope_parameters") else "rope_scaling"
+    scaling = config.section(key)
+    holder = scaling if scaling.has("rope_theta") else config
+    theta = holder.number("rope_theta")
+    kind_key = "rope_type" if scaling.has("rope_type") else "type"
+    kinds = ("default", "yarn")
+    # An object without a type would be read by transformers as "default".
+    if scaling.choice(kind_key, kinds, "default") == "default":
+        return Rope(theta, None)
+    yarn = Yarn(
+        factor=scaling.number("factor"),
+        original_context=scaling.count("original_max_position_embeddings"),
+        beta_fast=scaling.number("beta_fast", 32.0),
+        beta_slow=scaling.number("beta_slow", 1.0),
+        mscale=scaling.number("mscale", 0.0),
+        mscale_all_dim=scaling.number("mscale_all_dim", 0.0),
+    )
+    if scaling.has("attention_factor"):
+        raise ConvertError(f"{scaling.origin}: attention_factor is not supported")
+    return Rope(theta, yarn)

@@ -1,0 +1,115 @@
+"""The conversion as one call: a checkpoint folder → a GGUF file.
+
+Takes paths and options, reports progress through a callback, gives what was written. All errors
+that a user can mend are ConvertError. Does not print and does not parse arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from converters.checkpoint import Checkpoint
+from converters.errors import ConvertError
+from converters.plan import make_plan
+from converters.quantize import load_kernels
+from converters.writer import source_bytes, write_file
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """How to convert; `tensor_types` are (regular expression over GGUF names, ggml type)."""
+
+    type: str = "Q8_0"
+    mtp: Literal["keep", "drop"] = "keep"
+    tensor_types: tuple[tuple[str, str], ...] = ()
+    threads: int | None = None  # None: one a processor that this process may use
+    force: bool = False  # replace an existing target
+    name: str | None = None  # general.name; None: the folder's name
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a conversion is, in bytes of the checkpoint's tensors; never goes back."""
+
+    done_bytes: int
+    total_bytes: int
+    tensor: str
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """A finished file; `types` counts tensors by ggml type."""
+
+    path: Path
+    size_bytes: int
+    tensors: int
+    elapsed_s: float
+    architecture: str
+    types: dict[str, int]
+    warnings: tuple[str, ...]
+
+
+def convert(
+    source: Path,
+    target: Path,
+    options: ConvertOptions | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> ConvertResult:
+    """Convert the checkpoint in `source` to the GGUF file `target`.
+
+    `progress` is called on this thread. Raises ConvertError with one line for the user, and
+    leaves nothing under `target` then.
+    """
+    options = options or ConvertOptions()
+    started = time.monotonic()
+    threads = _thread_count(options.threads)
+    _check_target(target, options.force)
+    load_kernels()
+    with Checkpoint(source) as checkpoint:
+        plan = make_plan(
+            checkpoint,
+            options.type,
+            mtp=options.mtp == "keep",
+            overrides=options.tensor_types,
+            name=options.name,
+        )
+        total = source_bytes(plan, checkpoint)
+
+        def report(done: int, tensor: str) -> None:
+            if progress is not None:
+                progress(Progress(done, total, tensor, time.monotonic() - started))
+
+        write_file(plan, checkpoint, target, threads, options.force, report)
+    return ConvertResult(
+        path=target,
+        size_bytes=plan.size_bytes,
+        tensors=len(plan.tensors),
+        elapsed_s=time.monotonic() - started,
+        architecture=plan.architecture,
+        types=dict(Counter(tensor.kind.name for tensor in plan.tensors)),
+        warnings=plan.warnings,
+    )
+
+
+def _thread_count(asked: int | None) -> int:
+    if asked is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    if asked < 1:
+        raise ConvertError(f"{asked} threads are too few: give 1 or more")
+    return asked
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if not target.parent.is_dir():
+        raise ConvertError(f"{target.parent} is not a folder: create it first")
+    if target.is_dir():
+        raise ConvertError(f"{target} is a folder: give the name of a file")
+    if target.exists() and not force:
+        raise ConvertError(f"{target} exists already: choose another name or --force")

@@ -1,0 +1,75 @@
+"""What a model family says about its tensors: targets made of pieces of stored tensors.
+
+A target is one tensor of the GGUF file; its pieces follow each other along the outer dimension,
+so that a stack of experts or a split projection is described without holding any data.
+Shapes are outermost first, as in safetensors; GGUF lists them the other way round.
+Does not know types, offsets or bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# A GGUF metadata value; bool, int, float and str stand for BOOL, UINT32, FLOAT32 and STRING.
+Value = bool | int | float | str | tuple[str, ...] | tuple[int, ...]
+Metadata = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of one stored tensor, transposed or as they are; `rows` None means all of them."""
+
+    source: str
+    shape: tuple[int, ...]  # that the checkpoint must have for the source
+    first_row: int = 0
+    rows: int | None = None
+    transpose: bool = False
+
+    @property
+    def row_count(self) -> int:
+        """Number of source rows; a vector is one row."""
+        if self.rows is not None:
+            return self.rows
+        return math.prod(self.shape[:-1])
+
+    @property
+    def cols(self) -> int:
+        """Length of a source row."""
+        return self.shape[-1]
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return self.row_count * self.cols
+
+
+@dataclass(frozen=True)
+class Target:
+    """One tensor to write, from pieces that fill it exactly."""
+
+    name: str
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A stored tensor that is left out on purpose, with the reason."""
+
+    source: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Described:
+    """A family's metadata and what the user should know about it."""
+
+    values: Metadata
+    warnings: tuple[str, ...] = ()
+
+
+def whole(name: str, source: str, *shape: int) -> Target:
+    """Describe a target that is one stored tensor, unchanged."""
+    return Target(name, shape, (Piece(source, shape),))

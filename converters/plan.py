@@ -1,0 +1,220 @@
+"""The whole conversion, decided before a byte of data is read.
+
+Takes a checkpoint, its family's description and the type rules; gives every tensor of the file
+with its type, offset and the stored pieces it comes from, and the finished head of the file.
+Here everything is checked that headers can tell: missing, left-over and misshapen tensors,
+dtypes, scales. Does not read tensor data (but for the duplicates that a family compares).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gguf import GGML_QUANT_VERSION, size_label
+from gguf import GGMLQuantizationType as Kind
+
+from converters.checkpoint import Checkpoint, StoredTensor
+from converters.config import Config
+from converters.dtypes import FLOAT_DTYPES, SCALE_SUFFIX, scale_shape
+from converters.errors import ConvertError
+from converters.families import Family, find_family
+from converters.header import Entry, encode_head, padded
+from converters.layout import Dropped, Metadata, Piece, Target, Value
+from converters.quantize import row_bytes
+from converters.recipe import MIXTURES, Facts, Shape, choose_types
+from converters.tokenizer import tokenizer_metadata
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """One tensor of the file: what it is, why its type, where it goes, what it is made of."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Kind
+    why: str
+    offset: int  # bytes from the start of the file
+    size_bytes: int
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A file to write: its head, its tensors in file order, and its size."""
+
+    architecture: str
+    head: bytes
+    n_metadata: int
+    tensors: tuple[PlannedTensor, ...]
+    size_bytes: int
+    dropped: tuple[Dropped, ...]
+    warnings: tuple[str, ...]
+
+
+def make_plan(
+    checkpoint: Checkpoint,
+    type_name: str,
+    mtp: bool = True,
+    overrides: Sequence[tuple[str, str]] = (),
+    name: str | None = None,
+) -> Plan:
+    """Plan a conversion; raise ConvertError for whatever the headers show to be wrong."""
+    raw = checkpoint.read_json("config.json")
+    config = Config(raw)
+    family = find_family(config)
+    described = family.metadata(config, checkpoint, mtp)
+    targets, dropped = _split(family.tensors(config, checkpoint, mtp))
+    _check_sources(checkpoint, targets, dropped)
+    facts = _facts(described.values)
+    shapes = [Shape(target.name, target.shape) for target in targets]
+    choices = choose_types(shapes, type_name, facts, overrides)
+    metadata: dict[str, Value] = {
+        "general.architecture": family.GGUF_ARCHITECTURE,
+        "general.type": "model",
+        "general.name": name or checkpoint.folder.resolve().name,
+        "general.size_label": _size_label(targets),
+        "general.file_type": int(MIXTURES[type_name].file_type),
+        "general.quantization_version": GGML_QUANT_VERSION,
+    }
+    metadata |= _prefixed(family, described.values)
+    metadata |= tokenizer_metadata(checkpoint.folder, config.count("vocab_size"), raw)
+    tensors: list[PlannedTensor] = []
+    end = 0
+    for target in targets:
+        choice = choices[target.name]
+        size = math.prod(target.shape[:-1]) * row_bytes(choice.kind, target.shape[-1])
+        tensors.append(
+            PlannedTensor(
+                target.name, target.shape, choice.kind, choice.why, end, size, target.pieces
+            )
+        )
+        end += padded(size)
+    entries = [Entry(one.name, one.shape, int(one.kind), one.offset) for one in tensors]
+    head = encode_head(metadata, entries)
+    return Plan(
+        architecture=family.GGUF_ARCHITECTURE,
+        head=head,
+        n_metadata=len(metadata),
+        tensors=tuple(_moved(one, len(head)) for one in tensors),
+        size_bytes=len(head) + end,
+        dropped=tuple(dropped),
+        warnings=described.warnings,
+    )
+
+
+def scale_of(checkpoint: Checkpoint, tensor: StoredTensor) -> StoredTensor:
+    """Return the block scales of an FP8 weight; raise ConvertError if they are missing or wrong."""
+    name = tensor.name + SCALE_SUFFIX
+    scale = checkpoint.tensors.get(name)
+    if scale is None:
+        raise ConvertError(f"{name} is missing: {tensor.name} is FP8 and means nothing without it")
+    if len(tensor.shape) != 2:
+        raise ConvertError(f"{tensor.name} is FP8 with the shape {list(tensor.shape)}, not 2-D")
+    expected = scale_shape(tensor.shape)
+    if scale.dtype != "F32" or scale.shape != expected:
+        raise ConvertError(
+            f"{name} is {scale.dtype} {list(scale.shape)}, but {tensor.name} needs F32 "
+            f"{list(expected)}"
+        )
+    return scale
+
+
+def _moved(tensor: PlannedTensor, start: int) -> PlannedTensor:
+    return PlannedTensor(
+        tensor.name,
+        tensor.shape,
+        tensor.kind,
+        tensor.why,
+        start + tensor.offset,
+        tensor.size_bytes,
+        tensor.pieces,
+    )
+
+
+def _split(described: Iterable[Target | Dropped]) -> tuple[list[Target], list[Dropped]]:
+    targets: list[Target] = []
+    dropped: list[Dropped] = []
+    for one in described:
+        if isinstance(one, Target):
+            targets.append(one)
+        else:
+            dropped.append(one)
+    return targets, dropped
+
+
+def _check_sources(
+    checkpoint: Checkpoint, targets: Iterable[Target], dropped: Iterable[Dropped]
+) -> None:
+    """Check that every piece is there and as described, and that nothing stored is left over."""
+    used: set[str] = set()
+    for one in dropped:
+        used |= {one.source, one.source + SCALE_SUFFIX}
+    for target in targets:
+        filled = sum(piece.elements for piece in target.pieces)
+        if filled != math.prod(target.shape):
+            raise ConvertError(f"{target.name}: the pieces hold {filled} values, not its shape")
+        for piece in target.pieces:
+            if piece.source not in used:
+                used |= _check_piece(checkpoint, piece)
+    left = [name for name in checkpoint.tensors if name not in used]
+    if left:
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        raise ConvertError(
+            f"left-over tensor {left[0]}{more}: the model has parts that this architecture lacks"
+        )
+
+
+def _check_piece(checkpoint: Checkpoint, piece: Piece) -> set[str]:
+    """Check one source tensor; return the names that it uses up."""
+    tensor = checkpoint.tensors.get(piece.source)
+    if tensor is None:
+        raise ConvertError(f"{piece.source} is missing from the checkpoint: download it again")
+    if tensor.shape != piece.shape:
+        raise ConvertError(
+            f"{piece.source} has the shape {list(tensor.shape)}, config.json says "
+            f"{list(piece.shape)}"
+        )
+    if tensor.dtype not in FLOAT_DTYPES:
+        supported = ", ".join(FLOAT_DTYPES)
+        raise ConvertError(
+            f"{piece.source} has the dtype {tensor.dtype}, not supported (only {supported})"
+        )
+    if tensor.dtype == "F8_E4M3":
+        return {tensor.name, scale_of(checkpoint, tensor).name}
+    return {tensor.name}
+
+
+def _facts(values: Metadata) -> Facts:
+    """Collect what the type rules ask about the model from its metadata."""
+
+    def count(key: str, default: int) -> int:
+        value = values.get(key, default)
+        return value if isinstance(value, int) else default
+
+    blocks = count("block_count", 0)
+    heads = count("attention.head_count", 1)
+    return Facts(
+        n_layer=blocks - count("nextn_predict_layers", 0),
+        n_layer_all=blocks,
+        n_expert=count("expert_count", 0),
+        n_gqa=heads // count("attention.head_count_kv", heads),
+    )
+
+
+def _prefixed(family: Family, values: Metadata) -> dict[str, Value]:
+    return {f"{family.GGUF_ARCHITECTURE}.{key}": value for key, value in values.items()}
+
+
+def _size_label(targets: Iterable[Target]) -> str:
+    """Name the size as GGUF files do, such as 256x20B: parameters with one expert of each."""
+    shared = experts = count = 0
+    for target in targets:
+        size = math.prod(target.shape)
+        if "_exps." in target.name:
+            count = target.shape[0]
+            experts += size // count
+        else:
+            shared += size
+    return str(size_label(shared + experts * max(count, 1), shared, experts, count))

@@ -1,0 +1,134 @@
+"""A plan cut into tiles, and what happens to one: read, decode, quantize, write.
+
+A tile is a run of rows that lie together both in a stored tensor and in the file, small enough to
+stay in the processor's cache; memory is a few tiles a thread whatever the model's size.
+Takes a plan and open files. Knows nothing of threads, progress or the file's name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from converters.checkpoint import ITEM_SIZES, Checkpoint, StoredTensor
+from converters.dtypes import FP8_BLOCK, Bytes, Floats, decode_fp8_rows, decode_rows
+from converters.errors import ConvertError
+from converters.layout import Piece
+from converters.plan import Plan, PlannedTensor, scale_of
+from converters.quantize import COPIED_TYPES, is_valid, quantize_rows, row_bytes
+
+# 1 MiB of float32: decoded rows are quantized while the second-level cache still holds them.
+TILE_ELEMENTS = 1 << 18
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows [first_row, first_row + rows) of a stored tensor and their place in the file."""
+
+    tensor: PlannedTensor
+    source: StoredTensor
+    piece: Piece
+    first_row: int
+    rows: int
+    offset: int
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return self.rows * self.piece.cols
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes read for the tile, block scales left out."""
+        return self.elements * ITEM_SIZES[self.source.dtype]
+
+
+def plan_tiles(plan: Plan, checkpoint: Checkpoint) -> Iterator[Tile]:
+    """Yield all tiles in file order."""
+    for tensor in plan.tensors:
+        offset = tensor.offset
+        out_row = row_bytes(tensor.kind, tensor.shape[-1])
+        for piece in tensor.pieces:
+            source = checkpoint.tensors[piece.source]
+            step = piece.row_count if piece.transpose else _tile_rows(piece.cols)
+            for start in range(0, piece.row_count, step):
+                rows = min(step, piece.row_count - start)
+                yield Tile(tensor, source, piece, piece.first_row + start, rows, offset)
+                out_rows = piece.cols if piece.transpose else rows
+                offset += out_rows * out_row
+
+
+def _tile_rows(cols: int) -> int:
+    rows = max(1, TILE_ELEMENTS // cols)
+    # Whole scale blocks where possible, so that a block's scales are spread out once.
+    return rows // FP8_BLOCK * FP8_BLOCK or rows
+
+
+class TileWriter:
+    """One thread's buffers, and the work on a tile; `file` is open for positioned writes."""
+
+    def __init__(self, checkpoint: Checkpoint, file: int, name: str) -> None:
+        self._checkpoint = checkpoint
+        self._file = file
+        self._name = name  # of the file, for messages
+        self._buffers: dict[str, Bytes] = {}
+        self._scales: tuple[str, Floats] | None = None  # of the weight that was last in work
+
+    def write(self, tile: Tile) -> None:
+        """Convert a tile; raise ConvertError if it cannot be read, encoded or written."""
+        raw = self._buffer("raw", tile.source_bytes)
+        start = tile.first_row * tile.piece.cols * ITEM_SIZES[tile.source.dtype]
+        self._checkpoint.read_into(tile.source, start, raw.data)
+        kind = tile.tensor.kind
+        if COPIED_TYPES.get(tile.source.dtype) == kind and not tile.piece.transpose:
+            data = raw
+        else:
+            data = self._encode(tile, raw)
+        if not is_valid(kind, data):
+            raise ConvertError(
+                f"{tile.source.name} holds values that {kind.name} cannot (infinite or no number)"
+            )
+        self._put(data, tile.offset)
+
+    def _encode(self, tile: Tile, raw: Bytes) -> Bytes:
+        rows = self._buffer("rows", 4 * tile.elements).view(np.float32)
+        rows = rows.reshape(tile.rows, tile.piece.cols)
+        if tile.source.dtype == "F8_E4M3":
+            decode_fp8_rows(raw, self._scales_of(tile.source), tile.first_row, rows)
+        else:
+            decode_rows(tile.source.dtype, raw, rows)
+        if tile.piece.transpose:
+            turned = self._buffer("turned", rows.nbytes).view(np.float32).reshape(rows.shape[::-1])
+            turned[:] = rows.T
+            rows = turned
+        count, cols = rows.shape
+        data = self._buffer("data", count * row_bytes(tile.tensor.kind, cols))
+        quantize_rows(tile.tensor.kind, rows, data)
+        return data
+
+    def _scales_of(self, weight: StoredTensor) -> Floats:
+        """Return a weight's whole scale table, one value a 16,384 weights."""
+        if self._scales is None or self._scales[0] != weight.name:
+            stored = scale_of(self._checkpoint, weight)
+            table = np.empty(stored.shape, np.float32)
+            self._checkpoint.read_into(stored, 0, table.reshape(-1).view(np.uint8).data)
+            self._scales = (weight.name, table)
+        return self._scales[1]
+
+    def _buffer(self, role: str, size: int) -> Bytes:
+        """Return `size` bytes of a buffer that grows to the largest tile and is then reused."""
+        buffer = self._buffers.get(role)
+        if buffer is None or buffer.nbytes < size:
+            buffer = self._buffers[role] = np.empty(size, np.uint8)
+        return buffer[:size]
+
+    def _put(self, data: Bytes, offset: int) -> None:
+        view, done = data.data, 0
+        while done < len(view):
+            try:
+                done += os.pwrite(self._file, view[done:], offset + done)
+            except OSError as error:
+                raise ConvertError(f"cannot write {self._name}: {error.strerror}") from error

@@ -1,0 +1,160 @@
+"""A plan → a finished file, or no file.
+
+Writes under a temporary name in the target's folder with all space reserved first, on several
+threads, each taking the next tile; then syncs, checks and renames. Whatever goes wrong, also
+Ctrl-C, the temporary file is removed and nothing stands under the final name; after a kill -9
+it stays behind and the next run replaces it.
+Does not know checkpoints beyond tiles, nor types.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import queue
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from converters.checkpoint import Checkpoint
+from converters.errors import ConvertError
+from converters.plan import Plan
+from converters.tiles import Tile, TileWriter, plan_tiles
+from converters.verify import verify_file
+
+# Called on the caller's thread with the bytes read so far and the tensor in work.
+Report = Callable[[int, str], None]
+
+
+def write_file(
+    plan: Plan, checkpoint: Checkpoint, target: Path, threads: int, force: bool, report: Report
+) -> None:
+    """Write the planned file to `target`; raise ConvertError and leave nothing if it fails."""
+    partial = target.with_name(target.name + ".partial")
+    file = _open_partial(partial)
+    try:
+        try:
+            _reserve(file, plan.size_bytes, target)
+            _write_head(file, plan.head, target)
+            _run(plan_tiles(plan, checkpoint), checkpoint, file, threads, report, target.name)
+            _sync(file, target)
+        finally:
+            os.close(file)
+        verify_file(partial, plan)
+        if target.exists() and not force:
+            raise ConvertError(f"{target} appeared meanwhile: choose another name or --force")
+        os.replace(partial, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise ConvertError(f"cannot write {target}: {error.strerror}") from error
+    finally:
+        # After a rename there is nothing left under this name.
+        partial.unlink(missing_ok=True)
+
+
+def source_bytes(plan: Plan, checkpoint: Checkpoint) -> int:
+    """Return how many bytes of tensors the plan reads."""
+    return sum(tile.source_bytes for tile in plan_tiles(plan, checkpoint))
+
+
+def _open_partial(partial: Path) -> int:
+    try:
+        file = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ConvertError(f"cannot create {partial}: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(file, 0)
+    except OSError as error:
+        os.close(file)
+        raise ConvertError(f"another conversion is writing {partial}") from error
+    return file
+
+
+def _reserve(file: int, size: int, target: Path) -> None:
+    """Reserve all space now, so that a full disk ends the run before the work."""
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
+            os.ftruncate(file, size)  # the file system cannot reserve; writing will tell
+            return
+        free = shutil.disk_usage(target.parent).free
+        raise ConvertError(
+            f"no room for {target}: it needs {size / 1e9:.3f} GB, {free / 1e9:.3f} GB are free "
+            f"({error.strerror})"
+        ) from error
+
+
+def _write_head(file: int, head: bytes, target: Path) -> None:
+    done = 0
+    while done < len(head):
+        done += os.pwrite(file, memoryview(head)[done:], done)
+
+
+def _sync(file: int, target: Path) -> None:
+    try:
+        os.fsync(file)
+    except OSError as error:
+        raise ConvertError(f"cannot write {target}: {error.strerror}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself last."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _run(
+    tiles: Iterator[Tile],
+    checkpoint: Checkpoint,
+    file: int,
+    threads: int,
+    report: Report,
+    name: str,
+) -> None:
+    """Work all tiles off on `threads` threads; the caller's thread only reports."""
+    lock, stop = threading.Lock(), threading.Event()
+    # Tiles done, an exception, or None when a thread has ended.
+    finished: queue.SimpleQueue[Tile | BaseException | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        writer = TileWriter(checkpoint, file, name)
+        try:
+            while not stop.is_set():
+                with lock:
+                    tile = next(tiles, None)
+                if tile is None:
+                    break
+                writer.write(tile)
+                finished.put(tile)
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, raised there
+            finished.put(error)
+        finally:
+            finished.put(None)
+
+    workers = [threading.Thread(target=work, name=f"convert-{n}") for n in range(threads)]
+    done, running = 0, 0
+    try:
+        for worker in workers:
+            worker.start()
+            running += 1
+        while running:
+            event = finished.get()
+            if event is None:
+                running -= 1
+            elif isinstance(event, Tile):
+                done += event.source_bytes
+                report(done, event.tensor.name)
+            else:
+                raise event
+    finally:
+        stop.set()
+        for worker in workers:
+            if worker.ident is not None:
+                worker.join()
