@@ -1,0 +1,164 @@
+"""The engine seen from outside: start the child, send requests, yield events, notice its death.
+
+Takes a model file and `Request`s, gives `Event`s. The child is a separate process, so that a
+fault in native code ends in a `Failed` event and never takes the terminal down. Knows nothing
+about llama.cpp.
+"""
+
+import contextlib
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from localseek import paths
+from localseek.engine import protocol
+from localseek.engine.protocol import LoadOptions, ModelInfo, Request
+from localseek.errors import EngineError
+from localseek.events import Event, Failed, Finished
+
+QUIT_SECONDS = 3.0
+
+
+def death_message(status: int | None, log: Path) -> tuple[str, str]:
+    """Say how the child ended, and where its own words are."""
+    how = "stopped" if status is None else f"died of signal {-status}" if status < 0 else (
+        f"exited with status {status}"
+    )  # fmt: skip
+    return f"The engine {how}.", f"Its log is {log}; run the command again to start a new one."
+
+
+class Engine:
+    """A running engine child with one loaded model.
+
+    Use as a context manager, or call `close`. `generate` runs one request at a time; `cancel`
+    may be called from any thread.
+    """
+
+    def __init__(self, options: LoadOptions, command: list[str] | None = None) -> None:
+        self.options = options
+        self.log_path = paths.log_file("engine")
+        self._command = command or [sys.executable, "-m", "localseek.engine.worker"]
+        self._number = 0
+        self._write_lock = threading.Lock()
+        with self.log_path.open("ab") as log:
+            try:
+                self._process = subprocess.Popen(
+                    self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                    start_new_session=True,
+                )  # fmt: skip
+            except OSError as error:
+                raise EngineError(f"The engine could not be started: {error}.") from error
+        self.info: ModelInfo | None = None
+
+    @property
+    def pid(self) -> int:
+        """Give the process number of the child."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether the child still runs."""
+        return self._process.poll() is None
+
+    def load(self, progress: Callable[[float], None] | None = None) -> ModelInfo:
+        """Load the model; `progress` is called with 0..1. Raises EngineError with the cause."""
+        self._send(protocol.encode({"op": "load", **asdict(self.options)}))
+        while True:
+            message = self._receive()
+            if message is None:
+                raise EngineError(*self._death())
+            if message["event"] == "loading" and progress:
+                progress(message["done"])
+            if message["event"] == "Failed":
+                raise EngineError(message["message"], message["hint"])
+            if message["event"] == "loaded":
+                self.info = ModelInfo(**message["info"])
+                return self.info
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        """Run a request and yield its events; the last is `Finished` or `Failed`.
+
+        Closing the iterator early cancels the request and leaves the engine ready for the next.
+        """
+        self._number += 1
+        number = self._number
+        try:
+            self._send(protocol.encode_request(number, request))
+        except EngineError as error:
+            yield Failed(error.message, error.hint, fatal=True)
+            return
+        ended = False
+        try:
+            while not ended:
+                message = self._receive()
+                if message is None:
+                    ended = True
+                    yield Failed(*self._death(), fatal=True)
+                elif message.get("request") == number:
+                    event = protocol.decode_event(message)
+                    ended = isinstance(event, Finished | Failed)
+                    yield event
+        finally:
+            if not ended:
+                self._drain(number)
+
+    def cancel(self) -> None:
+        """Ask the child to end the running request; its `Finished` says `cancelled`."""
+        with contextlib.suppress(EngineError):
+            self._send(protocol.encode({"op": "cancel", "request": self._number}))
+
+    def close(self) -> None:
+        """End the child, by force if it does not listen."""
+        with contextlib.suppress(EngineError):
+            self._send(protocol.encode({"op": "quit"}))
+        with contextlib.suppress(OSError):
+            if self._process.stdin:
+                self._process.stdin.close()
+        try:
+            self._process.wait(QUIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _drain(self, number: int) -> None:
+        self.cancel()
+        while (message := self._receive()) is not None:
+            if message.get("request") == number and message["event"] in ("Finished", "Failed"):
+                return
+
+    def _send(self, line: bytes) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None  # it is a pipe
+        try:
+            with self._write_lock:
+                stdin.write(line)
+                stdin.flush()
+        except (OSError, ValueError) as error:
+            raise EngineError(*self._death()) from error
+
+    def _receive(self) -> dict[str, Any] | None:
+        stdout = self._process.stdout
+        assert stdout is not None  # it is a pipe
+        line = stdout.readline()
+        if not line.endswith(b"\n"):
+            return None
+        return protocol.decode(line)
+
+    def _death(self) -> tuple[str, str]:
+        try:
+            status: int | None = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            status = None
+        return death_message(status, self.log_path)

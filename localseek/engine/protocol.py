@@ -1,0 +1,118 @@
+"""The messages between the client and the engine child: one JSON object a line.
+
+Client to child: load, generate, cancel, quit. Child to client: loaded, then events, each with
+the number of its request. Knows nothing about processes or llama.cpp.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from localseek.events import EVENT_TYPES, DraftStats, Event, Finished, Stats
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation; an assistant's `content` is its answer without reasoning."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How to load a model. `ctx` 0 means: as long as trained, at most 32,768 tokens."""
+
+    model: str  # path of a GGUF file
+    ctx: int = 0
+    threads: int = 0  # 0: as many as physical cores
+    mtp: Literal["auto", "off"] = "auto"
+    draft_depth: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to choose tokens; None takes what the model's file recommends, then our default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None  # None: a new one each time
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One generation. `think` None leaves the template's own default."""
+
+    messages: tuple[Message, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    think: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What the child says of a model it has loaded."""
+
+    path: str
+    name: str
+    architecture: str
+    description: str  # llama.cpp's own: architecture, size, type
+    size_bytes: int
+    parameters: int
+    context_size: int
+    context_trained: int
+    drafting: bool  # the multi-token prediction layer is loaded and in use
+    thinks: bool  # the chat template opens or knows <think>
+    load_seconds: float = 0.0
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """Give a message as one line; surrogates from broken input are replaced."""
+    return json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """Read one line; raises ValueError when it is no JSON object."""
+    message = json.loads(line)
+    if not isinstance(message, dict):
+        raise ValueError("a protocol message is a JSON object")
+    return message
+
+
+def encode_event(number: int, event: Event) -> bytes:
+    """Give an event of request `number` as one line."""
+    return encode({"event": type(event).__name__, "request": number, **asdict(event)})
+
+
+def decode_event(message: dict[str, Any]) -> Event:
+    """Read an event from a decoded message; raises KeyError for an unknown kind."""
+    fields = {k: v for k, v in message.items() if k not in ("event", "request")}
+    kind = EVENT_TYPES[message["event"]]
+    if kind is Finished:
+        stats = dict(fields["stats"])
+        if stats.get("draft") is not None:
+            stats["draft"] = DraftStats(**stats["draft"])
+        return Finished(fields["reason"], Stats(**stats))
+    return kind(**fields)
+
+
+def encode_request(number: int, request: Request) -> bytes:
+    """Give a generation request as one line."""
+    return encode({"op": "generate", "request": number, **asdict(request)})
+
+
+def decode_request(message: dict[str, Any]) -> Request:
+    """Read a generation request from a decoded message."""
+    return Request(
+        messages=tuple(Message(**m) for m in message["messages"]),
+        sampling=Sampling(**message["sampling"]),
+        max_tokens=message["max_tokens"],
+        stop=tuple(message["stop"]),
+        think=message["think"],
+    )

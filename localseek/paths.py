@@ -1,0 +1,43 @@
+"""Where localseek keeps its state. `LOCALSEEK_HOME` moves all of it.
+
+Folders are made when first asked for, readable by their owner only.
+"""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from localseek.errors import LocalseekError
+
+
+def home() -> Path:
+    """Give the folder of all state."""
+    chosen = os.environ.get("LOCALSEEK_HOME")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("localseek"))
+
+
+def folder(name: str) -> Path:
+    """Give a folder of the state, made if it is missing; raises LocalseekError if it can't be."""
+    path = home() / name
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalseekError(
+            f"{path} cannot be made: {error.strerror}.",
+            "Set LOCALSEEK_HOME to a folder that you can write to.",
+        ) from error
+    return path
+
+
+def models() -> Path:
+    """Give the folder of the library's GGUF files."""
+    return folder("models")
+
+
+def log_file(name: str) -> Path:
+    """Give the path of a log; it starts anew when it has grown beyond 1 MB."""
+    path = folder("logs") / f"{name}.log"
+    if path.exists() and path.stat().st_size > 1_000_000:
+        path.replace(path.with_suffix(".log.old"))
+    return path
