@@ -162,3 +162,13 @@ class Engine:
         except subprocess.TimeoutExpired:
             status = None
         return death_message(status, self.log_path)
+
+
+def diagnose() -> dict[str, str]:
+    """Give what the engine child says of its build and devices; raises EngineError."""
+    with Engine(LoadOptions(model="")) as engine:
+        engine._send(protocol.encode({"op": "doctor"}))
+        message = engine._receive()
+        if message is None or message["event"] != "doctor":
+            raise EngineError(*engine._death())
+        return dict(message["facts"])

@@ -1,0 +1,141 @@
+"""From prompt tokens to generated tokens: one sequence, with or without drafts.
+
+Reuses what the cache already holds of the prompt. Every token that leaves here was chosen by the
+sampler from the trunk's own logits; drafts only decide how many are verified at once. Knows
+nothing about text.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from localseek.engine.draft import DraftCounter, Drafter
+from localseek.engine.llama import Batch, Context, Model, Sampler
+from localseek.events import FinishReason
+
+
+@dataclass
+class Outcome:
+    """How a generation went; complete once its iterator is exhausted."""
+
+    reason: FinishReason = "stop"
+    cached: int = 0
+    prompt_seconds: float = 0.0
+    generated: int = 0
+    drafts: DraftCounter = field(default_factory=DraftCounter)
+
+
+def common_prefix(a: list[int], b: list[int]) -> int:
+    """Give how many tokens two lists have in common from the start."""
+    for index, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return index
+    return min(len(a), len(b))
+
+
+class Decoder:
+    """A target context, a drafter if the model has one, and what the cache holds."""
+
+    def __init__(self, model: Model, target: Context, drafter: Drafter | None, depth: int) -> None:
+        self.model, self.target, self.drafter, self.depth = model, target, drafter, depth
+        self.cached: list[int] = []
+        self._batch = Batch(target.n_batch)
+
+    def generate(
+        self, prompt: list[int], sampler: Sampler, limit: int, cancelled: Callable[[], bool],
+        progress: Callable[[int, int], None], outcome: Outcome,
+    ) -> Iterator[list[int]]:  # fmt: skip
+        """Yield the tokens of each step, at most `limit` in all, without the ending token.
+
+        `prompt` is not empty and shorter than the context. Calls `progress` with tokens read and
+        tokens reused. Fills `outcome`; the reason is `length` when the limit or the end of the
+        context was reached.
+        """
+        started = time.perf_counter()
+        read = self._read_prompt(prompt, cancelled, progress, outcome)
+        outcome.prompt_seconds = time.perf_counter() - started
+        if not read:
+            outcome.reason = "cancelled"
+            return
+        limit = min(limit, self.target.n_ctx - len(prompt))
+        last = sampler.sample(self.target, -1)
+        if self.drafter:
+            self.drafter.accept([last], self.drafter.carry[None])
+        fresh = [last]
+        while True:
+            fresh, ended = self._cut(fresh, limit - outcome.generated)
+            outcome.generated += len(fresh)
+            if fresh:
+                yield fresh
+            if ended:
+                outcome.reason = "stop" if ended == "end" else "length"
+                return
+            if cancelled():
+                outcome.reason = "cancelled"
+                return
+            fresh = self._step(fresh[-1], sampler, outcome)
+
+    def _cut(self, fresh: list[int], room: int) -> tuple[list[int], str]:
+        for index, token in enumerate(fresh):
+            if self.model.is_end(token):
+                return fresh[:index], "end"
+            if index >= room:
+                return fresh[:index], "limit"
+        return fresh, "limit" if len(fresh) >= room else ""
+
+    def _read_prompt(
+        self, prompt: list[int], cancelled: Callable[[], bool],
+        progress: Callable[[int, int], None], outcome: Outcome,
+    ) -> bool:  # fmt: skip
+        """Read what of the prompt the cache does not hold; False when cancelled."""
+        # The last token is always read again: its logits are needed. A drafter also needs the
+        # hidden row before the first token that is new to it, so one token more is read again.
+        keep = min(common_prefix(self.cached, prompt), len(prompt) - 1)
+        if self.drafter:
+            self.drafter.trim(min(keep, self.drafter.length))
+            keep = self.drafter.length - 1
+        if not self.target.trim(keep):
+            keep = 0
+            if self.drafter:
+                self.drafter.trim(0)
+        outcome.cached = keep
+        del self.cached[keep:]
+        progress(keep, keep)
+        for start in range(keep, len(prompt), self.target.n_batch):
+            if cancelled():
+                return False
+            part = prompt[start : start + self.target.n_batch]
+            self._batch.fill(part, start)
+            self.target.decode(self._batch)
+            self.cached += part
+            if self.drafter:
+                rows = self.target.hidden(len(part))
+                if start == keep:
+                    self.drafter.carry = rows[0]
+                    self.drafter.observe(part[1:], rows[1:])
+                else:
+                    self.drafter.observe(part, rows)
+            progress(start + len(part), keep)
+        return True
+
+    def _step(self, last: int, sampler: Sampler, outcome: Outcome) -> list[int]:
+        """Verify a draft after `last`, and give the tokens that the sampler chose."""
+        first = len(self.cached)
+        depth = min(self.depth, self.target.n_ctx - first - 1) if self.drafter else 0
+        drafted = self.drafter.draft(depth) if self.drafter and depth > 0 else []
+        self._batch.fill([last, *drafted], first, outputs="all")
+        self.target.decode(self._batch)
+        fresh = [sampler.sample(self.target, 0)]
+        while len(fresh) <= len(drafted) and fresh[-1] == drafted[len(fresh) - 1]:
+            if self.model.is_end(fresh[-1]):
+                break
+            fresh.append(sampler.sample(self.target, len(fresh)))
+        accepted = len(fresh) - 1
+        self.cached += [last, *drafted[:accepted]]
+        if accepted < len(drafted):
+            self.target.trim(len(self.cached))
+        if self.drafter:
+            if drafted:
+                outcome.drafts.count(len(drafted), accepted)
+            self.drafter.accept(fresh, self.target.hidden(len(fresh)))
+        return fresh

@@ -1,0 +1,340 @@
+"""The only module that knows llama_cpp: models, contexts, batches, samplers as Python objects.
+
+Thin wrappers over llama.cpp's C interface, pinned to llama-cpp-python 0.3.36 (struct layouts and
+the NextN symbols are bound to that version). Each object frees what it holds in `close`. Runs in
+the engine child only; knows nothing about requests or text streams.
+"""
+
+import ctypes
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llama_cpp.llama_cpp as lib
+import numpy as np
+from llama_cpp import llama_cpp_ext as ext
+from numpy.typing import NDArray
+
+from localseek.errors import EngineError
+
+Floats = NDArray[np.float32]
+
+
+def backend_facts() -> dict[str, str]:
+    """Give what this build of llama.cpp can do, for `doctor`."""
+    lib.llama_backend_init()
+    return {
+        "system": lib.llama_print_system_info().decode(errors="replace").strip(),
+        "gpu_offload": "yes" if lib.llama_supports_gpu_offload() else "no",
+        "rpc": "yes" if lib.llama_supports_rpc() else "no",
+        "mmap": "yes" if lib.llama_supports_mmap() else "no",
+        "mtp": "yes" if hasattr(ext, "llama_set_embeddings_nextn") else "no",
+        "devices": ", ".join(devices()) or "CPU",
+    }
+
+
+def devices() -> list[str]:
+    """Give name and description of each ggml device."""
+    from llama_cpp._ggml import libggml
+
+    for name, result in (
+        ("ggml_backend_dev_count", ctypes.c_size_t), ("ggml_backend_dev_get", ctypes.c_void_p),
+        ("ggml_backend_dev_name", ctypes.c_char_p),
+        ("ggml_backend_dev_description", ctypes.c_char_p),
+    ):  # fmt: skip
+        getattr(libggml, name).restype = result
+    libggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    libggml.ggml_backend_dev_name.argtypes = [ctypes.c_void_p]
+    libggml.ggml_backend_dev_description.argtypes = [ctypes.c_void_p]
+    found = [libggml.ggml_backend_dev_get(i) for i in range(libggml.ggml_backend_dev_count())]
+    return [
+        f"{libggml.ggml_backend_dev_name(device).decode()} "
+        f"({libggml.ggml_backend_dev_description(device).decode()})"
+        for device in found
+    ]
+
+
+class Model:
+    """A loaded GGUF file and its vocabulary."""
+
+    def __init__(
+        self, path: str, load_mtp: bool, progress: Callable[[float], None] | None = None
+    ) -> None:
+        """Load the file; raises EngineError when llama.cpp refuses it."""
+        lib.llama_backend_init()
+        parameters = lib.llama_model_default_params()
+        parameters.load_mtp = load_mtp
+        last = 0.0
+
+        def report(done: float, _: Any) -> bool:
+            nonlocal last
+            now = time.monotonic()
+            if progress and (done >= 1.0 or now - last > 0.1):
+                last = now
+                progress(done)
+            return True
+
+        self._progress = lib.llama_progress_callback(report)
+        parameters.progress_callback = self._progress
+        self.handle = lib.llama_model_load_from_file(path.encode(), parameters)
+        if not self.handle:
+            raise EngineError(
+                f"llama.cpp could not load {path}.",
+                "The engine's log has the cause; `localseek models show` checks the file.",
+            )
+        self.vocab = lib.llama_model_get_vocab(self.handle)
+        self.n_vocab = lib.llama_vocab_n_tokens(self.vocab)
+        self.n_embd = lib.llama_model_n_embd_out(self.handle) or lib.llama_model_n_embd(self.handle)
+        self.n_nextn = lib.llama_model_n_layer_nextn(self.handle) if load_mtp else 0
+        self._pieces: dict[int, bytes] = {}
+
+    @property
+    def n_ctx_train(self) -> int:
+        """Give the context length that the model was trained for, in tokens."""
+        return int(lib.llama_model_n_ctx_train(self.handle))
+
+    @property
+    def size_bytes(self) -> int:
+        """Give the size of all loaded tensors."""
+        return int(lib.llama_model_size(self.handle))
+
+    @property
+    def n_params(self) -> int:
+        """Give the number of loaded parameters."""
+        return int(lib.llama_model_n_params(self.handle))
+
+    @property
+    def description(self) -> str:
+        """Give llama.cpp's own words for architecture, size and type."""
+        buffer = ctypes.create_string_buffer(256)
+        lib.llama_model_desc(self.handle, buffer, len(buffer))
+        return buffer.value.decode(errors="replace")
+
+    def metadata(self, key: str) -> str | None:
+        """Give a metadata value as llama.cpp prints it."""
+        buffer = ctypes.create_string_buffer(1)
+        length = lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, 1)
+        if length < 0:
+            return None
+        buffer = ctypes.create_string_buffer(length + 1)
+        lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, length + 1)
+        return buffer.value.decode(errors="replace")
+
+    def tokenize(self, text: str, parse_special: bool = True) -> list[int]:
+        """Give the tokens of a text, special tokens by their names, no BOS added."""
+        raw = text.encode("utf-8", errors="replace")
+        room = len(raw) + 8
+        buffer = (lib.llama_token * room)()
+        count = lib.llama_tokenize(self.vocab, raw, len(raw), buffer, room, False, parse_special)
+        if count < 0:
+            raise EngineError("llama.cpp could not tokenize the prompt.")
+        return list(buffer[:count])
+
+    def piece(self, token: int) -> bytes:
+        """Give the bytes of a token; control tokens are empty, thinking tags are not."""
+        found = self._pieces.get(token)
+        if found is None:
+            found = self._piece(token, special=False)
+            if not found:
+                named = self._piece(token, special=True)
+                found = named if named in (b"<think>", b"</think>") else b""
+            self._pieces[token] = found
+        return found
+
+    def _piece(self, token: int, special: bool) -> bytes:
+        buffer = ctypes.create_string_buffer(256)
+        length = lib.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, special)
+        if length < 0:
+            buffer = ctypes.create_string_buffer(-length)
+            length = lib.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, special)
+        return buffer.raw[:length]
+
+    def text(self, token: int) -> str:
+        """Give a token's text as the vocabulary has it, or nothing for no token."""
+        if token < 0:
+            return ""
+        raw = lib.llama_vocab_get_text(self.vocab, token)
+        return raw.decode(errors="replace") if raw else ""
+
+    @property
+    def bos(self) -> int:
+        """Give the beginning-of-sequence token, or -1."""
+        return int(lib.llama_vocab_bos(self.vocab))
+
+    @property
+    def eos(self) -> int:
+        """Give the end-of-sequence token, or -1."""
+        return int(lib.llama_vocab_eos(self.vocab))
+
+    @property
+    def add_bos(self) -> bool:
+        """Tell whether every sequence begins with BOS."""
+        return bool(lib.llama_vocab_get_add_bos(self.vocab))
+
+    def is_end(self, token: int) -> bool:
+        """Tell whether a token ends generation."""
+        return bool(lib.llama_vocab_is_eog(self.vocab, token))
+
+    def close(self) -> None:
+        """Free the model; its contexts must be closed before."""
+        if self.handle:
+            lib.llama_model_free(self.handle)
+            self.handle = None
+
+
+class Batch:
+    """Room for rows of one sequence: tokens at positions, hidden rows beside them if asked for."""
+
+    def __init__(self, capacity: int, n_embd: int = 0) -> None:
+        self.capacity = capacity
+        self._tokens = (lib.llama_token * capacity)()
+        self._pos = (lib.llama_pos * capacity)()
+        self._n_seq = (ctypes.c_int32 * capacity)(*([1] * capacity))
+        zero = (lib.llama_seq_id * 1)(0)
+        pointer = ctypes.cast(zero, ctypes.POINTER(lib.llama_seq_id))
+        self._seq = (ctypes.POINTER(lib.llama_seq_id) * capacity)(*([pointer] * capacity))
+        self._logits = (ctypes.c_int8 * capacity)()
+        self.tokens: NDArray[np.int32] = np.ctypeslib.as_array(self._tokens)
+        self.pos: NDArray[np.int32] = np.ctypeslib.as_array(self._pos)
+        self.logits: NDArray[np.int8] = np.ctypeslib.as_array(self._logits)
+        self.rows: Floats = np.zeros((capacity, n_embd), dtype=np.float32)
+        floats = ctypes.POINTER(ctypes.c_float)
+        self.struct = lib.llama_batch(
+            0, self._tokens, self.rows.ctypes.data_as(floats) if n_embd else floats(), self._pos,
+            self._n_seq, self._seq, self._logits,
+        )  # fmt: skip
+        self._keep = zero
+
+    def fill(
+        self, tokens: Sequence[int], first: int, rows: Floats | None = None, outputs: str = "last"
+    ) -> None:
+        """Take tokens for positions `first`, `first`+1, …; `outputs` is none, last or all."""
+        count = len(tokens)
+        self.tokens[:count] = tokens
+        self.pos[:count] = range(first, first + count)
+        self.logits[:count] = outputs == "all"
+        self.logits[count - 1] = outputs != "none"
+        if rows is not None:
+            self.rows[:count] = rows
+        self.struct.n_tokens = count
+
+
+class Context:
+    """A llama.cpp context with one sequence: its cache, its last logits and hidden rows."""
+
+    def __init__(
+        self, model: Model, n_ctx: int, threads: int, n_batch: int = 512,
+        target: "Context | None" = None, hidden: bool = False,
+    ) -> None:  # fmt: skip
+        """Make a context; with `target` it runs the multi-token prediction layer beside it.
+
+        `hidden` makes every decode give the hidden rows after the final norm.
+        """
+        parameters = lib.llama_context_default_params()
+        parameters.n_ctx = n_ctx
+        parameters.n_batch = parameters.n_ubatch = n_batch
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.n_seq_max = 1
+        parameters.no_perf = True
+        if target is not None:
+            parameters.ctx_type = lib.LLAMA_CONTEXT_TYPE_MTP
+            parameters.ctx_other = target.handle
+        self.model, self.n_batch = model, n_batch
+        self.handle = lib.llama_init_from_model(model.handle, parameters)
+        if not self.handle:
+            raise EngineError(
+                f"llama.cpp could not make a context of {n_ctx} tokens.",
+                "Choose a smaller one with --ctx; the engine's log has the cause.",
+            )
+        self.n_ctx = int(lib.llama_n_ctx(self.handle))
+        self.memory = lib.llama_get_memory(self.handle)
+        if target is not None:
+            ext.llama_set_embeddings_nextn(self.handle, True, True)
+        elif hidden:
+            ext.llama_set_embeddings_nextn(self.handle, True, False)
+
+    def decode(self, batch: Batch) -> None:
+        """Run a batch; raises EngineError when llama.cpp cannot."""
+        status = lib.llama_decode(self.handle, batch.struct)
+        if status:
+            raise EngineError(
+                f"llama.cpp could not decode ({status}).",
+                "The context may be full; start a new conversation or raise --ctx.",
+            )
+
+    def logits(self, row: int) -> Floats:
+        """Give a copy of the logits of an output row, [n_vocab]."""
+        pointer = lib.llama_get_logits_ith(self.handle, row)
+        return np.ctypeslib.as_array(pointer, shape=(self.model.n_vocab,)).copy()
+
+    def best(self, row: int) -> int:
+        """Give the likeliest token of an output row."""
+        pointer = lib.llama_get_logits_ith(self.handle, row)
+        return int(np.ctypeslib.as_array(pointer, shape=(self.model.n_vocab,)).argmax())
+
+    def hidden(self, count: int) -> Floats:
+        """Give a copy of the first `count` hidden rows of the last decode, [count, n_embd]."""
+        pointer = ext.llama_get_embeddings_nextn(self.handle)
+        return np.ctypeslib.as_array(pointer, shape=(count, self.model.n_embd)).copy()
+
+    def hidden_row(self, row: int) -> Floats:
+        """Give a copy of one output row's hidden state, [n_embd]."""
+        pointer = ext.llama_get_embeddings_nextn_ith(self.handle, row)
+        return np.ctypeslib.as_array(pointer, shape=(self.model.n_embd,)).copy()
+
+    def trim(self, length: int) -> bool:
+        """Forget all positions from `length` on; False when the cache cannot (then it is empty)."""
+        if lib.llama_memory_seq_rm(self.memory, 0, length, -1):
+            return True
+        lib.llama_memory_clear(self.memory, True)
+        return False
+
+    def close(self) -> None:
+        """Free the context."""
+        if self.handle:
+            lib.llama_free(self.handle)
+            self.handle = None
+
+
+class Sampler:
+    """llama.cpp's sampler chain in its standard order: penalties, top-k, top-p, min-p, temperature."""
+
+    def __init__(
+        self, n_vocab: int, temperature: float, top_k: int, top_p: float, min_p: float,
+        repeat_penalty: float, seed: int,
+    ) -> None:  # fmt: skip
+        parameters = lib.llama_sampler_chain_default_params()
+        parameters.no_perf = True
+        self.handle = lib.llama_sampler_chain_init(parameters)
+        add = lib.llama_sampler_chain_add
+        if repeat_penalty != 1.0:
+            add(
+                self.handle,
+                lib.llama_sampler_init_penalties(n_vocab, 64, repeat_penalty, 0.0, 0.0),
+            )
+        if temperature <= 0:
+            add(self.handle, lib.llama_sampler_init_greedy())
+            return
+        if top_k > 0:
+            add(self.handle, lib.llama_sampler_init_top_k(top_k))
+        if top_p < 1:
+            add(self.handle, lib.llama_sampler_init_top_p(top_p, 1))
+        if min_p > 0:
+            add(self.handle, lib.llama_sampler_init_min_p(min_p, 1))
+        add(self.handle, lib.llama_sampler_init_temp(temperature))
+        add(self.handle, lib.llama_sampler_init_dist(seed))
+
+    def sample(self, context: Context, row: int) -> int:
+        """Choose and accept a token from an output row of the last decode."""
+        return int(lib.llama_sampler_sample(self.handle, context.handle, row))
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        """Take tokens of the prompt into account, for penalties."""
+        for token in tokens:
+            lib.llama_sampler_accept(self.handle, token)
+
+    def close(self) -> None:
+        """Free the chain."""
+        if self.handle:
+            lib.llama_sampler_free(self.handle)
+            self.handle = None

@@ -1,0 +1,291 @@
+"""The engine child's main loop: messages in, events out.
+
+Started by `client.Engine` as `python -m localseek.engine.worker`. Talks over the standard input
+and output it was given; native code that prints goes to the log on standard error instead.
+Renders the chat template, splits reasoning from answer, and groups text so that a fast model
+does not drown its reader in messages.
+"""
+
+import codecs
+import os
+import queue
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import psutil
+
+from localseek.engine import protocol
+from localseek.engine.decoder import Decoder, Outcome
+from localseek.engine.draft import Drafter
+from localseek.engine.llama import Context, Model, Sampler, backend_facts
+from localseek.engine.protocol import LoadOptions, ModelInfo, Request
+from localseek.errors import LocalseekError, ModelError
+from localseek.events import (
+    AnswerDelta, Event, Failed, Finished, Notice, PromptProgress, ReasoningDelta, Stats,
+)  # fmt: skip
+from localseek.gguf_info import check_runnable, read_info
+from localseek.reasoning import Splitter
+from localseek.stopping import StopFilter
+from localseek.template import ChatTemplate, Prompt
+
+DEFAULT_CTX = 32_768
+FLUSH_SECONDS = 0.02  # deltas are grouped over this time
+SMALL_MODEL_BYTES = 64_000_000
+DEFAULTS = {"temperature": 0.6, "top_p": 0.95, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
+RECOMMENDED = {  # where a GGUF carries what its publisher recommends
+    "temperature": "general.sampling.temp", "top_p": "general.sampling.top_p",
+    "top_k": "general.sampling.top_k", "min_p": "general.sampling.min_p",
+    "repeat_penalty": "general.sampling.penalty_repeat",
+}  # fmt: skip
+
+
+def default_threads(size_bytes: int) -> int:
+    """Give physical cores, or one for a model so small that waiting for a second costs more."""
+    return 1 if size_bytes < SMALL_MODEL_BYTES else psutil.cpu_count(logical=False) or 1
+
+
+class Loaded:
+    """A loaded model with everything that a request needs."""
+
+    def __init__(self, options: LoadOptions, progress: Callable[[float], None]) -> None:
+        info = read_info(Path(options.model))
+        check_runnable(info)
+        started = time.perf_counter()
+        draft = options.mtp == "auto" and info.nextn_layers > 0
+        self.model = Model(options.model, load_mtp=draft, progress=progress)
+        threads = options.threads or default_threads(info.size_bytes)
+        trained = self.model.n_ctx_train
+        n_ctx = options.ctx or min(trained, DEFAULT_CTX)
+        self.target = Context(self.model, n_ctx, threads, hidden=draft)
+        drafter = Drafter(self.model, self.target, threads) if draft else None
+        self.decoder = Decoder(self.model, self.target, drafter, options.draft_depth)
+        bos, eos = self.model.text(self.model.bos), self.model.text(self.model.eos)
+        source = info.chat_template
+        self.template = ChatTemplate(source, bos, eos) if source else None
+        self.info = ModelInfo(
+            path=options.model,
+            name=info.name,
+            architecture=info.architecture,
+            description=self.model.description,
+            size_bytes=info.size_bytes,
+            parameters=self.model.n_params,
+            context_size=self.target.n_ctx,
+            context_trained=trained,
+            drafting=draft,
+            thinks=bool(self.template and self.template.thinks),
+            load_seconds=round(time.perf_counter() - started, 3),
+        )
+
+    def prompt(self, request: Request) -> tuple[Prompt, list[int]]:
+        """Render and tokenize a request's messages."""
+        if self.template:
+            prompt = self.template.render(request.messages, request.think)
+        else:
+            prompt = Prompt("\n\n".join(m.content for m in request.messages), opened=False)
+        tokens = self.model.tokenize(prompt.text)
+        if self.model.add_bos and tokens[:1] != [self.model.bos]:
+            tokens.insert(0, self.model.bos)
+        if not tokens:
+            raise ModelError("The prompt is empty.", "Write something.")
+        if len(tokens) >= self.target.n_ctx:
+            raise ModelError(
+                f"The prompt has {len(tokens):,} tokens and the context holds "
+                f"{self.target.n_ctx:,}.",
+                "Shorten it, start a new conversation, or raise --ctx.",
+            )
+        return prompt, tokens
+
+    def sampler(self, request: Request) -> Sampler:
+        """Make the sampler: the request's values, else the file's, else our defaults."""
+        chosen: dict[str, float] = {}
+        for name, default in DEFAULTS.items():
+            value = getattr(request.sampling, name)
+            if value is None:
+                value = self.model.metadata(RECOMMENDED[name])
+            try:
+                chosen[name] = float(default if value is None else value)
+            except ValueError:
+                chosen[name] = default
+        seed = request.sampling.seed
+        return Sampler(
+            self.model.n_vocab, chosen["temperature"], int(chosen["top_k"]), chosen["top_p"],
+            chosen["min_p"], chosen["repeat_penalty"],
+            secrets.randbits(32) if seed is None else seed & 0xFFFFFFFF,
+        )  # fmt: skip
+
+
+class TextStream:
+    """Tokens to deltas: bytes to text, stop strings, reasoning apart, grouped over time."""
+
+    def __init__(self, send: Callable[[Event], None], opened: bool, stops: tuple[str, ...]) -> None:
+        self._send = send
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._stop = StopFilter(stops)
+        self._splitter = Splitter(opened)
+        self._waiting: list[tuple[str, str]] = []
+        self._tokens, self._flushed = 0, time.monotonic()
+        self.reasoning_tokens = 0
+
+    @property
+    def stopped(self) -> bool:
+        """Tell whether a stop string has ended the text."""
+        return self._stop.stopped
+
+    def feed(self, pieces: list[bytes]) -> None:
+        """Take the bytes of new tokens."""
+        if self._splitter.kind == "reasoning":
+            self.reasoning_tokens += len(pieces)
+        self._tokens += len(pieces)
+        text = self._stop.feed(self._decode(b"".join(pieces)))
+        if text:
+            self._waiting += self._splitter.feed(text)
+        now = time.monotonic()
+        if now - self._flushed >= FLUSH_SECONDS:
+            self._flush()
+            self._flushed = now
+
+    def finish(self) -> None:
+        """Give everything that was held back."""
+        if not self.stopped:
+            rest = self._stop.feed(self._decode(b"", True)) + self._stop.finish()
+            self._waiting += self._splitter.feed(rest)
+        self._waiting += self._splitter.finish()
+        self._flush()
+
+    def _flush(self) -> None:
+        for kind in ("reasoning", "answer"):
+            text = "".join(text for of, text in self._waiting if of == kind)
+            if text:
+                make = ReasoningDelta if kind == "reasoning" else AnswerDelta
+                self._send(make(text, self._tokens))
+                self._tokens = 0
+        self._waiting = []
+
+
+class Worker:
+    """Reads messages on one thread, works on the main one."""
+
+    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
+        self._source, self._sink = source, sink
+        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._cancelled: set[int] = set()
+        self._loaded: Loaded | None = None
+
+    def run(self) -> None:
+        """Work until told to quit or the client is gone."""
+        threading.Thread(target=self._listen, daemon=True).start()
+        while (message := self._messages.get()) is not None:
+            number = int(message.get("request", 0))
+            try:
+                if message["op"] == "load":
+                    self._load(message)
+                elif message["op"] == "generate":
+                    self._generate(number, protocol.decode_request(message))
+                elif message["op"] == "doctor":
+                    self._write(protocol.encode({"event": "doctor", "facts": backend_facts()}))
+            except LocalseekError as error:
+                failed = Failed(error.message, error.hint)
+                self._write(protocol.encode_event(number, failed))
+
+    def _listen(self) -> None:
+        for line in self._source:
+            message = protocol.decode(line)
+            if message["op"] == "cancel":
+                self._cancelled.add(message["request"])
+            elif message["op"] == "quit":
+                break
+            else:
+                self._messages.put(message)
+        # Without a client there is nothing left to do, however busy the main thread is.
+        self._messages.put(None)
+        os._exit(0)
+
+    def _write(self, line: bytes) -> None:
+        self._sink.write(line)
+        self._sink.flush()
+
+    def _load(self, message: dict[str, Any]) -> None:
+        options = LoadOptions(**{k: v for k, v in message.items() if k != "op"})
+        loaded = Loaded(
+            options, lambda done: self._write(protocol.encode({"event": "loading", "done": done}))
+        )
+        self._loaded = loaded
+        self._write(protocol.encode({"event": "loaded", "info": asdict(loaded.info)}))
+
+    def _generate(self, number: int, request: Request) -> None:
+        def send(event: Event) -> None:
+            self._write(protocol.encode_event(number, event))
+
+        loaded = self._loaded
+        if loaded is None:
+            raise ModelError("No model is loaded.")
+        started = time.perf_counter()
+        prompt, tokens = loaded.prompt(request)
+        if loaded.template is None:
+            send(Notice("This model has no chat template: it continues the text as it is."))
+        sampler = loaded.sampler(request)
+        outcome = Outcome()
+        stream = TextStream(send, prompt.opened, request.stop)
+        limit = loaded.target.n_ctx if request.max_tokens is None else request.max_tokens
+        try:
+            sampler.accept(tokens[-64:])
+            steps = loaded.decoder.generate(
+                tokens, sampler, limit, lambda: number in self._cancelled,
+                lambda done, cached: send(PromptProgress(done, len(tokens), cached)), outcome,
+            )  # fmt: skip
+            for step in steps:
+                stream.feed([loaded.model.piece(token) for token in step])
+                if stream.stopped:
+                    break
+        finally:
+            sampler.close()
+        stream.finish()
+        seconds = time.perf_counter() - started
+        decoding = seconds - outcome.prompt_seconds
+        read = len(tokens) - outcome.cached
+        stats = Stats(
+            prompt_tokens=len(tokens),
+            cached_tokens=outcome.cached,
+            prompt_tps=round(read / outcome.prompt_seconds, 2) if outcome.prompt_seconds else 0.0,
+            generated_tokens=outcome.generated,
+            reasoning_tokens=min(stream.reasoning_tokens, outcome.generated),
+            decode_tps=round(outcome.generated / decoding, 2) if decoding > 0 else 0.0,
+            seconds=round(seconds, 4),
+            context_used=len(loaded.decoder.cached),
+            context_size=loaded.target.n_ctx,
+            draft=outcome.drafts.stats(),
+        )
+        self._cancelled.discard(number)
+        send(Finished(outcome.reason, stats))
+
+
+def private_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Take the standard streams for the protocol, so that nothing else can write into it."""
+    source, sink = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
+    return os.fdopen(source, "rb"), os.fdopen(sink, "wb")
+
+
+def main() -> int:
+    """Run the child. Ctrl-C in the terminal is the client's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source, sink = private_pipes()
+    try:
+        Worker(source, sink).run()
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Chat templates: messages to prompt text, as Hugging Face renders them.
+
+Takes the Jinja source that a GGUF file carries, gives the text to tokenize and whether it ends
+inside `<think>`. Templates are untrusted: they run in Jinja's immutable sandbox, with a limit on
+what they may write. Knows nothing about models.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from localseek.engine.protocol import Message
+from localseek.errors import ModelError
+
+MAX_SOURCE = 1_000_000  # characters; the longest released template has 10,000
+MAX_RENDERED = 50_000_000
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered prompt; `opened` when the reply begins inside `<think>`."""
+
+    text: str
+    opened: bool
+
+
+def raise_exception(message: str) -> NoReturn:
+    """Let a template refuse its input, as Hugging Face's do."""
+    raise jinja2.TemplateError(message)
+
+
+def to_json(value: Any, indent: int | None = None, **options: Any) -> str:
+    """Write JSON as Hugging Face's filter does: no HTML escapes, non-ASCII kept."""
+    allowed = {k: v for k, v in options.items() if k in ("separators", "sort_keys")}
+    return json.dumps(value, ensure_ascii=False, indent=indent, **allowed)
+
+
+def strftime_now(pattern: str) -> str:
+    """Give the local time in a template's own pattern."""
+    return datetime.now().strftime(pattern)
+
+
+class ChatTemplate:
+    """A compiled chat template. Raises ModelError when its source is no template."""
+
+    def __init__(self, source: str, bos: str, eos: str) -> None:
+        if len(source) > MAX_SOURCE:
+            raise ModelError("The model's chat template is too long to be one.")
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.filters["tojson"] = to_json
+        environment.globals["raise_exception"] = raise_exception
+        environment.globals["strftime_now"] = strftime_now
+        self.source, self._bos, self._eos = source, bos, eos
+        try:
+            self._template = environment.from_string(source)
+        except (jinja2.TemplateError, RecursionError) as error:
+            raise ModelError(f"The model's chat template is broken: {error}.") from error
+
+    @property
+    def thinks(self) -> bool:
+        """Tell whether the template knows of reasoning."""
+        return "think>" in self.source
+
+    def render(self, messages: Sequence[Message], think: bool | None = None) -> Prompt:
+        """Give the prompt for a reply to `messages`.
+
+        `think` sets the switch that a template has (`thinking`, `enable_thinking`); where it
+        has none and opens `<think>` all the same, False closes the empty block.
+        """
+        values: dict[str, Any] = {
+            "messages": [{"role": m.role, "content": m.content} for m in messages],
+            "add_generation_prompt": True, "bos_token": self._bos, "eos_token": self._eos,
+        }  # fmt: skip
+        if think is not None:
+            values |= {"thinking": think, "enable_thinking": think}
+        parts: list[str] = []
+        length = 0
+        try:
+            for part in self._template.generate(values):
+                parts.append(part)
+                length += len(part)
+                if length > MAX_RENDERED:
+                    raise ModelError("The model's chat template writes without end.")
+        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError,
+                AttributeError, RecursionError) as error:  # fmt: skip
+            raise ModelError(f"The model's chat template refused the messages: {error}.") from error
+        text = "".join(parts)
+        opened = text.rstrip().endswith("<think>")
+        if opened and think is False:
+            return Prompt(f"{text.rstrip()}\n\n</think>\n\n", opened=False)
+        return Prompt(text, opened)
