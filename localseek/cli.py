@@ -1,6 +1,91 @@
-"""The command line."""
+"""The command line: finds the verb, runs it, turns errors into one line and an exit status.
+
+Verbs live in localseek/commands, one module each, imported only when called, so that `--help`
+answers at once. Knows nothing about what a verb does.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+from localseek import __version__
+from localseek.errors import LocalseekError, UsageError
+
+INTERRUPTED = 130
+VERBS = {
+    "ask": "one answer to one prompt",
+    "chat": "a plain line-by-line chat, for screen readers and dumb terminals",
+    "batch": "many prompts from a JSON Lines file, resumable",
+    "convert": "a DeepSeek checkpoint → a quantized GGUF file, in one pass",
+    "models": "list the models here, or show one",
+    "doctor": "what works on this machine, what is missing and how to get it",
+}
+HELP = f"""usage: localseek [VERB] [options]
+
+Run DeepSeek models on this machine, offline. Without a verb the terminal app opens.
+
+verbs:
+{chr(10).join(f"  {verb:9} {summary}" for verb, summary in VERBS.items())}
+
+options:
+  --help     this text; `localseek VERB --help` tells more about a verb
+  --version  the version
+
+examples:
+  localseek ask "What is 348 + 257?"
+  localseek convert ./DeepSeek-V2-Lite v2-lite.gguf --type Q4_K_M
+  localseek --model v2-lite.gguf
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are UsageErrors: one line, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError(f"{message}.", f"See {self.prog} --help.")
 
 
 def main() -> int:
-    """Run one verb."""
-    return 0
+    """Run the verb that the command line names and give the exit status."""
+    try:
+        return _run(sys.argv[1:])
+    except LocalseekError as error:
+        _complain(str(error))
+        return error.exit_status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+
+
+def _run(words: list[str]) -> int:
+    if words[:1] in (["--help"], ["-h"], ["help"]):
+        print(HELP, end="")
+        return 0
+    if words[:1] == ["--version"]:
+        print(f"localseek {__version__}")
+        return 0
+    verb = words[0] if words and not words[0].startswith("-") else ""
+    if verb and verb not in VERBS:
+        raise UsageError(f"There is no verb {verb!r}.", f"The verbs are: {', '.join(VERBS)}.")
+    module = importlib.import_module(f"localseek.commands.{verb or 'app'}")
+    parser = Parser(
+        prog=f"localseek {verb}".strip(),
+        description=VERBS.get(verb),
+        epilog=module.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.configure(parser)
+    status = module.run(parser.parse_args(words[1:] if verb else words))
+    sys.stdout.flush()  # a reader that has left is noticed here and not at exit
+    return int(status)
+
+
+def _complain(text: str) -> None:
+    from localseek.messages import complain  # noqa: PLC0415  # `--help` needs none of it
+
+    complain(text)

@@ -1,0 +1,27 @@
+"""No verb: the terminal app. The model is found and checked before the screen is taken."""
+
+import argparse
+
+from localseek import settings
+from localseek.commands.preparing import find_runnable_model
+from localseek.messages import prepare_streams
+
+EXAMPLES = """examples:
+  localseek
+  localseek --model v2-lite --temperature 0.6
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the app."""
+    settings.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Open the app."""
+    prepare_streams()
+    options = settings.options_from(arguments)
+    path = find_runnable_model(options.model)
+    from tui.app import run as run_app
+
+    return int(run_app(str(path), options))

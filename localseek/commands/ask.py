@@ -1,0 +1,83 @@
+"""`localseek ask`: one prompt, one answer.
+
+The prompt is made of the words given, the files named and what is piped in; the answer goes to
+stdout, everything else to stderr.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from localseek import settings
+from localseek.commands.replies import reply_object, to_json
+from localseek.commands.session import Session, stream
+from localseek.conversation import Conversation
+from localseek.errors import EngineError, UsageError
+from localseek.messages import is_terminal, prepare_streams
+
+EXAMPLES = """examples:
+  localseek ask "What is 348 + 257?"
+  cat notes.txt | localseek ask "Summarize:"
+  localseek ask "What does this do?" -f main.py -f util.py
+  localseek ask --json "Which is larger, 9.9 or 9.11?" | jq -r .answer
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    add = parser.add_argument
+    add("prompt", nargs="*", metavar="PROMPT", help="the question")
+    add("-f", "--file", action="append", default=[], metavar="FILE",
+        help="a text file to add to the prompt (repeatable)")  # fmt: skip
+    add("-q", "--quiet", action="store_true", help="no reasoning, progress, statistics on stderr")
+    add("--stats", action=argparse.BooleanOptionalAction, default=None,
+        help="a last line with counts and speeds (default: on a terminal)")  # fmt: skip
+    add("--json", action="store_true", help="print one JSON object")
+    settings.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Answer the prompt."""
+    prepare_streams()
+    options = settings.options_from(arguments)
+    prompt = _prompt(arguments.prompt, arguments.file)
+    stats = arguments.stats
+    if stats is None:
+        stats = is_terminal(sys.stderr) and not arguments.quiet and not arguments.json
+    request = options.request(Conversation(options.system).messages(prompt))
+    with Session(options, arguments.quiet) as session:
+        reply = stream(session, request, stats=stats, silent=arguments.json)
+    if reply.finish_reason == "failed":
+        raise EngineError(reply.error)
+    if arguments.json:
+        print(to_json(reply_object(options.model, reply)))
+    return 130 if reply.finish_reason == "cancelled" else 0
+
+
+def _prompt(words: list[str], files: list[str]) -> str:
+    """Join what was asked, the files and what is piped in; raises UsageError if that is empty."""
+    parts = [" ".join(words), *(read_text(name) for name in files)]
+    if not is_terminal(sys.stdin):
+        parts.append(_decode(sys.stdin.buffer.read(), "standard input"))
+    prompt = "\n\n".join(part.strip("\n") for part in parts if part.strip())
+    if not prompt:
+        raise UsageError("The prompt is empty.", 'Try: localseek ask "What is 348 + 257?"')
+    return prompt
+
+
+def read_text(name: str) -> str:
+    """Read a UTF-8 text file; raises UsageError that names it."""
+    try:
+        return _decode(Path(name).read_bytes(), name)
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror}.") from error
+
+
+def _decode(content: bytes, name: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{name} is no UTF-8 text (byte {error.start:,} is {content[error.start]:#04x}).",
+            "Convert it first, for example with iconv.",
+        ) from error

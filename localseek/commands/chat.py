@@ -1,0 +1,163 @@
+"""`localseek chat`: a conversation line by line, for screen readers, dumb terminals and scripts.
+
+Prompts come from the terminal, or one a line from a pipe. Ctrl-C stops the answer and not the
+program; an engine that dies is started again by the next prompt. The prompts are kept in memory
+only.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+
+from localseek import settings
+from localseek.commands.replies import reply_object, to_json
+from localseek.commands.session import Session, stream
+from localseek.conversation import Conversation
+from localseek.errors import LocalseekError
+from localseek.messages import complain, has_colours, is_terminal, note, prepare_streams, stats_line
+
+EXAMPLES = """examples:
+  localseek chat
+  localseek chat --model v2-lite --system "Answer briefly."
+  printf '%s\\n' "What is 12 x 34?" "And 56 more?" | localseek chat
+"""
+WORDS = """/help           this list
+/new            start a new conversation
+/system TEXT    set the system prompt; without TEXT: none
+/think on|off   let the model reason first, or not; /think auto: as its template does
+/retry          answer the last prompt again
+/stats          counts and speeds of the last answer
+/quit           leave; Ctrl-D too
+A line that ends with \\ goes on in the next. Ctrl-C stops an answer."""
+INTERRUPTED = 130
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    add = parser.add_argument
+    add("-q", "--quiet", action="store_true", help="no reasoning, progress, statistics on stderr")
+    add("--json", action="store_true", help="print each reply as a JSON object on a line")
+    settings.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Talk until the user leaves."""
+    prepare_streams()
+    with Session(settings.options_from(arguments), arguments.quiet) as session:
+        return Chat(session, arguments.json).run()
+
+
+class Chat:
+    """The conversation and what the user has changed in it."""
+
+    def __init__(self, session: Session, json: bool) -> None:
+        self.session, self.json = session, json
+        self.options = session.options
+        self.conversation = Conversation(self.options.system)
+        self.terminal = is_terminal(sys.stdin)
+        self.failed = False
+
+    def run(self) -> int:
+        """Read and answer prompts to the end; give the exit status."""
+        self._welcome()
+        interrupts = 0
+        while True:
+            try:
+                prompt = self._read()
+                interrupts = 0
+                if prompt in ("/quit", "/exit"):
+                    break
+                if prompt.startswith("/"):
+                    self._command(prompt)
+                elif prompt.strip():
+                    self._answer(prompt)
+            except EOFError:
+                break
+            except KeyboardInterrupt:
+                interrupts += 1
+                if interrupts > 1 or not self.terminal:
+                    return INTERRUPTED
+                note("\nCtrl-C again, or Ctrl-D, leaves.")
+        if self.terminal:
+            print(file=sys.stderr)
+        return 1 if self.failed and not self.terminal else 0
+
+    def _welcome(self) -> None:
+        if not self.terminal:
+            return
+        try:
+            import readline
+        except ImportError:  # not every Python has it; plain lines work too
+            pass
+        else:  # a paste of several lines arrives as one prompt
+            readline.parse_and_bind("set enable-bracketed-paste on")
+        self.session.start()
+        note(f"{self.session.path.stem} is ready. /help lists the words, Ctrl-D leaves.")
+
+    def _read(self) -> str:
+        """Read one prompt; lines that end with a backslash are joined to the next."""
+        lines: list[str] = []
+        while True:
+            if self.terminal:
+                # Without colours, as with a screen reader, a word is better than a sign.
+                sign = ("> " if has_colours(sys.stderr) else "You: ") if not lines else ". "
+                line = input(sign)
+            else:
+                line = sys.stdin.readline()
+                if not line:
+                    if lines:
+                        return "\n".join(lines)
+                    raise EOFError
+                line = line.rstrip("\r\n")
+            if not line.endswith("\\"):
+                return "\n".join([*lines, line])
+            lines.append(line[:-1])
+
+    def _answer(self, prompt: str) -> None:
+        request = self.options.request(self.conversation.messages(prompt))
+        show_stats = self.terminal and is_terminal(sys.stderr) and not self.session.quiet
+        try:
+            reply = stream(self.session, request, stats=show_stats, silent=self.json)
+        except LocalseekError as error:
+            self._complain(str(error))
+            return
+        if self.json:
+            print(to_json(reply_object(self.options.model, reply)), flush=True)
+        self.conversation.add(prompt, reply)
+        if reply.finish_reason == "failed":
+            kept = "" if self.session.alive else " The conversation is kept: just ask again."
+            self._complain(reply.error.replace("; run the command again to start a new one", "")
+                           + kept)  # fmt: skip
+        elif reply.finish_reason == "cancelled":
+            note("Stopped.")
+            if not self.terminal:
+                raise KeyboardInterrupt
+
+    def _complain(self, text: str) -> None:
+        self.failed = True
+        complain(text)
+
+    def _command(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        rest = rest.strip()
+        turns = self.conversation.turns
+        if word == "/help":
+            note(WORDS)
+        elif word == "/new":
+            turns.clear()
+            note("A new conversation.")
+        elif word == "/system":
+            self.conversation.system = rest
+            note("The system prompt is set." if rest else "There is no system prompt now.")
+        elif word == "/think" and rest in ("on", "off", "auto"):
+            think = {"on": True, "off": False, "auto": None}[rest]
+            self.options = replace(self.options, think=think)
+            note(f"Reasoning: {rest}.")
+        elif word == "/retry" and turns:
+            self._answer(turns.pop().prompt)
+        elif word == "/stats" and turns and turns[-1].reply.stats is not None:
+            note(stats_line(turns[-1].reply.stats))
+        elif word in ("/retry", "/stats"):
+            note("There is no answer yet.")
+        else:
+            note(f"{line} is not understood; /help lists the words.")

@@ -1,0 +1,140 @@
+"""`localseek convert`: a checkpoint folder → a quantized GGUF file, with a bar while it runs."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from localseek.errors import LocalseekError, UsageError
+from localseek.messages import (
+    Line,
+    is_terminal,
+    note,
+    one_line,
+    prepare_streams,
+    rough_size,
+    rough_time,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from converters import ConvertResult, Progress
+
+EXAMPLES = """examples:
+  localseek convert ./DeepSeek-V2-Lite v2-lite.gguf
+  localseek convert ./DeepSeek-R1 r1.gguf --type Q4_K_M
+  localseek convert ./DeepSeek-R1 r1.gguf --type Q2_K --tensor-type 'ffn_down_exps=Q3_K'
+"""
+BAR = 24
+SECONDS_BETWEEN_LINES = 10.0  # where no terminal shows a bar
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    add = parser.add_argument
+    add("source", metavar="SOURCE", type=Path, help="a folder with config.json and safetensors")
+    add("target", metavar="OUT.gguf", type=Path, help="the file to write")
+    add("--type", default="Q8_0", metavar="TYPE",
+        help="F32, F16, BF16, Q8_0 (default), Q6_K, Q5_K_M, Q4_K_M, Q4_K_S, Q3_K_M, Q2_K")  # fmt: skip
+    add("--tensor-type", action="append", default=[], metavar="REGEX=TYPE",
+        help="another type for the tensors whose name matches (repeatable)")  # fmt: skip
+    add("--mtp", choices=("keep", "drop"), default="keep",
+        help="the multi-token prediction layer: keep it, which makes decoding faster, or not")  # fmt: skip
+    add("--threads", type=int, metavar="N", help="default: one a processor")
+    add("--force", action="store_true", help="replace OUT.gguf if it exists")
+    add("--json", action="store_true", help="print the result as one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert and print what was written."""
+    prepare_streams()
+    overrides = tuple(_override(text) for text in arguments.tensor_type)
+    if arguments.threads is not None and arguments.threads < 1:
+        raise UsageError(f"--threads is {arguments.threads}; 1 or more is possible.")
+    from converters import TYPE_NAMES, ConvertError, ConvertOptions, convert
+
+    if arguments.type.upper() not in TYPE_NAMES:
+        raise UsageError(f"There is no type {arguments.type}.", f"Types: {', '.join(TYPE_NAMES)}.")
+    options = ConvertOptions(
+        type=arguments.type.upper(),
+        mtp=arguments.mtp,
+        tensor_types=overrides,
+        threads=arguments.threads,
+        force=arguments.force,
+    )
+    meter = Meter(quiet=arguments.json and not is_terminal(sys.stderr))
+    try:
+        result = convert(arguments.source, arguments.target, options, meter.show)
+    except ConvertError as error:
+        meter.end()
+        raise LocalseekError(f"{error}.".replace("..", ".")) from error
+    except KeyboardInterrupt:
+        meter.end()
+        note("Stopped; nothing was written.")
+        raise
+    meter.end()
+    for warning in result.warnings:
+        note(f"warning: {warning}")
+    print(_json(result) if arguments.json else _summary(result))
+    return 0
+
+
+def _override(text: str) -> tuple[str, str]:
+    pattern, sign, name = text.rpartition("=")
+    if not sign or not pattern or not name:
+        raise UsageError(f"--tensor-type {text!r} is not REGEX=TYPE.")
+    return pattern, name.upper()
+
+
+class Meter:
+    """The progress of a conversion on stderr: a bar on a terminal, else a line now and then."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._line = Line()
+        self._next = 0.0 if self._line.live else SECONDS_BETWEEN_LINES
+
+    def show(self, progress: "Progress") -> None:
+        """Draw how far it is, at most ten times a second."""
+        now = time.monotonic()
+        elapsed, done, total = progress.elapsed_s, progress.done_bytes, progress.total_bytes
+        if self._quiet or (now if self._line.live else elapsed) < self._next:
+            return
+        self._next = now + 0.1 if self._line.live else elapsed + SECONDS_BETWEEN_LINES
+        share = done / total if total else 1.0
+        rate = done / elapsed if elapsed > 0 else 0.0
+        left = f", {rough_time((total - done) / rate)} left" if rate and elapsed > 1 else ""
+        text = (
+            f"{share:4.0%} {rough_size(done)} of {rough_size(total)}, {rate / 1e6:.0f} MB/s{left}"
+        )
+        if self._line.live:
+            full = round(share * BAR)
+            text = f"{'█' * full}{'░' * (BAR - full)} {text}  {one_line(progress.tensor)}"
+        self._line.show(text)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        self._line.end()
+
+
+def _summary(result: "ConvertResult") -> str:
+    types = ", ".join(f"{count} {name}" for name, count in sorted(result.types.items()))
+    return (
+        f"{result.path}: {result.architecture}, {rough_size(result.size_bytes)}, "
+        f"{result.tensors} tensors ({types}), {rough_time(result.elapsed_s)}"
+    )
+
+
+def _json(result: "ConvertResult") -> str:
+    return json.dumps(
+        {
+            "path": str(result.path),
+            "architecture": result.architecture,
+            "size_bytes": result.size_bytes,
+            "tensors": result.tensors,
+            "types": result.types,
+            "elapsed_s": round(result.elapsed_s, 3),
+            "warnings": list(result.warnings),
+        }
+    )

@@ -1,0 +1,171 @@
+"""`localseek models`: what is in the library, and what a model file says about itself."""
+
+import argparse
+import json
+from collections import Counter
+from typing import Any
+
+from localseek import gguf_info, library, nano, paths
+from localseek.commands.preparing import find_model
+from localseek.errors import ModelError
+from localseek.gguf_header import StoredArray, Value
+from localseek.gguf_info import GGUFInfo
+from localseek.messages import complain, note, one_line, prepare_streams, rough_size
+
+EXAMPLES = """examples:
+  localseek models list
+  localseek models show nano
+  localseek models show ./r1.gguf --json | jq .tensor_types
+"""
+LONGEST_VALUE = 60  # characters of a metadata value that fit beside its key
+HEADINGS = ("NAME", "ARCHITECTURE", "TYPE", "SIZE", "PARAMETERS", "CONTEXT", "EXPERTS", "MTP")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    actions = parser.add_subparsers(dest="action", metavar="list|show")
+    shown = actions.add_parser("list", help="the models in the library")
+    shown.add_argument("--json", action="store_true", help="print a JSON array")
+    show = actions.add_parser("show", help="what a model file says about itself")
+    show.add_argument("name", metavar="NAME", help="a name in the library, a GGUF file, or nano")
+    show.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List the models or show one."""
+    prepare_streams()
+    if arguments.action == "show":
+        info = gguf_info.read_info(find_model(arguments.name))
+        print(json.dumps(_details(info)) if arguments.json else _page(info))
+        return 0
+    return _list(arguments.json)
+
+
+def _list(as_json: bool) -> int:
+    """Print the library; damaged files are named on stderr and make the exit status 1."""
+    rows, damaged = [], 0
+    for path in library.model_files():
+        try:
+            facts = _facts(gguf_info.read_info(path))
+        except ModelError as error:
+            damaged += 1
+            complain(str(error))
+        else:
+            rows.append({"name": library.library_name(path), **facts})
+    if as_json:
+        print(json.dumps(rows))
+    elif rows:
+        print(_table([HEADINGS, *(_row(row) for row in rows)]))
+    if not as_json and not any(row["name"].startswith("nano-") for row in rows):
+        there = (nano.CHECKPOINT / "config.json").is_file()
+        note("nano, the embedded model, is prepared when it is first used." if there else
+             f"Put GGUF files into {paths.models()}, or make them with localseek convert.")  # fmt: skip
+    return 1 if damaged else 0
+
+
+def _facts(info: GGUFInfo) -> dict[str, Any]:
+    experts, used = info.experts
+    return {
+        "title": info.name,
+        "path": str(info.path),
+        "architecture": info.architecture,
+        "type": info.type_name,
+        "size_bytes": info.size_bytes,
+        "parameters": info.n_params,
+        "context_length": info.context_length,
+        "layers": info.block_count,
+        "experts": experts,
+        "experts_used": used,
+        "mtp": info.nextn_layers > 0,
+    }
+
+
+def _row(facts: dict[str, Any]) -> tuple[str, ...]:
+    """Give the cells of a model's line."""
+    return (
+        one_line(facts["name"]),
+        one_line(facts["architecture"]),
+        facts["type"],
+        rough_size(facts["size_bytes"]),
+        _rough_count(facts["parameters"]),
+        f"{facts['context_length']:,}",
+        f"{facts['experts_used']} of {facts['experts']}" if facts["experts"] else "-",
+        "yes" if facts["mtp"] else "no",
+    )
+
+
+def _rough_count(count: int) -> str:
+    for unit, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return str(count)
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _plain(value: Value) -> Any:
+    """Give a metadata value for JSON; long arrays as their length only."""
+    if isinstance(value, StoredArray):
+        return {"elements": value.count}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _details(info: GGUFInfo) -> dict[str, Any]:
+    return {
+        **_facts(info),
+        "parts": [str(part) for part in info.parts],
+        "metadata": {key: _plain(value) for key, value in info.metadata.items()},
+        "tensor_types": {group: dict(types) for group, types in _groups(info).items()},
+    }
+
+
+def _groups(info: GGUFInfo) -> dict[str, Counter[str]]:
+    """Count ggml types by group: the tensor's name without its layer number."""
+    groups: dict[str, Counter[str]] = {}
+    for tensor in info.tensors:
+        words = [word for word in tensor.name.split(".") if not word.isdigit()]
+        name = ".".join(words[1:] if words[0] == "blk" else words)
+        groups.setdefault(name, Counter())[tensor.type] += 1
+    return groups
+
+
+def _page(info: GGUFInfo) -> str:
+    """Lay out the facts, the tensor types by group and the metadata."""
+    experts, used = info.experts
+    rows = [
+        ("file", str(info.path)),
+        ("name", info.name),
+        ("architecture", info.architecture),
+        ("type", info.type_name),
+        ("size", rough_size(info.size_bytes)),
+        ("parameters", f"{_rough_count(info.n_params)} in {len(info.tensors):,} tensors"),
+        ("context", f"{info.context_length:,} tokens"),
+        ("layers", str(info.block_count)),
+        ("experts", f"{used} of {experts} for each token" if experts else "none"),
+        ("MTP", f"yes, {info.nextn_layers} layer" if info.nextn_layers else "no"),
+    ]
+    lines = [_table([(label, one_line(text)) for label, text in rows]), "", "tensor types:"]
+    types = [
+        ("  " + one_line(group), ", ".join(f"{count} × {name}" for name, count in kinds.items()))
+        for group, kinds in _groups(info).items()
+    ]
+    lines += [_table(types)] if types else []
+    lines += ["", "metadata:"]
+    metadata = [("  " + one_line(key), _short(value)) for key, value in info.metadata.items()]
+    lines += [_table(metadata)] if metadata else []
+    return "\n".join(lines)
+
+
+def _short(value: Value) -> str:
+    if isinstance(value, StoredArray):
+        return f"{value.count:,} elements"
+    text = one_line(str(list(value) if isinstance(value, tuple) else value))
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"

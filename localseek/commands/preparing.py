@@ -1,0 +1,41 @@
+"""From the name of a model to a file that is safe to load.
+
+Hands library.py the one thing it must not import: the converter of the embedded checkpoint.
+"""
+
+import hashlib
+from pathlib import Path
+
+from localseek import gguf_info, library
+from localseek.errors import ModelError
+from localseek.messages import note
+
+
+def find_model(name: str) -> Path:
+    """Give the file that `name` means; the embedded model is made on first use."""
+    return library.resolve(name, library.Preparation(_convert, _converter_version(), note))
+
+
+def find_runnable_model(name: str) -> Path:
+    """Give the file that `name` means, checked: nothing native sees an unchecked one."""
+    path = find_model(name)
+    gguf_info.check_runnable(gguf_info.read_info(path))
+    return path
+
+
+def _convert(source: Path, target: Path) -> None:
+    from converters import ConvertError, ConvertOptions, convert
+
+    try:
+        convert(source, target, ConvertOptions(type="Q8_0", name="nano", force=True))
+    except ConvertError as error:
+        raise ModelError(f"The embedded model cannot be prepared: {error}.") from error
+
+
+def _converter_version() -> str:
+    """Give a text that changes when the converter's code does."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parents[2] / "converters"
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

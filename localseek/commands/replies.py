@@ -1,0 +1,30 @@
+"""A reply as the JSON object that machines read (design.md, section 4)."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from localseek.conversation import Reply
+
+STATS = (
+    "prompt_tokens", "cached_tokens", "prompt_tps", "generated_tokens", "decode_tps", "seconds",
+    "draft",
+)  # fmt: skip
+
+
+def reply_object(model: str, reply: Reply) -> dict[str, Any]:
+    """Give the object; `stats.draft` is null when nothing was drafted."""
+    stats = asdict(reply.stats) if reply.stats is not None else {}
+    return {
+        "model": model,
+        "reasoning": reply.reasoning,
+        "answer": reply.answer,
+        "finish_reason": reply.finish_reason,
+        "stats": {name: stats[name] for name in STATS} if stats else None,
+    }
+
+
+def to_json(value: Any) -> str:
+    """Give one line of JSON; half characters from broken text are replaced."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode()

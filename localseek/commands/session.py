@@ -1,0 +1,150 @@
+"""An engine for a verb: started when first needed, again after it died, cancelled by Ctrl-C.
+
+Takes generation options, gives replies. `ask`, `chat` and `batch` share it.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from localseek.commands.preparing import find_runnable_model
+from localseek.conversation import Reply
+from localseek.engine.client import Engine
+from localseek.engine.protocol import Request
+from localseek.events import AnswerDelta, Event, Notice, PromptProgress, ReasoningDelta
+from localseek.messages import ReplyPrinter, Status, note, stats_line
+from localseek.settings import GenerationOptions
+
+
+def engine_command() -> list[str] | None:
+    """Give the program that is the engine; None is the real one. Tests put a fake here."""
+    return None
+
+
+class Session:
+    """At most one running engine with the model that the options name."""
+
+    def __init__(self, options: GenerationOptions, quiet: bool = False) -> None:
+        self.options, self.quiet = options, quiet
+        self.path = find_runnable_model(options.model)
+        self._engine: Engine | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether an engine runs."""
+        return self._engine is not None and self._engine.alive
+
+    def start(self) -> Engine:
+        """Give the engine, started and loaded if it is not; raises EngineError."""
+        if self._engine is not None and self._engine.alive:
+            return self._engine
+        self.close()
+        engine = Engine(self.options.load_options(self.path), command=engine_command())
+        title = f"loading {self.path.name}"
+
+        def progress(done: float) -> None:
+            status.text = f"{title} {done:.0%}"
+
+        try:
+            with Status(title, shown=not self.quiet) as status:
+                engine.load(progress)
+        except BaseException:  # Ctrl-C too: a child that loads doesn't listen
+            end_now(engine)
+            raise
+        self._engine = engine
+        return engine
+
+    def reply(self, request: Request, show: Callable[[Event], None]) -> Reply:
+        """Run a request, show each event, give the whole reply; Ctrl-C cancels it."""
+        engine = self.start()
+        reply = Reply()
+        with cancelled_by_interrupt(engine):
+            for event in engine.generate(request):
+                show(event)
+                reply = reply.after(event)
+        if not engine.alive:
+            self.close()
+        return reply
+
+    def close(self) -> None:
+        """End the engine if there is one."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def end_now(engine: Engine) -> None:
+    """End an engine that may not be listening."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(engine.pid, signal.SIGKILL)
+    engine.close()
+
+
+@contextlib.contextmanager
+def cancelled_by_interrupt(engine: Engine) -> Iterator[None]:
+    """Turn the first Ctrl-C into a cancel; the second ends the engine and interrupts."""
+    interrupts = 0
+
+    def on_interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if interrupts > 1:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(engine.pid, signal.SIGKILL)
+            raise KeyboardInterrupt
+        # On a thread of its own: the code that was interrupted may hold the client's lock.
+        threading.Thread(target=engine.cancel, daemon=True).start()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def stream(session: Session, request: Request, *, stats: bool, silent: bool = False) -> Reply:
+    """Run a request and write its reply as it comes; `silent` writes notices only.
+
+    `stats` asks for a last line with the statistics. Errors are left to the caller.
+    """
+    session.start()
+    printer = ReplyPrinter(quiet=session.quiet)
+    status = Status("reading the prompt", shown=not session.quiet)
+
+    def show(event: Event) -> None:
+        if isinstance(event, PromptProgress):
+            if event.total:
+                status.text = f"reading the prompt {event.done / event.total:.0%}"
+            return
+        if isinstance(event, ReasoningDelta | AnswerDelta) and silent:
+            status.text = "answering"
+            return
+        status.stop()
+        if isinstance(event, ReasoningDelta):
+            printer.reasoning(event.text)
+        elif isinstance(event, AnswerDelta):
+            printer.answer(event.text)
+        elif isinstance(event, Notice):
+            printer.finish()
+            note(event.text)
+
+    try:
+        with status:
+            reply = session.reply(request, show)
+    finally:
+        printer.finish()
+    if reply.finish_reason == "length":
+        what = "answer" if reply.answer else "reasoning"
+        note(f"The {what} was cut off at the token limit; --max-tokens or --ctx can raise it.")
+    if stats and reply.stats is not None:
+        note(stats_line(reply.stats))
+    return reply

@@ -1,0 +1,237 @@
+"""What a GGUF file says about its model, and whether llama.cpp can run it without aborting.
+
+Takes a path (of the first part, if the model is split), gives a frozen `GGUFInfo`. All parts are
+checked by gguf_header; `check_runnable` refuses what would end in a failed assertion of
+llama.cpp 0.3.36 (src/llama-model.cpp load_hparams, src/models/deepseek2.cpp), which kills the
+process instead of raising.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from localseek.errors import ModelError
+from localseek.gguf_header import Scalar, StoredArray, Tensor, Value, read_header
+
+FILE_TYPES = {  # general.file_type; from llama.h, enum llama_ftype
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K",
+    11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S",
+    17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS",
+    23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M",
+    30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4", 39: "NVFP4",
+    40: "Q1_0",
+}  # fmt: skip
+ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
+SPLIT_NAME = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
+MAX_LAYERS, MAX_EXPERTS = 512, 1024  # LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS
+NEXTN_TENSORS = ("eh_proj", "enorm", "hnorm")
+
+
+@dataclass(frozen=True)
+class GGUFInfo:
+    """A model file's facts; `parts` lists its files, `missing` the parts that are not there."""
+
+    path: Path
+    parts: tuple[Path, ...]
+    missing: tuple[Path, ...]
+    size_bytes: int
+    version: int
+    metadata: dict[str, Value]
+    tensors: tuple[Tensor, ...]
+
+    def get(self, key: str) -> Scalar | None:
+        """Give a single metadata value, None when it is absent or an array."""
+        value = self.metadata.get(key)
+        return None if isinstance(value, tuple | StoredArray) else value
+
+    def array(self, key: str) -> tuple[Scalar, ...]:
+        """Give an array from the metadata, read from the file if it is long; () when absent."""
+        value = self.metadata.get(key)
+        if isinstance(value, StoredArray):
+            return value.read()
+        return value if isinstance(value, tuple) else ()
+
+    def count(self, key: str) -> int:
+        """Give a count under the architecture's prefix, 0 when it is absent; no negatives."""
+        value = self.get(f"{self.architecture}.{key}")
+        if value is None:
+            return 0
+        if type(value) is not int or value < 0:
+            raise ModelError(f"{self.path}: {self.architecture}.{key} is {value!r}, not a count.")
+        return value
+
+    def _text(self, key: str) -> str:
+        value = self.get(key)
+        return value if isinstance(value, str) else ""
+
+    @property
+    def architecture(self) -> str:
+        """Name the architecture as llama.cpp knows it."""
+        return self._text("general.architecture")
+
+    @property
+    def name(self) -> str:
+        """Give the model's own name, or the file's."""
+        return self._text("general.name") or self.path.stem
+
+    @property
+    def chat_template(self) -> str:
+        """Give the jinja source of the chat template, "" when there is none."""
+        return self._text("tokenizer.chat_template")
+
+    @property
+    def n_params(self) -> int:
+        """Count the weights."""
+        return sum(tensor.elements for tensor in self.tensors)
+
+    @property
+    def context_length(self) -> int:
+        """Give the tokens that the model was trained to see."""
+        return self.count("context_length")
+
+    @property
+    def block_count(self) -> int:
+        """Count the layers, the multi-token prediction layer included."""
+        return self.count("block_count")
+
+    @property
+    def nextn_layers(self) -> int:
+        """Count the multi-token prediction layers."""
+        return self.count("nextn_predict_layers")
+
+    @property
+    def experts(self) -> tuple[int, int]:
+        """Give (routed experts a layer, used for a token); (0, 0) for a dense model."""
+        used = [n for n in self.array(f"{self.architecture}.expert_used_count") if type(n) is int]
+        return self.count("expert_count"), max(used, default=self.count("expert_used_count"))
+
+    @property
+    def type_name(self) -> str:
+        """Name the quantization: what the file says, or else the type with most weights."""
+        stated = self.get("general.file_type")
+        if isinstance(stated, int) and stated in FILE_TYPES:
+            return FILE_TYPES[stated]
+        weights: Counter[str] = Counter()
+        for tensor in self.tensors:
+            weights[tensor.type] += tensor.elements
+        return weights.most_common(1)[0][0] if weights else "?"
+
+
+def read_info(path: Path) -> GGUFInfo:
+    """Read and check the GGUF at `path` and its other parts; raises ModelError with the reason."""
+    header = read_header(path)
+    parts, missing = _other_parts(path, header.metadata)
+    others = [read_header(part) for part in parts]
+    tensors = header.tensors + tuple(t for other in others for t in other.tensors)
+    if len({tensor.name for tensor in tensors}) != len(tensors):
+        raise ModelError(f"{path} is damaged: two of its parts hold the same tensor.")
+    return GGUFInfo(
+        path=path,
+        parts=(path, *parts),
+        missing=missing,
+        size_bytes=header.size_bytes + sum(other.size_bytes for other in others),
+        version=header.version,
+        metadata=header.metadata,
+        tensors=tensors,
+    )
+
+
+def is_later_part(path: Path) -> bool:
+    """Tell whether a file name says: part of a split model, not its first."""
+    match = SPLIT_NAME.match(path.name)
+    return match is not None and int(match["number"]) > 1
+
+
+def _other_parts(path: Path, metadata: dict[str, Value]) -> tuple[list[Path], tuple[Path, ...]]:
+    count, number = metadata.get("split.count", 1), metadata.get("split.no", 0)
+    if not isinstance(count, int) or not isinstance(number, int) or not 0 <= number < max(count, 1):
+        raise ModelError(f"{path} is damaged: it says part {number!r} of {count!r}.")
+    if count <= 1:
+        return [], ()
+    match = SPLIT_NAME.match(path.name)
+    if not match or int(match["count"]) != count:
+        raise ModelError(
+            f"{path} is one of {count} parts, but its name does not say so.",
+            f"Name the parts NAME-00001-of-{count:05}.gguf and so on.",
+        )
+    siblings = [
+        path.with_name(f"{match['stem']}-{i:05}-of-{count:05}.gguf") for i in range(1, count + 1)
+    ]
+    if number != 0:
+        raise ModelError(f"{path} is part {number + 1} of {count}.", f"Open {siblings[0]}.")
+    there = [part for part in siblings[1:] if part.is_file()]
+    return there, tuple(part for part in siblings[1:] if not part.is_file())
+
+
+def check_runnable(info: GGUFInfo) -> None:
+    """Raise ModelError for a file that llama.cpp could not load, or would abort on."""
+
+    def refuse(what: str, hint: str = "Convert the checkpoint again.") -> ModelError:
+        return ModelError(f"{info.path} cannot run: {what}.", hint)
+
+    if info.missing:
+        names = ", ".join(part.name for part in info.missing[:3])
+        raise refuse(f"{len(info.missing)} of its parts are missing ({names})", "Download them.")
+    if not info.architecture:
+        raise refuse("it names no architecture")
+    if not info.tensors:
+        raise refuse("it holds no tensors", "It may be a vocabulary only; get the model itself.")
+    for tensor in info.tensors:
+        if tensor.type in ("Q8_1", "Q8_K"):  # kernels take these for activations only
+            raise refuse(f"tensor {tensor.name} is stored as {tensor.type}, a type for activations")
+    if not 0 < info.block_count <= MAX_LAYERS:
+        raise refuse(f"it claims {info.block_count} layers, 1 to {MAX_LAYERS} are possible")
+    scaling = info.get(f"{info.architecture}.rope.scaling.type")
+    if scaling is not None and scaling not in ROPE_SCALINGS:
+        raise refuse(f"its rope.scaling.type is {scaling!r}", "Known: " + ", ".join(ROPE_SCALINGS))
+    for problem in (_expert_problem(info), _nextn_problem(info), _latent_problem(info)):
+        if problem:
+            raise refuse(problem)
+
+
+def _expert_problem(info: GGUFInfo) -> str:
+    """Name the assertion of llama.cpp's load_hparams that the expert counts would fail."""
+    n_expert, n_used = info.experts
+    groups, groups_used = info.count("expert_group_count"), info.count("expert_group_used_count")
+    if n_expert == 0:
+        return f"no experts, but {n_used} used and {groups} groups" if n_used or groups else ""
+    if not 0 < n_used <= n_expert <= MAX_EXPERTS:
+        return f"{n_used} of {n_expert} experts are used for a token"
+    if groups >= n_expert:
+        return f"{n_expert} experts in {groups} groups"
+    if groups > 1 and n_expert % groups:
+        return f"{n_expert} experts do not divide into {groups} groups"
+    if groups > 1 and not 0 < groups_used < groups:
+        return f"{groups_used} of {groups} expert groups are used; fewer than all must be"
+    return ""
+
+
+def _nextn_problem(info: GGUFInfo) -> str:
+    """Name what is wrong with the multi-token prediction layers that the file claims."""
+    layers, nextn = info.block_count, info.nextn_layers
+    if nextn > 0 and nextn >= layers:
+        return f"it claims {nextn} multi-token prediction layers of {layers}"
+    names = {tensor.name for tensor in info.tensors}
+    for layer in range(layers - nextn, layers):
+        for part in NEXTN_TENSORS:
+            if f"blk.{layer}.nextn.{part}.weight" not in names:
+                return (
+                    f"it claims a multi-token prediction layer (nextn_predict_layers {nextn}), "
+                    f"but blk.{layer}.nextn.{part}.weight is not there"
+                )
+    return ""
+
+
+def _latent_problem(info: GGUFInfo) -> str:
+    """Name what is wrong with the head sizes of latent attention (deepseek2)."""
+    if info.architecture != "deepseek2":
+        return ""
+    key, value = info.count("attention.key_length_mla"), info.count("attention.value_length_mla")
+    if (key == 0) != (value == 0):
+        return "only one of attention.key_length_mla and value_length_mla is there"
+    rope = info.count("rope.dimension_count")
+    heads = key or info.count("attention.key_length")
+    if heads and rope >= heads:
+        return f"{rope} of {heads} dimensions of a head are rotated; fewer than all must be"
+    return ""

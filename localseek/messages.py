@@ -1,0 +1,240 @@
+"""Everything that a verb writes to the terminal goes through here.
+
+Takes text and events' facts, gives bytes on stdout and stderr: the answer on stdout, all else on
+stderr. Text that comes from a model or a file is stripped of what could drive a terminal, when a
+terminal is what it goes to. Knows nothing about engines or verbs.
+"""
+
+import contextlib
+import os
+import re
+import sys
+import threading
+import time
+from typing import TextIO
+
+from localseek.events import Stats
+
+DIM, PLAIN, CLEAR_LINE = "\x1b[2m", "\x1b[0m", "\r\x1b[2K"
+STATUS_AFTER_S = 0.5  # what is over sooner needs no word
+# C0 but newline and tab, DEL, C1, and the characters that turn the direction of text.
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """Give text in which nothing drives a terminal: each such character becomes visible."""
+
+    def visible(match: re.Match[str]) -> str:
+        code = ord(match.group())
+        return chr(0x2400 + code) if code < 0x20 else "\ufffd"  # U+2400…: pictures of controls
+
+    return UNSAFE.sub(visible, text.replace("\r\n", "\n"))
+
+
+def one_line(text: str) -> str:
+    """Give text on one line, safe for a terminal."""
+    return clean(" ".join(text.split()))
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Tell whether a stream is a terminal."""
+    try:
+        return stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def has_colours(stream: TextIO) -> bool:
+    """Tell whether a stream may be sent colours: a terminal, not dumb, NO_COLOR unset."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return wanted and is_terminal(stream)
+
+
+def prepare_streams() -> None:
+    """Let text that the terminal's encoding lacks be replaced and not end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+def note(text: str) -> None:
+    """Write a notice on stderr, as a line of its own."""
+    say = clean(text) if is_terminal(sys.stderr) else text
+    print(f"{DIM}{say}{PLAIN}" if has_colours(sys.stderr) else say, file=sys.stderr, flush=True)
+
+
+def complain(text: str) -> None:
+    """Write an error on stderr, as one line that names the program."""
+    print(f"localseek: {one_line(text)}", file=sys.stderr, flush=True)
+
+
+def rough_size(size_bytes: float) -> str:
+    """Give a size as people say it: 98.4 MB (10^6 bytes)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.2f} TB"
+
+
+def rough_time(seconds: float) -> str:
+    """Give a duration as people say it: 42 s, 3 min 5 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def stats_line(stats: Stats) -> str:
+    """Give the statistics of an answer on one line."""
+    parts = [f"{stats.generated_tokens:,} tokens", f"{stats.decode_tps:.1f} tok/s"]
+    if stats.reasoning_tokens:
+        parts[0] += f" ({stats.reasoning_tokens:,} reasoning)"
+    if stats.draft is not None and stats.draft.drafted:
+        share = stats.draft.accepted / stats.draft.drafted
+        parts.append(f"{share:.0%} of {stats.draft.drafted:,} drafts accepted")
+    prompt = f"prompt {stats.prompt_tokens:,}"
+    if stats.cached_tokens:
+        prompt += f", {stats.cached_tokens:,} cached"
+    parts += [prompt, f"{stats.seconds:.1f} s"]
+    return " · ".join(parts)
+
+
+class Status:
+    """One line on stderr that says what is being waited for; gone when the wait is over.
+
+    Shows nothing in the first half second, and nothing at all unless stderr is a terminal.
+    """
+
+    def __init__(self, text: str, shown: bool = True) -> None:
+        self.text = text
+        self._shown = shown and has_colours(sys.stderr)
+        self._over = threading.Event()
+        self._drawn = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        if self._shown:
+            self._thread.start()
+
+    def _run(self) -> None:
+        started = time.monotonic()
+        wait = STATUS_AFTER_S
+        while not self._over.wait(wait):
+            wait = 0.2
+            seconds = time.monotonic() - started
+            suffix = f" {seconds:.0f} s" if seconds >= 2 else ""
+            width = max(20, _width() - 1)
+            with self._lock:
+                if self._over.is_set():
+                    return
+                line = f"{self.text}{suffix}"[:width]
+                sys.stderr.write(f"{CLEAR_LINE}{DIM}{line}{PLAIN}")
+                sys.stderr.flush()
+                self._drawn = True
+
+    def stop(self) -> None:
+        """Take the line away; may be called again."""
+        with self._lock:
+            self._over.set()
+            if self._drawn:
+                self._drawn = False
+                with contextlib.suppress(OSError):
+                    sys.stderr.write(CLEAR_LINE)
+                    sys.stderr.flush()
+
+    def __enter__(self) -> "Status":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class Line:
+    """One line on stderr that is drawn over itself; `live` only on a terminal with colours.
+
+    Elsewhere each text is a line of its own, so callers show it less often.
+    """
+
+    def __init__(self) -> None:
+        self.live = has_colours(sys.stderr)
+        self._drawn = False
+
+    def show(self, text: str) -> None:
+        """Put the text in the line's place, cut to the width of the terminal."""
+        if self.live:
+            sys.stderr.write(CLEAR_LINE + clean(text)[: _width() - 1])
+        else:
+            sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+        self._drawn = self.live
+
+    def end(self) -> None:
+        """Take the line away."""
+        if self._drawn:
+            self._drawn = False
+            sys.stderr.write(CLEAR_LINE)
+            sys.stderr.flush()
+
+
+def _width() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+class ReplyPrinter:
+    """Writes a reply as it streams: reasoning dim on stderr, the answer on stdout."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._out_terminal, self._err_terminal = is_terminal(sys.stdout), is_terminal(sys.stderr)
+        self._dim = has_colours(sys.stderr)
+        self._part = ""  # reasoning or answer: what was written last
+        self._at_line_start = True
+
+    def reasoning(self, text: str) -> None:
+        """Write more of the reasoning."""
+        if self._quiet:
+            return
+        if self._part != "reasoning":
+            text = text.lstrip("\n")
+            if not text:
+                return
+            self._begin("reasoning")
+        shown = clean(text) if self._err_terminal else text
+        sys.stderr.write(f"{DIM}{shown}{PLAIN}" if self._dim else shown)
+        sys.stderr.flush()
+        self._at_line_start = text.endswith("\n")
+
+    def answer(self, text: str) -> None:
+        """Write more of the answer; blank lines before its first word are left out."""
+        if self._part != "answer":
+            text = text.lstrip("\n")
+            if not text:
+                return
+            self._begin("answer")
+        sys.stdout.write(clean(text) if self._out_terminal else text)
+        sys.stdout.flush()
+        self._at_line_start = text.endswith("\n")
+
+    def finish(self) -> None:
+        """End the last line, so that what comes next starts on its own."""
+        if self._part and not self._at_line_start:
+            stream = sys.stdout if self._part == "answer" else sys.stderr
+            stream.write("\n")
+            stream.flush()
+        self._at_line_start = True
+
+    def _begin(self, part: str) -> None:
+        was = self._part
+        self.finish()
+        if was == "reasoning" and self._err_terminal and self._out_terminal:
+            sys.stderr.write("\n")
+        if self._err_terminal and not self._dim and (was or part == "reasoning"):
+            sys.stderr.write(f"[{part}]\n")  # without colours, words tell the two apart
+        sys.stderr.flush()
+        self._part = part

@@ -1,0 +1,171 @@
+"""The generation options, defined once for every verb and for the TUI.
+
+Takes parsed arguments (or a batch row), gives a frozen `GenerationOptions` and from it what the
+engine is sent. Knows nothing about terminals or about any one verb.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
+from localseek.errors import UsageError
+
+DEFAULT_MODEL = "nano"
+MAX_SEED = 2**32 - 1  # llama.cpp's seed has 32 bits
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How to load a model and how it shall answer; None leaves a value to the model's file."""
+
+    model: str = DEFAULT_MODEL
+    system: str = ""
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    think: bool | None = None
+    ctx: int = 0
+    threads: int = 0
+    mtp: Literal["auto", "off"] = "auto"
+
+    def load_options(self, path: Path) -> LoadOptions:
+        """Give what the engine is told to load the model file `path`."""
+        return LoadOptions(str(path), ctx=self.ctx, threads=self.threads, mtp=self.mtp)
+
+    def request(self, messages: tuple[Message, ...]) -> Request:
+        """Give what the engine is asked for `messages`."""
+        sampling = Sampling(
+            temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, min_p=self.min_p,
+            repeat_penalty=self.repeat_penalty, seed=self.seed,
+        )  # fmt: skip
+        return Request(messages, sampling, self.max_tokens, self.stop, self.think)
+
+
+def _whole(low: int, high: int | None = None) -> Callable[[Any], int]:
+    """Make a check for a whole number within bounds, from text or from JSON."""
+    rule = f"{low} or more" if high is None else f"from {low} to {high:,}"
+
+    def whole_number(value: Any) -> int:
+        try:
+            number = int(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise ValueError(rule) from error
+        if type(number) is not int or number < low or (high is not None and number > high):
+            raise ValueError(rule)
+        return number
+
+    return whole_number
+
+
+def _real(low: float, high: float) -> Callable[[Any], float]:
+    """Make a check for a number within bounds, from text or from JSON."""
+    rule = f"from {low:g} to {high:g}"
+
+    def real_number(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(rule)
+        try:
+            number = float(value)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(rule) from error
+        if not low <= number <= high:  # false for NaN too
+            raise ValueError(rule)
+        return number
+
+    return real_number
+
+
+# Name → the check of its value. Rows of a batch may set these; the rest belongs to the load.
+CHECKS: dict[str, Callable[[Any], int | float]] = {
+    "max_tokens": _whole(1),
+    "temperature": _real(0, 100),
+    "top_p": _real(0, 1),
+    "top_k": _whole(0),
+    "min_p": _real(0, 1),
+    "repeat_penalty": _real(0.01, 100),
+    "seed": _whole(0, MAX_SEED),
+}
+LOAD_CHECKS: dict[str, Callable[[Any], int | float]] = {"ctx": _whole(0), "threads": _whole(0)}
+
+
+def _argument(check: Callable[[Any], int | float]) -> Callable[[str], int | float]:
+    """Turn a check into an argparse type whose error names the range."""
+
+    def parse(text: str) -> int | float:
+        try:
+            return check(text)
+        except ValueError as error:
+            message = f"{text!r} is not a number {error}"
+            raise argparse.ArgumentTypeError(message) from error
+
+    return parse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the generation options to a verb's parser."""
+    group = parser.add_argument_group("generation options")
+    add = group.add_argument
+    add("-m", "--model", default=DEFAULT_MODEL, metavar="MODEL",
+        help="a GGUF file, a name in the library, or nano, the embedded one (default)")  # fmt: skip
+    add("-s", "--system", default="", metavar="TEXT", help="the system prompt")
+    numbers = {
+        "max_tokens": ("N", "stop after N tokens"),
+        "temperature": ("T", "0: always the likeliest token; higher: more varied"),
+        "top_p": ("P", "sample from the likeliest tokens that together have probability P"),
+        "top_k": ("K", "sample from the K likeliest tokens; 0: all"),
+        "min_p": ("P", "leave out tokens less likely than P times the likeliest"),
+        "repeat_penalty": ("R", "1: none; higher: repeat less"),
+        "seed": ("N", "the same seed gives the same answer (default: a new one each time)"),
+    }
+    for name, (metavar, text) in numbers.items():
+        option = "--" + name.replace("_", "-")
+        add(option, type=_argument(CHECKS[name]), metavar=metavar, help=text)
+    add("--stop", action="append", default=[], metavar="TEXT",
+        help="end the answer before TEXT (repeatable)")  # fmt: skip
+    add("--think", action=argparse.BooleanOptionalAction, default=None,
+        help="let the model reason first, or not, where its template has a switch")  # fmt: skip
+    add("--ctx", type=_argument(LOAD_CHECKS["ctx"]), default=0, metavar="N",
+        help="size of the context in tokens; 0: as trained, at most 32,768")  # fmt: skip
+    add("--mtp", choices=("auto", "off"), default="auto",
+        help="draft with the multi-token prediction layer if the model has one")  # fmt: skip
+    add("--threads", type=_argument(LOAD_CHECKS["threads"]), default=0, metavar="N",
+        help="processor threads; 0: one a physical core")  # fmt: skip
+
+
+def options_from(arguments: argparse.Namespace) -> GenerationOptions:
+    """Give the options of a parsed command line; raises UsageError for an empty stop text."""
+    values = {f.name: getattr(arguments, f.name) for f in fields(GenerationOptions)}
+    if "" in values["stop"]:
+        raise UsageError("--stop needs a text.")
+    return GenerationOptions(**{**values, "stop": tuple(values["stop"])})
+
+
+def with_row(options: GenerationOptions, row: Mapping[str, Any]) -> GenerationOptions:
+    """Give the options with those that a batch row sets; raises UsageError naming a bad one."""
+    changes: dict[str, Any] = {}
+    for name, check in CHECKS.items():
+        if row.get(name) is None:
+            continue
+        try:
+            changes[name] = check(row[name])
+        except ValueError as error:
+            raise UsageError(f"{name} is {row[name]!r}, not a number {error}.") from error
+    if row.get("stop") is not None:
+        stop = [row["stop"]] if isinstance(row["stop"], str) else row["stop"]
+        if not isinstance(stop, list) or not all(isinstance(s, str) and s for s in stop):
+            raise UsageError("stop is no text and no list of texts.")
+        changes["stop"] = tuple(stop)
+    for name, kind in (("system", str), ("think", bool)):
+        if row.get(name) is not None:
+            if not isinstance(row[name], kind):
+                raise UsageError(f"{name} is {row[name]!r}, not a {kind.__name__}.")
+            changes[name] = row[name]
+    return replace(options, **changes)

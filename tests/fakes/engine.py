@@ -1,0 +1,128 @@
+"""An engine child without a model: speaks engine/protocol.py's lines, does what prompts say.
+
+The words of the last prompt choose the behaviour: `echo` answers with the request and the load
+options as JSON, `die` ends the process in the middle of the answer, `forever` streams until it is
+cancelled, `fail` refuses, `escape` sends control characters, `length` ends at the limit, `die-once
+FILE` dies unless FILE exists. `LOAD=...` in FAKE_ENGINE makes the load fail or hang.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from localseek.engine import protocol
+from localseek.engine.protocol import ModelInfo, Request
+from localseek.events import (
+    AnswerDelta,
+    DraftStats,
+    Event,
+    Failed,
+    Finished,
+    Notice,
+    PromptProgress,
+    ReasoningDelta,
+    Stats,
+)  # fmt: skip
+
+DRAFT = DraftStats(10, 10, 9, [0.9], 1.0, 1.9)
+STATS = Stats(12, 4, 100.0, 19, 9, 42.5, 0.5, 31, 2048, DRAFT)
+
+
+class Child:
+    def __init__(self) -> None:
+        self.inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self.cancelled = threading.Event()
+        self.load: dict[str, Any] = {}
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self) -> None:
+        for line in sys.stdin.buffer:
+            message = protocol.decode(line)
+            if message["op"] == "cancel":
+                self.cancelled.set()
+            else:
+                self.inbox.put(message)
+        self.inbox.put(None)
+
+    def send(self, line: bytes) -> None:
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+
+    def main(self) -> None:
+        while (message := self.inbox.get()) is not None and message["op"] != "quit":
+            if message["op"] == "load":
+                self.on_load(message)
+            if message["op"] == "generate":
+                self.number = message["request"]
+                self.cancelled.clear()
+                self.on_request(protocol.decode_request(message))
+
+    def on_load(self, message: dict[str, Any]) -> None:
+        self.load = {k: v for k, v in message.items() if k != "op"}
+        behaviour = os.environ.get("FAKE_ENGINE", "")
+        if behaviour == "load-fails":
+            self.send(protocol.encode({"event": "Failed", "message": "No memory.", "hint": "Buy."}))
+            return
+        if behaviour == "load-dies":
+            os.abort()
+        if behaviour == "load-hangs":
+            print("loading", file=sys.stderr, flush=True)
+            threading.Event().wait()
+        self.send(protocol.encode({"event": "loading", "done": 0.5}))
+        info = ModelInfo(
+            message["model"], "fake", "llama", "fake", 1, 1, 2048, 2048, drafting=False, thinks=True
+        )
+        self.send(protocol.encode({"event": "loaded", "info": asdict(info)}))
+
+    def event(self, event: Event) -> None:
+        self.send(protocol.encode_event(self.number, event))
+
+    def on_request(self, request: Request) -> None:
+        prompt = request.messages[-1].content
+        word, _, rest = prompt.partition(" ")
+        self.event(PromptProgress(6, 12))
+        self.event(PromptProgress(12, 12))
+        if word == "echo":
+            self.event(AnswerDelta(json.dumps({"request": asdict(request), "load": self.load})))
+        elif word == "say":
+            self.event(AnswerDelta(rest))
+        elif word == "fail":
+            self.event(Failed("The prompt has 9,000 tokens, the context 2,048.", "Try --ctx."))
+            return
+        elif word == "notice":
+            self.event(Notice("The context is nearly full."))
+            self.event(AnswerDelta("42"))
+        elif word == "escape":
+            self.event(ReasoningDelta("a\x1b[31mb"))
+            self.event(AnswerDelta("c\x1b]0;title\x07\u202ed\x9b"))
+        elif word == "die" or (word == "die-once" and not Path(rest).exists()):
+            self.event(AnswerDelta("half an ans"))
+            if rest:
+                Path(rest).touch()
+            os.kill(os.getpid(), 9)
+        elif word in ("forever", "long"):
+            self.forever(4000 if word == "long" else None)
+            return
+        else:
+            self.event(ReasoningDelta("Let me "))
+            self.event(ReasoningDelta("think."))
+            self.event(AnswerDelta("The answer "))
+            self.event(AnswerDelta("is 605."))
+        self.event(Finished("length" if word == "length" else "stop", STATS))
+
+    def forever(self, lines: int | None) -> None:
+        self.event(ReasoningDelta("Hm."))
+        count = 0
+        while not self.cancelled.wait(0.001) and (lines is None or count < lines):
+            self.event(AnswerDelta(f"line {count}\n"))
+            count += 1
+        self.event(Finished("cancelled" if self.cancelled.is_set() else "stop", STATS))
+
+
+if __name__ == "__main__":
+    Child().main()

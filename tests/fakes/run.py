@@ -1,0 +1,10 @@
+"""The command line in a process of its own, with the fake engine in place of the real one."""
+
+import sys
+from pathlib import Path
+
+from localseek import cli
+from localseek.commands import session
+
+session.engine_command = lambda: [sys.executable, str(Path(__file__).with_name("engine.py"))]
+sys.exit(cli.main())
