@@ -38,7 +38,7 @@ _DEEPSEEK_V3 = (
     "|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
 )
 _PRE_NAMES = {_DEEPSEEK_LLM: "deepseek-llm", _DEEPSEEK_V3: "deepseek-v3"}
-_LONG_PATTERN = 300  # characters from which a pattern is compared by its hash
+_LONG_PATTERN = 200  # characters from which a pattern is compared by its hash
 
 # Special tokens: key in tokenizer_config.json and name in GGUF.
 _SPECIAL = (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
@@ -93,7 +93,7 @@ def pre_tokenizer_name(pre_tokenizer: Any, where: str) -> str:
             signature.append(f"{kind}?")
     name = _PRE_NAMES.get(tuple(signature))
     if name is None:
-        patterns = json.dumps(signature)
+        patterns = json.dumps([pattern[:40] for pattern in signature])
         raise ConvertError(f"{where}: llama.cpp has no name for the pre-tokenizer {patterns}")
     return name
 

@@ -1,0 +1,171 @@
+"""Compare our files with llama.cpp's own converter and llama-quantize: run by hand.
+
+    python tests/reference/compare_llama_cpp.py LLAMA_CPP_TREE LLAMA_QUANTIZE WORK_FOLDER
+
+Needs torch and transformers in the Python that runs it (for convert_hf_to_gguf.py); the converters
+themselves run in the same Python with numpy, gguf and llama-cpp-python's library on its path.
+Makes the small checkpoints of tests/checkpoints.py, converts each with both programs, compares
+tensors bit for bit and metadata key by key, and writes tests/converters/golden_types.json, the
+types that llama-quantize chose for every mixture, which the test suite compares with.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import checkpoints  # noqa: E402 - the paths above come first
+from gguf import GGUFReader  # noqa: E402
+
+import converters  # noqa: E402
+
+PLAIN = ("F32", "F16", "BF16", "Q8_0")
+MIXTURES = tuple(name for name in converters.TYPE_NAMES if name not in PLAIN)
+GOLDEN = ROOT / "tests" / "converters" / "golden_types.json"
+
+# Why a metadata key may differ; a key that is not here is an unexplained difference.
+EXPLAINED = {
+    "general.name": "ours is the folder's name, theirs prettifies it",
+    "general.basename": "theirs guesses it from the folder's name",
+    "general.finetune": "theirs guesses it from the folder's name",
+    "general.version": "theirs guesses it from the folder's name",
+    "general.size_label": "ours counts the MTP layer, theirs drops it",
+    "deepseek2.block_count": "ours keeps the MTP layer",
+    "deepseek2.nextn_predict_layers": "ours keeps the MTP layer",
+    "deepseek2.attention.q_lora_rank": "0 for lite models: the loader demands the key (trap 1)",
+    "deepseek2.expert_group_count": "dropped where it limits nothing (trap 5)",
+    "deepseek2.expert_group_used_count": "dropped where it limits nothing (trap 5)",
+    "tokenizer.ggml.add_bos_token": "ours as Hugging Face behaves (trap 2)",
+    "tokenizer.ggml.pre": "theirs hashes ids and knows only released vocabularies (trap 3)",
+}
+
+
+def fields(reader: GGUFReader) -> dict[str, Any]:
+    return {
+        key: field.contents() for key, field in reader.fields.items() if not key.startswith("GGUF.")
+    }
+
+
+def tensors(reader: GGUFReader) -> dict[str, Any]:
+    return {tensor.name: tensor for tensor in reader.tensors}
+
+
+def compare_tensors(ours: GGUFReader, theirs: GGUFReader, n_layer: int) -> str:
+    left, right = tensors(ours), tensors(theirs)
+    counts: Counter[str] = Counter()
+    problems: list[str] = []
+    draft = f"blk.{n_layer}."
+    for name in sorted(left.keys() | right.keys()):
+        if name not in right:
+            counts["MTP, ours only" if name.startswith(draft) else "ours only"] += 1
+        elif name not in left:
+            counts["theirs only"] += 1
+            problems.append(f"theirs only: {name}")
+        elif left[name].tensor_type != right[name].tensor_type:
+            kind = "MTP, other type" if name.startswith(draft) else "other type"
+            counts[kind] += 1
+            if kind == "other type":
+                problems.append(
+                    f"{name}: {left[name].tensor_type.name} / {right[name].tensor_type.name}"
+                )
+        elif list(left[name].shape) != list(right[name].shape):
+            counts["other shape"] += 1
+            problems.append(name)
+        elif np.array_equal(left[name].data.view(np.uint8), right[name].data.view(np.uint8)):
+            counts["equal"] += 1
+        else:
+            counts["other bytes"] += 1
+            problems.append(f"bytes of {name}")
+    text = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    return text + "".join(f"\n      PROBLEM {line}" for line in problems)
+
+
+def compare_metadata(ours: GGUFReader, theirs: GGUFReader) -> list[str]:
+    left, right = fields(ours), fields(theirs)
+    lines = []
+    for key in sorted(left.keys() | right.keys()):
+        a, b = left.get(key, "—"), right.get(key, "—")
+        if a == b:
+            continue
+        why = EXPLAINED.get(key, "UNEXPLAINED")
+        lines.append(f"      {key}: {str(a)[:60]!s} / {str(b)[:60]!s}: {why}")
+    equal = sum(left.get(key) == right.get(key) for key in left)
+    return [f"      {equal} keys equal", *lines]
+
+
+def reference_convert(tree: Path, model: Path, out: Path, kind: str) -> None:
+    """Run convert_hf_to_gguf.py, with the pre-tokenizer hash answered: our vocabulary is tiny."""
+    script = (
+        "import sys; sys.path[:0] = [sys.argv[1], sys.argv[1] + '/gguf-py']\n"
+        "import conversion.base as base\n"
+        "pre = sys.argv.pop(2)\n"
+        "base.TextModel.get_vocab_base_pre = lambda self, tokenizer: pre\n"
+        "import runpy; tree = sys.argv.pop(1)\n"
+        "runpy.run_path(tree + '/convert_hf_to_gguf.py', run_name='__main__')\n"
+    )
+    pre = "deepseek-llm" if model.name.startswith("v2") else "deepseek-v3"
+    command = [sys.executable, "-c", script, str(tree), pre]
+    command += [str(model), "--outfile", str(out), "--outtype", kind.lower()]
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+
+
+def make_models(work: Path) -> dict[str, int]:
+    """Make the checkpoints; return their names with the number of trunk layers."""
+    deep = replace(checkpoints.Dims(), num_hidden_layers=17, n_routed_experts=4, hidden_size=256)
+    deep = replace(deep, moe_intermediate_size=256, intermediate_size=256, num_experts_per_tok=2)
+    eight = replace(checkpoints.Dims(), n_routed_experts=8)
+    odd_lite = replace(checkpoints.ODD, q_lora_rank=None)
+    checkpoints.make_v3(work / "v3-fp8")
+    checkpoints.make_v3(work / "v3-bf16", dtype="BF16", shards=3)
+    checkpoints.make_v3(work / "v3-f16", dtype="F16", mtp=False)
+    checkpoints.make_v3(work / "v3-odd", checkpoints.ODD)
+    checkpoints.make_v3(work / "v3-deep", deep, mtp=False, config={"n_group": 1, "topk_group": 1})
+    checkpoints.make_v3(work / "v3-eight", eight)
+    checkpoints.make_v2_lite(work / "v2-lite")
+    checkpoints.make_v2_lite(work / "v2-odd", odd_lite, dtype="F32")
+    depths = dict.fromkeys([path.name for path in work.iterdir() if path.is_dir()], 3)
+    return depths | {"v3-deep": 17}
+
+
+def main() -> None:
+    tree, quantize, work = (Path(argument).resolve() for argument in sys.argv[1:4])
+    work.mkdir(parents=True)
+    golden: dict[str, dict[str, dict[str, str]]] = {}
+    for name, depth in sorted(make_models(work).items()):
+        print(name)
+        for kind in PLAIN:
+            ours, theirs = work / f"{name}-{kind}.gguf", work / f"{name}-{kind}-ref.gguf"
+            converters.convert(work / name, ours, converters.ConvertOptions(type=kind))
+            reference_convert(tree, work / name, theirs, kind)
+            readers = GGUFReader(ours), GGUFReader(theirs)
+            print(f"    {kind}: {compare_tensors(*readers, depth)}")
+            if kind == "F32":
+                print("\n".join(compare_metadata(*readers)))
+        golden[name] = {}
+        for kind in MIXTURES:
+            ours, theirs = work / f"{name}-{kind}.gguf", work / f"{name}-{kind}-ref.gguf"
+            converters.convert(work / name, ours, converters.ConvertOptions(type=kind))
+            # From our F32 file, so that the MTP layer is there as well; its tensors equal theirs.
+            command = [str(quantize), str(work / f"{name}-F32.gguf"), str(theirs), kind]
+            subprocess.run(command, check=True, capture_output=True, timeout=600)
+            readers = GGUFReader(ours), GGUFReader(theirs)
+            print(f"    {kind}: {compare_tensors(*readers, depth)}")
+            chosen = tensors(readers[1])
+            golden[name][kind] = {key: one.tensor_type.name for key, one in chosen.items()}
+            theirs.unlink()
+            ours.unlink()
+    GOLDEN.write_text(json.dumps(golden, indent=0, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
