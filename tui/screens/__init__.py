@@ -1,0 +1,1 @@
+"""The screens: the chat, and pages of plain text over it."""

@@ -1,0 +1,54 @@
+"""A page of names and values over the chat: help and statistics. Esc closes it.
+
+Takes a title and sections of rows, all plain text. Knows nothing about the app's state.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from tui.commands import COMMANDS, KEYS
+
+Rows = Sequence[tuple[str, str]]
+
+
+class Page(ModalScreen[None]):
+    """Sections of rows to read."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,enter,q,f1", "dismiss", "Close", id="page.close")
+    ]
+
+    def __init__(self, title: str, sections: Sequence[Rows]) -> None:
+        super().__init__()
+        self._title, self._sections = title, sections
+
+    def compose(self) -> ComposeResult:
+        """Show the title over the sections, names in one column."""
+        width = max((len(name) for rows in self._sections for name, _ in rows), default=0) + 2
+        with VerticalScroll(id="page"):
+            yield Static(Content.styled(self._title, "bold"), markup=False, classes="page-title")
+            for rows in self._sections:
+                lines = [
+                    Content.assemble((name.ljust(width), "$text-accent"), value)
+                    for name, value in rows
+                ]
+                yield Static(Content("\n").join(lines), markup=False, classes="page-section")
+            yield Static(Content.styled("Esc closes this page.", "dim"), markup=False)
+
+
+def help_page() -> Page:
+    """Give the page of all keys and slash words."""
+    words = [
+        (f"/{command.word} {command.argument}".strip(), command.help)
+        for command in COMMANDS
+        if command.word
+    ]
+    pressed = [(command.key, command.title + ".") for command in COMMANDS if command.key]
+    return Page("localseek", [[*KEYS, *pressed], words])

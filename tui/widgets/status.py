@@ -1,0 +1,55 @@
+"""The status line: model and state at the left, figures at the right, as many as fit.
+
+Takes the state and the time. Every state is a word; colour only repeats it.
+"""
+
+from textual.content import Content
+from textual.widgets import Static
+
+from tui.state import AppState
+from tui.wording import activity, figures
+
+GAP = 2  # cells between the two sides
+
+
+class Status(Static):
+    """One line about the model and the answer."""
+
+    ALLOW_SELECT = False
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id, markup=False)
+        self._line = ""
+
+    def show(self, state: AppState, now: float) -> None:
+        """Draw the line as it is now."""
+        content = line(state, now, self.content_size.width)
+        if content.markup != self._line:
+            self._line = content.markup
+            self.update(content, layout=False)
+
+
+def line(state: AppState, now: float, width: int) -> Content:
+    """Compose the line for a width in cells; the least wanted parts go first."""
+    words = activity(state, now)
+    left = Content.assemble((state.model.name, "bold"), " · ", (words, _style(state)))
+    if state.think is not None:
+        left = Content.assemble(left, f" · thinking {'on' if state.think else 'off'}")
+    if left.cell_length > width:
+        left = Content.styled(words, _style(state))
+    right: list[str] = []
+    for part in figures(state, now):
+        used = left.cell_length + GAP + Content(" · ".join([*right, part])).cell_length
+        if used > width:
+            break
+        right.append(part)
+    text = " · ".join(right)
+    space = max(0, width - left.cell_length - Content(text).cell_length)
+    return Content.assemble(left, " " * space, text)
+
+
+def _style(state: AppState) -> str:
+    turn = state.current
+    if state.model.phase in ("failed", "dead") or (turn and turn.phase == "failed"):
+        return "$text-error"
+    return "$text-accent" if state.busy else ""

@@ -1,0 +1,118 @@
+"""States and numbers in words: the same ones in the status line, the panels and the exports.
+
+Takes plain state, gives plain text that holds no control character. Every state is said in
+words, so that nothing is told by colour alone. Knows nothing about Textual.
+"""
+
+from tui.state import AppState, TurnView
+
+# Control characters would move the cursor or ring the bell, bidirectional overrides would
+# reorder what is read, and a lone surrogate cannot be written to a terminal at all.
+_DROPPED = dict.fromkeys(
+    [*range(0x00, 0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)]
+    + [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+) | dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+
+
+def clean(text: str) -> str:
+    """Give text without anything that a terminal could take for a command."""
+    return text.translate(_DROPPED)
+
+
+def count(number: int) -> str:
+    """Write a whole number with thousands apart."""
+    return f"{number:,}"
+
+
+def seconds(elapsed_s: float) -> str:
+    """Write a duration: 0.4 s, 12 s, 3 min 05 s."""
+    if elapsed_s < 1:
+        return f"{elapsed_s:.1f} s"
+    whole = int(elapsed_s)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
+
+
+def reasoning_title(turn: TurnView, now: float) -> str:
+    """Say how long the model has thought, or did."""
+    if turn.thought_s is None and turn.running:
+        return f"Thinking… {seconds(turn.thinking_s(now))}"
+    stats = turn.reply.stats
+    tokens = stats.reasoning_tokens if stats and stats.reasoning_tokens else turn.reasoning_tokens
+    return f"Thought for {seconds(turn.thinking_s(now))} · {count(tokens)} tokens"
+
+
+def activity(state: AppState, now: float) -> str:
+    """Say in a few words what is going on."""
+    turn, model = state.current, state.model
+    if turn and turn.running:
+        if turn.phase == "reading" and turn.to_read:
+            return f"reading {count(turn.read)} of {count(turn.to_read)}"
+        return f"{turn.phase}… {seconds(now - turn.started_s)}"
+    if model.phase == "loading":
+        return f"loading… {model.progress:.0%}"
+    if model.phase != "ready":
+        return {"dead": "model is down", "failed": "not loaded"}[model.phase]
+    return "ready" if turn is None else _ended(turn)
+
+
+def _ended(turn: TurnView) -> str:
+    if turn.phase == "done":
+        return "length limit" if turn.reply.finish_reason == "length" else "ready"
+    return turn.phase
+
+
+def figures(state: AppState, now: float) -> list[str]:
+    """Give the numbers of the newest turn, most wanted first."""
+    turn, shown = state.current, []
+    size = state.model.context_size
+    if turn is not None and (rate := turn.tokens_per_second(now)):
+        shown.append(f"{rate:.1f} tok/s")
+    if size:
+        shown.append(f"context {count(state.context_used)}/{count(size)}")
+    if turn is not None and turn.tokens:
+        shown.append(f"{count(turn.tokens)} tokens")
+    if state.draft and state.draft.drafted:
+        shown.append(f"drafts {state.draft.accepted / state.draft.drafted:.0%} accepted")
+    return shown
+
+
+def outcome(turn: TurnView) -> str:
+    """Say what stands under a reply: nothing when it just ended well."""
+    lines = list(turn.notices)
+    if turn.phase == "waiting":
+        lines.append("Waiting for the model. Esc takes it back.")
+    elif turn.phase == "reading":
+        lines.append("Reading the prompt…")
+    elif turn.phase == "stopped":
+        lines.append("Stopped.")
+    elif turn.phase == "failed":
+        lines.append(turn.reply.error)
+    elif turn.phase == "done" and turn.reply.finish_reason == "length":
+        lines.append("Cut off at the length limit.")
+    elif turn.phase == "done" and not turn.reply.answer:
+        lines.append("The model ended without an answer.")
+    return "\n".join(lines)
+
+
+def statistics(state: AppState) -> list[tuple[str, str]]:
+    """Give the last reply's figures as names and values, for a page of their own."""
+    turn = state.current
+    stats = turn.reply.stats if turn else None
+    if stats is None:
+        return []
+    rows = [
+        ("prompt", f"{count(stats.prompt_tokens)} tokens, {count(stats.cached_tokens)} from cache"),
+        ("reading", f"{stats.prompt_tps:.1f} tokens a second"),
+        ("generated", f"{count(stats.generated_tokens)} tokens"),
+        ("of these reasoning", f"{count(stats.reasoning_tokens)} tokens"),
+        ("decoding", f"{stats.decode_tps:.1f} tokens a second"),
+        ("time", seconds(stats.seconds)),
+        ("context", f"{count(stats.context_used)} of {count(stats.context_size)} tokens"),
+    ]
+    if stats.draft:
+        rows += [
+            ("drafted", f"{count(stats.draft.drafted)} in {count(stats.draft.steps)} steps"),
+            ("accepted", f"{count(stats.draft.accepted)} drafts"),
+            ("tokens a step", f"{stats.draft.tokens_per_step:.2f}"),
+        ]
+    return rows
