@@ -79,8 +79,10 @@ def rough_size(size_bytes: float) -> str:
 
 
 def rough_time(seconds: float) -> str:
-    """Give a duration as people say it: 42 s, 3 min 5 s, 2 h 10 min."""
+    """Give a duration as people say it: 4.2 s, 42 s, 3 min 5 s, 2 h 10 min."""
     whole = round(seconds)
+    if seconds < 10:
+        return f"{seconds:.1f} s"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

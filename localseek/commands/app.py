@@ -1,6 +1,7 @@
 """No verb: the terminal app. The model is found and checked before the screen is taken."""
 
 import argparse
+from dataclasses import fields
 
 from localseek import settings
 from localseek.commands.preparing import find_runnable_model
@@ -20,8 +21,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Open the app."""
     prepare_streams()
-    options = settings.options_from(arguments)
-    path = find_runnable_model(options.model)
+    chosen = settings.options_from(arguments)
+    path = find_runnable_model(chosen.model)
     from tui.app import run as run_app
+    from tui.options import Options
 
-    return int(run_app(str(path), options))
+    names = {field.name for field in fields(Options)} & {field.name for field in fields(chosen)}
+    options = Options(
+        sampling=chosen.request(()).sampling, **{name: getattr(chosen, name) for name in names}
+    )
+    return run_app(path, options)

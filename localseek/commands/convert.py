@@ -36,11 +36,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("source", metavar="SOURCE", type=Path, help="a folder with config.json and safetensors")
     add("target", metavar="OUT.gguf", type=Path, help="the file to write")
     add("--type", default="Q8_0", metavar="TYPE",
-        help="F32, F16, BF16, Q8_0 (default), Q6_K, Q5_K_M, Q4_K_M, Q4_K_S, Q3_K_M, Q2_K")  # fmt: skip
+        help="F32, F16, BF16, Q8_0 (default), Q6_K, Q5_K_M, Q4_K_M and so on")  # fmt: skip
     add("--tensor-type", action="append", default=[], metavar="REGEX=TYPE",
         help="another type for the tensors whose name matches (repeatable)")  # fmt: skip
     add("--mtp", choices=("keep", "drop"), default="keep",
-        help="the multi-token prediction layer: keep it, which makes decoding faster, or not")  # fmt: skip
+        help="the multi-token prediction layer, which speeds up decoding")  # fmt: skip
     add("--threads", type=int, metavar="N", help="default: one a processor")
     add("--force", action="store_true", help="replace OUT.gguf if it exists")
     add("--json", action="store_true", help="print the result as one JSON object")

@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from localseek import gguf_info, library, nano, paths
@@ -59,8 +60,8 @@ def _list(as_json: bool) -> int:
         print(_table([HEADINGS, *(_row(row) for row in rows)]))
     if not as_json and not any(row["name"].startswith("nano-") for row in rows):
         there = (nano.CHECKPOINT / "config.json").is_file()
-        note("nano, the embedded model, is prepared when it is first used." if there else
-             f"Put GGUF files into {paths.models()}, or make them with localseek convert.")  # fmt: skip
+        place = f"Put GGUF files into {paths.models()}, or make them with localseek convert."
+        note("nano, the embedded model, is prepared on first use." if there else place)
     return 1 if damaged else 0
 
 
@@ -102,7 +103,7 @@ def _rough_count(count: int) -> str:
     return str(count)
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))

@@ -1,0 +1,156 @@
+"""`localseek batch`: a file of prompts → a file of answers, one row at a time, resumable.
+
+Run again, it skips what is answered and tries failed rows anew. Exit status 3 says that some
+rows failed; each such row says why in OUT.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from localseek import batch, settings
+from localseek.commands.replies import reply_object, to_json
+from localseek.commands.session import Session
+from localseek.conversation import Reply
+from localseek.engine.protocol import Request
+from localseek.errors import UsageError
+from localseek.messages import Line, note, prepare_streams, rough_time
+
+EXAMPLES = """examples:
+  localseek batch questions.jsonl answers.jsonl
+  localseek batch questions.jsonl answers.jsonl --temperature 0 --max-tokens 500
+  echo '{"id": "a1", "prompt": "What is 6 x 7?", "seed": 1}' > questions.jsonl
+Each row has prompt or messages, and may have id, system, think, stop and the generation options.
+"""
+PARTLY, INTERRUPTED = 3, 130
+SECONDS_BETWEEN_LINES = 10.0  # where no terminal shows the progress
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    add = parser.add_argument
+    add("source", metavar="IN.jsonl", type=Path, help="a JSON object with a prompt on each line")
+    add("target", metavar="OUT.jsonl", type=Path, help="answers; appended to, never overwritten")
+    add("--force", action="store_true", help="drop answers in OUT that are to other input")
+    add("-q", "--quiet", action="store_true", help="no progress on stderr")
+    add("--json", action="store_true", help="print a summary as one JSON object")
+    settings.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Answer what is not answered yet."""
+    prepare_streams()
+    options = settings.options_from(arguments)
+    batch.check_paths(arguments.source, arguments.target)
+    rows = batch.read_rows(arguments.source)
+    if not rows:
+        raise UsageError(f"{arguments.source} has no rows.", "Each line is one JSON object.")
+    with batch.Output(arguments.target) as output:
+        earlier = output.resume(rows, arguments.force)
+        if earlier.torn and not arguments.quiet:
+            note("The last line was torn by the end of an earlier run; its row is answered again.")
+        todo = [row for row in rows if row.index not in earlier.answered]
+        work = Work(options, output, len(rows), len(earlier.answered), arguments.quiet)
+        stopped = work.answer_all(todo) if todo else False
+    summary = {
+        "rows": len(rows), "skipped": len(earlier.answered), "answered": work.answered,
+        "failed": work.failed, "interrupted": stopped, "seconds": round(work.seconds, 1),
+    }  # fmt: skip
+    if arguments.json:
+        print(to_json(summary))
+    elif not arguments.quiet:
+        note(_closing(summary))
+    return INTERRUPTED if stopped else PARTLY if work.failed else 0
+
+
+def _closing(summary: dict[str, Any]) -> str:
+    parts = [f"{summary['answered']} answered"]
+    if summary["skipped"]:
+        parts.append(f"{summary['skipped']} were answered before")
+    if summary["failed"]:
+        parts.append(f"{summary['failed']} failed: run it again to retry them")
+    if summary["interrupted"]:
+        parts.append("stopped: the same command goes on from here")
+    return f"{summary['rows']} rows: {', '.join(parts)} ({rough_time(summary['seconds'])})."
+
+
+class Work:
+    """The run over the rows that are left: an engine, counts, and the line of progress."""
+
+    def __init__(
+        self, options: settings.GenerationOptions, output: batch.Output, total: int, before: int,
+        quiet: bool,
+    ) -> None:  # fmt: skip
+        self.options, self.output = options, output
+        self.total, self.before, self.quiet = total, before, quiet
+        self.answered = self.failed = 0
+        self._started = time.monotonic()
+        self._line = Line()
+        self._next_line_s = SECONDS_BETWEEN_LINES
+
+    @property
+    def seconds(self) -> float:
+        """Give the time since the run began."""
+        return time.monotonic() - self._started
+
+    def answer_all(self, todo: list[batch.Row]) -> bool:
+        """Answer the rows and write each; tell whether Ctrl-C ended it early."""
+        try:
+            with Session(self.options, self.quiet) as session:
+                session.start()
+                for number, row in enumerate(todo):
+                    self._show(number, len(todo))
+                    entry = self._entry(session, row)
+                    if entry is None:
+                        return True
+                    self.output.append(entry)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            self._line.end()
+        return False
+
+    def _entry(self, session: Session, row: batch.Row) -> dict[str, Any] | None:
+        """Answer a row; None when it was cancelled. A bad row gives its error."""
+        head: dict[str, Any] = {"index": row.index, "key": row.key}
+        try:
+            fields = row.parse()
+            if "id" in fields:
+                head["id"] = fields["id"]
+            options = settings.with_row(self.options, fields)
+            request = options.request(batch.messages_of(fields, options.system))
+        except UsageError as error:
+            self.failed += 1
+            return {**head, "error": str(error)}
+        reply = self._reply(session, request)
+        if reply.finish_reason == "cancelled":
+            return None
+        if reply.finish_reason == "failed":
+            self.failed += 1
+            return {**head, "error": reply.error}
+        self.answered += 1
+        return {**head, **reply_object(self.options.model, reply)}
+
+    def _reply(self, session: Session, request: Request) -> Reply:
+        """Run a request; if the engine dies over it, once more with a new one."""
+        reply = session.reply(request, lambda _event: None)
+        if reply.finish_reason == "failed" and not session.alive:
+            if not self.quiet:
+                self._line.end()
+                note("The engine died; the row is tried once more.")
+            reply = session.reply(request, lambda _event: None)
+        return reply
+
+    def _show(self, number: int, count: int) -> None:
+        if self.quiet or (not self._line.live and self.seconds < self._next_line_s):
+            return
+        self._next_line_s = self.seconds + SECONDS_BETWEEN_LINES
+        text = f"row {self.before + number + 1} of {self.total}"
+        if number:
+            each = self.seconds / number
+            rate = f"{1 / each:.1f} rows/s" if each < 1 else f"{each:.1f} s a row"
+            text += f", {rate}, {rough_time(each * (count - number))} left"
+        if self.failed:
+            text += f", {self.failed} failed"
+        self._line.show(text)

@@ -1,0 +1,131 @@
+"""`localseek doctor`: what works on this machine, and how to mend what doesn't.
+
+Each line is a check: ok, a warning with a remedy, or missing when nothing runs without it.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from localseek import __version__, hardware, nano, paths
+from localseek.errors import LocalseekError
+from localseek.messages import has_colours, one_line, prepare_streams, rough_size
+
+EXAMPLES = """examples:
+  localseek doctor
+  localseek doctor --json | jq '.checks[] | select(.state != "ok")'
+"""
+State = Literal["ok", "warn", "missing"]
+COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "missing": "\x1b[31m"}
+LITTLE_MEMORY = 4 * 10**9  # bytes; a 4-bit model of 3 B parameters and its cache
+LITTLE_DISK = 5 * 10**9  # bytes; the smallest useful model
+NARROW = 60  # columns below which the app's lines break
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    state: State
+    value: str
+    remedy: str = ""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look at everything and print it."""
+    prepare_streams()
+    checks = [*_versions(), *_engine(), *_machine(), *_places(), *_terminal()]
+    healthy = all(check.state != "missing" for check in checks)
+    if arguments.json:
+        print(json.dumps({"ok": healthy, "checks": [asdict(check) for check in checks]}))
+    else:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            print(_line(check, width))
+    return 0 if healthy else 1
+
+
+def _line(check: Check, width: int) -> str:
+    state = f"{check.state:7}"
+    if has_colours(sys.stdout):
+        state = f"{COLOURS[check.state]}{state}\x1b[0m"
+    text = f"{state} {check.name:{width}}  {one_line(check.value)}"
+    return f"{text}\n{'':{width + 10}}→ {one_line(check.remedy)}" if check.remedy else text
+
+
+def _versions() -> Iterator[Check]:
+    yield Check("localseek", "ok", __version__)
+    yield Check("Python", "ok", f"{platform.python_version()} ({sys.executable})")
+    try:
+        yield Check("llama-cpp-python", "ok", importlib.metadata.version("llama-cpp-python"))
+    except importlib.metadata.PackageNotFoundError:
+        yield Check("llama-cpp-python", "missing", "not installed", "uv sync")
+    there = (nano.CHECKPOINT / "config.json").is_file()
+    yield Check("embedded model", "ok" if there else "warn", str(nano.CHECKPOINT),
+                "" if there else "It is missing; name another with --model.")  # fmt: skip
+
+
+def _engine() -> Iterator[Check]:
+    from localseek.engine.client import diagnose
+
+    try:
+        facts = diagnose()
+    except LocalseekError as error:
+        yield Check("engine", "missing", error.message, error.hint or "uv sync --reinstall")
+        return
+    yield Check("engine", "ok", "starts and answers")
+    for name, value in facts.items():
+        yield Check(f"engine: {name.replace('_', ' ')}", "ok", value)
+
+
+def _machine() -> Iterator[Check]:
+    machine = hardware.read_hardware()
+    cores = f"{machine.cores} cores, {machine.threads} threads"
+    if machine.usable_threads != machine.threads:
+        cores += f", {machine.usable_threads} usable"
+    yield Check("processor", "ok", f"{machine.cpu} ({cores})")
+    little = machine.free_memory_bytes < LITTLE_MEMORY
+    memory = f"{rough_size(machine.free_memory_bytes)} of {rough_size(machine.memory_bytes)} free"
+    yield Check("memory", "warn" if little else "ok", memory,
+                "Only small models fit; close other programs." if little else "")  # fmt: skip
+    found = hardware.compiler()
+    yield Check("C++ compiler", "ok" if found else "warn", found or "none found",
+                "" if found else "A new build of llama.cpp needs one: apt install g++")  # fmt: skip
+
+
+def _places() -> Iterator[Check]:
+    free = hardware.free_disk_bytes(paths.home())
+    yield Check("disk", "warn" if free < LITTLE_DISK else "ok", f"{rough_size(free)} free",
+                "Models are large: set LOCALSEEK_HOME to a larger disk."
+                if free < LITTLE_DISK else "")  # fmt: skip
+    try:
+        yield Check("home", "ok", str(paths.home()))
+        yield Check("models", "ok", str(paths.models()))
+        yield Check("logs", "ok", str(paths.folder("logs")))
+    except LocalseekError as error:
+        yield Check("home", "missing", error.message, error.hint)
+
+
+def _terminal() -> Iterator[Check]:
+    facts = hardware.terminal()
+    if facts["colours"] == "none":
+        yield Check("terminal", "warn", facts["kind"], "No colours: localseek chat works anywhere.")
+    else:
+        text = f"{facts['kind']}, {facts['colours']} colours, {facts['size']}"
+        narrow = int(facts["size"].partition("×")[0]) < NARROW
+        yield Check("terminal", "warn" if narrow else "ok", text,
+                    f"Make it {NARROW} columns wide or more." if narrow else "")  # fmt: skip
+    utf8 = facts["encoding"].replace("-", "") == "utf8"
+    yield Check("encoding", "ok" if utf8 else "warn", facts["encoding"],
+                "" if utf8 else "export LANG=C.UTF-8")  # fmt: skip

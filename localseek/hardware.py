@@ -1,0 +1,78 @@
+"""What this machine has: processor, memory, disk, compiler, terminal.
+
+Gives plain values; knows nothing about models or about how they are shown.
+"""
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The machine's parts that decide what can run; sizes in bytes."""
+
+    cpu: str
+    cores: int
+    threads: int
+    usable_threads: int  # that this process may use: a container may allow fewer
+    memory_bytes: int
+    free_memory_bytes: int
+
+
+def cpu_name() -> str:
+    """Give the processor's name as the system knows it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:  # not Linux: what Python knows must do
+        return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def read_hardware() -> Hardware:
+    """Look at the machine."""
+    memory = psutil.virtual_memory()
+    threads = psutil.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)
+    return Hardware(
+        cpu=cpu_name(),
+        cores=psutil.cpu_count(logical=False) or threads,
+        threads=threads,
+        usable_threads=len(affinity(0)) if affinity else threads,
+        memory_bytes=memory.total,
+        free_memory_bytes=memory.available,
+    )
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Give the bytes that can be written where `folder` is or will be."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def compiler() -> str:
+    """Give the path of a C++ compiler, "" if there is none."""
+    names = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
+    return next((found for name in names if name and (found := shutil.which(name))), "")
+
+
+def terminal() -> dict[str, str]:
+    """Describe the terminal: kind, colours, size, encoding."""
+    size = shutil.get_terminal_size()
+    kind = os.environ.get("TERM", "")
+    many = os.environ.get("COLORTERM", "") in ("truecolor", "24bit")
+    some = "none" if kind in ("", "dumb") else "256" if "256" in kind else "16"
+    return {
+        "kind": kind or "none",
+        "colours": "16 million" if many else some,
+        "size": f"{size.columns}×{size.lines}",
+        "encoding": (sys.stdout.encoding or "ascii").lower(),
+    }
