@@ -155,19 +155,8 @@ def write_shards(folder: Path, tensors: Tensors, count: int) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def make_v3(
-    folder: Path,
-    dims: Dims | None = None,
-    *,
-    dtype: str = "F8_E4M3",
-    mtp: bool = True,
-    shared_mtp: bool = True,
-    shards: int = 1,
-    seed: int = 0,
-    config: dict[str, Any] | None = None,
-) -> Path:
-    """Make a DeepSeek-V3-shaped checkpoint; `shared_mtp` repeats embedding and head in the MTP."""
-    dims = dims or Dims()
+def v3_config(dims: Dims, dtype: str = "F8_E4M3", mtp: bool = True) -> dict[str, Any]:
+    """Return the config.json of a V3-shaped model."""
     values: dict[str, Any] = asdict(dims) | {
         "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3",
         "num_key_value_heads": dims.num_attention_heads, "hidden_act": "silu",
@@ -184,6 +173,23 @@ def make_v3(
             "quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
             "weight_block_size": [128, 128],
         }  # fmt: skip
+    return values
+
+
+def make_v3(
+    folder: Path,
+    dims: Dims | None = None,
+    *,
+    dtype: str = "F8_E4M3",
+    mtp: bool = True,
+    shared_mtp: bool = True,
+    shards: int = 1,
+    seed: int = 0,
+    config: dict[str, Any] | None = None,
+) -> Path:
+    """Make a DeepSeek-V3-shaped checkpoint; `shared_mtp` repeats embedding and head in the MTP."""
+    dims = dims or Dims()
+    values = v3_config(dims, dtype, mtp)
     tensors = _model(dims, dtype, seed, sigmoid=True)
     if mtp:
         _add_mtp(tensors, dims, dtype, seed, shared_mtp)

@@ -15,16 +15,15 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "converters")]
 
-import checkpoints  # noqa: E402 - the paths above come first
+import golden_models  # noqa: E402 - the paths above come first
 from gguf import GGUFReader  # noqa: E402
 
 import converters  # noqa: E402
@@ -119,29 +118,12 @@ def reference_convert(tree: Path, model: Path, out: Path, kind: str) -> None:
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
 
 
-def make_models(work: Path) -> dict[str, int]:
-    """Make the checkpoints; return their names with the number of trunk layers."""
-    deep = replace(checkpoints.Dims(), num_hidden_layers=17, n_routed_experts=4, hidden_size=256)
-    deep = replace(deep, moe_intermediate_size=256, intermediate_size=256, num_experts_per_tok=2)
-    eight = replace(checkpoints.Dims(), n_routed_experts=8)
-    odd_lite = replace(checkpoints.ODD, q_lora_rank=None)
-    checkpoints.make_v3(work / "v3-fp8")
-    checkpoints.make_v3(work / "v3-bf16", dtype="BF16", shards=3)
-    checkpoints.make_v3(work / "v3-f16", dtype="F16", mtp=False)
-    checkpoints.make_v3(work / "v3-odd", checkpoints.ODD)
-    checkpoints.make_v3(work / "v3-deep", deep, mtp=False, config={"n_group": 1, "topk_group": 1})
-    checkpoints.make_v3(work / "v3-eight", eight)
-    checkpoints.make_v2_lite(work / "v2-lite")
-    checkpoints.make_v2_lite(work / "v2-odd", odd_lite, dtype="F32")
-    depths = dict.fromkeys([path.name for path in work.iterdir() if path.is_dir()], 3)
-    return depths | {"v3-deep": 17}
-
-
 def main() -> None:
     tree, quantize, work = (Path(argument).resolve() for argument in sys.argv[1:4])
     work.mkdir(parents=True)
     golden: dict[str, dict[str, dict[str, str]]] = {}
-    for name, depth in sorted(make_models(work).items()):
+    golden_models.make(work)
+    for name, depth in sorted(golden_models.DEPTHS.items()):
         print(name)
         for kind in PLAIN:
             ours, theirs = work / f"{name}-{kind}.gguf", work / f"{name}-{kind}-ref.gguf"
