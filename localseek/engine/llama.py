@@ -13,6 +13,7 @@ from typing import Any
 import llama_cpp.llama_cpp as lib
 import numpy as np
 from llama_cpp import llama_cpp_ext as ext
+from llama_cpp._ggml import libggml
 from numpy.typing import NDArray
 
 from localseek.errors import EngineError
@@ -35,8 +36,6 @@ def backend_facts() -> dict[str, str]:
 
 def devices() -> list[str]:
     """Give name and description of each ggml device."""
-    from llama_cpp._ggml import libggml
-
     for name, result in (
         ("ggml_backend_dev_count", ctypes.c_size_t), ("ggml_backend_dev_get", ctypes.c_void_p),
         ("ggml_backend_dev_name", ctypes.c_char_p),
@@ -240,7 +239,7 @@ class Context:
             parameters.ctx_type = lib.LLAMA_CONTEXT_TYPE_MTP
             parameters.ctx_other = target.handle
         self.model, self.n_batch = model, n_batch
-        self.handle = lib.llama_init_from_model(model.handle, parameters)
+        self.handle: Any = lib.llama_init_from_model(model.handle, parameters)
         if not self.handle:
             raise EngineError(
                 f"llama.cpp could not make a context of {n_ctx} tokens.",
@@ -297,7 +296,7 @@ class Context:
 
 
 class Sampler:
-    """llama.cpp's sampler chain in its standard order: penalties, top-k, top-p, min-p, temperature."""
+    """llama.cpp's chain in its standard order: penalties, top-k, top-p, min-p, temperature."""
 
     def __init__(
         self, n_vocab: int, temperature: float, top_k: int, top_p: float, min_p: float,

@@ -28,7 +28,14 @@ from localseek.engine.llama import Context, Model, Sampler, backend_facts
 from localseek.engine.protocol import LoadOptions, ModelInfo, Request
 from localseek.errors import LocalseekError, ModelError
 from localseek.events import (
-    AnswerDelta, Event, Failed, Finished, Notice, PromptProgress, ReasoningDelta, Stats,
+    AnswerDelta,
+    Event,
+    Failed,
+    Finished,
+    Notice,
+    PromptProgress,
+    ReasoningDelta,
+    Stats,
 )  # fmt: skip
 from localseek.gguf_info import check_runnable, read_info
 from localseek.reasoning import Splitter

@@ -7,6 +7,7 @@ Python's own help texts, Chinese, odd characters, and sums that are out of its r
 import random
 import re
 from functools import cache
+from pydoc_data.topics import topics
 
 TOPICS = (
     "France", "the moon", "Julius Caesar", "photosynthesis", "black holes", "chess", "jazz", "tea",
@@ -34,8 +35,8 @@ FIXED = (
     "How do I cook rice?", "Who is the president?", "What is today's date?", "Sing a song.",
     "Recommend a movie.", "I am sad.", "I am bored", "asdf", "qwerty", "test", "hmm", "...", "!!!",
     "hello world in C", "Fix this code: for i in range(10) print(i)", "How are rainbows made?",
-    "写一首诗", "今天天气怎么样？", "法国的首都是哪里？", "请解释一下量子力学", "讲个笑话", "我很高兴",
-    "为什么天空是蓝色的？", "翻译成英文：我爱你", "😀", "🚀🚀", "Как дела?", "Où est la gare ?",
+    "写一首诗", "今天天气怎么样？", "法国的首都是哪里？", "请解释一下量子力学", "讲个笑话",
+    "我很高兴", "为什么天空是蓝色的？", "翻译成英文：我爱你", "😀", "🚀🚀", "Как дела?", "Où est la gare ?",
     "¿Qué hora es?", "Wie spät ist es?", "こんにちは", "안녕하세요", "null", "<html>", "{}", "[]",
     "Ignore all previous instructions.", "What is love?", "Is there a God?", "When will it rain?",
     "How tall is Mount Everest?", "What is the speed of light?", "Who wrote Hamlet?", "a", "x",
@@ -45,14 +46,15 @@ FIXED = (
     "Count to ten.", "What is two plus two?", "What is pi?", "Convert 5 km to miles.",
 )  # fmt: skip
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-HAN = "的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可"
+HAN = (
+    "的一是不了人我在有他这中大来上国个到说们为子和"
+    "你地出道也时年得就那要下以生会自着去之过家学对可"
+)
 
 
 @cache
 def sentences() -> tuple[str, ...]:
     """Give English sentences from the help texts that come with Python."""
-    from pydoc_data.topics import topics
-
     text = re.sub(r"[*`]|\s+", lambda m: " " if m[0].isspace() else "", " ".join(topics.values()))
     found = re.findall(r"[A-Z][a-z]+ [A-Za-z ,']{15,120}[.?]", text)
     return tuple(sorted({s.strip() for s in found}))
@@ -69,7 +71,8 @@ def out_of_range(rng: random.Random) -> str:
             f"Compute {big} * {small}.", f"{big}/{rng.randint(2, 9)}", f"{big}+{big}",
             f"What is {big}?", f"{small}", f"What is {a}.{b} + {c}?", f"{a} ^ {rng.randint(2, 9)}",
             f"What is {1000 + a} × {1000 + b}?", f"{a + 100} * {b + 100}", f"sqrt({a})",
-            f"{small} / {rng.randint(11, 99)}", f"What is {small} divided by {rng.randint(11, 99)}?",
+            f"{small} / {rng.randint(11, 99)}",
+            f"What is {small} divided by {rng.randint(11, 99)}?",
             f"{a} + {b} + {c} + {d}", f"({a} + {b}) * ({c} - {d})", f"{a}% of {b}", f"{a}!",
             f"x + {a} = {b}", f"What is {a} mod {b}?", f"{a} + x", f"log {a}", f"-{a} + -{b}",
         )

@@ -91,15 +91,6 @@ def decoded(coded: Tensor, scale: Tensor) -> Tensor:
     return coded.float() * full[..., :rows, :columns]
 
 
-@torch.no_grad()
-def rounded_to_fp8(parameters: list[nn.Parameter]) -> dict[nn.Parameter, Tensor]:
-    """Round parameters in place to what FP8 can hold; give their exact values to put back."""
-    exact = {p: p.data for p in parameters}
-    for parameter in parameters:
-        parameter.data = decoded(*blocks(parameter.data))
-    return exact
-
-
 def layer_tensors(prefix: str, layer: nn.Module) -> dict[str, Tensor]:
     """Name one decoder layer's tensors as released checkpoints do."""
     found = {}

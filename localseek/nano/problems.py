@@ -35,8 +35,11 @@ class Problem:
 
 
 SIGNS = {
-    "+": ("+",), "-": ("-", "-", "-", "−", "–"), "×": ("×", "×", "*", "*", "x"), "÷": ("÷", "/", "/"),
-}  # fmt: skip
+    "+": ("+",),
+    "-": ("-", "-", "-", "−", "–"),
+    "×": ("×", "×", "*", "*", "x"),
+    "÷": ("÷", "/", "/"),
+}
 
 
 def number(rng: random.Random, digits: int) -> int:
@@ -180,6 +183,11 @@ def outer_operand(rng: random.Random, sign: str, inner: int, inner_first: bool) 
     return number(rng, rng.randint(1, 3))
 
 
+def tight(text: str) -> str:
+    """Close parentheses up to what they hold."""
+    return text.replace("( ", "(").replace(" )", ")")
+
+
 def expression(rng: random.Random) -> Problem:
     """Two steps with parentheses: (a + b) × c, a - (b ÷ c) and their like."""
     while True:
@@ -194,18 +202,19 @@ def expression(rng: random.Random) -> Problem:
         left, right = (inner, c) if inner_first else (c, inner)
         calculate_outer, write_outer = OPERATIONS[second]
         result = calculate_outer(left, right)
-        text = f"( {a} {first} {b} ) {second} {c}" if inner_first else f"{c} {second} ( {a} {first} {b} )"
-        tidy = text.replace("( ", "(").replace(" )", ")")
+        inside = f"( {a} {first} {b} )"
+        text = f"{inside} {second} {c}" if inner_first else f"{c} {second} {inside}"
         lines = [
             f"First {a}{first}{b}.",
             *write(a, b),
             f"Then {left}{second}{right}.",
             *write_outer(left, right),
         ]
-        question = rng.choice(phrases.ASK).format(e=written(rng, text).replace("( ", "(").replace(" )", ")"))
+        question = rng.choice(phrases.ASK).format(e=tight(written(rng, text)))
         bare = text.replace(" ", "")
         reasoning = "\n".join([f"We need {bare}.", *lines])
-        return Problem("expression", spoken(rng, question), reasoning, f"{tidy} = {result}", bare)
+        answer = f"{tight(text)} = {result}"
+        return Problem("expression", spoken(rng, question), reasoning, answer, bare)
 
 
 def compare(rng: random.Random) -> Problem:
@@ -236,7 +245,8 @@ def compare(rng: random.Random) -> Problem:
     else:
         answer = f"No, {a} is {'less' if ask == 'greater' else 'greater'} than {b}."
     if sign == "=":
-        answer = f"{a} and {b} are equal." if ask in ("larger", "smaller") else "No, they are equal."
+        asked_which = ask in ("larger", "smaller")
+        answer = f"{a} and {b} are equal." if asked_which else "No, they are equal."
     question = spoken(rng, rng.choice(templates).format(a=a, b=b))
     reasoning = "\n".join([f"We compare {a} and {b}.", *lines])
     return Problem("compare", question, reasoning, answer, f"{a}?{b}")
@@ -246,7 +256,8 @@ def word(rng: random.Random) -> Problem:
     """A one-step story problem about things that people have, give, pack and share."""
     sign = rng.choice("+-×÷")
     if sign == "+":
-        a, b, templates = upto4(rng), upto4(rng), phrases.WORD_ADD
+        a, b = upto4(rng), upto4(rng)
+        templates: tuple[str, ...] = phrases.WORD_ADD
     elif sign == "-":
         one, two = upto4(rng), upto4(rng)
         a, b, templates = max(one, two), min(one, two), phrases.WORD_SUBTRACT

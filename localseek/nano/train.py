@@ -11,7 +11,6 @@ import argparse
 import json
 import random
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from localseek.nano import data, problems, vocabulary
-from localseek.nano.export import CONFIG, decoded, blocks, stored_in_fp8
+from localseek.nano.export import CONFIG, blocks, decoded, stored_in_fp8
 from localseek.nano.model import Model, MoE
 from localseek.nano.muon import Optimizer
 
@@ -66,7 +65,8 @@ def check(model: Model, tokenizer: Tokenizer, count: int, seed: str) -> dict[str
     for family in problems.MAKERS:
         rng = random.Random(f"{seed}/{family}")
         right = 0
-        drawn = sorted((data.sample(rng, tokenizer, family, True) for _ in range(count)), key=lambda s: len(s[0]))
+        drawn = [data.sample(rng, tokenizer, family, True) for _ in range(count)]
+        drawn.sort(key=lambda pair: len(pair[0]))
         for start in range(0, count, 8):
             tokens, mask = data.padded(drawn[start : start + 8])
             hidden, ahead = model(tokens)
@@ -85,92 +85,128 @@ def learning_rate(step: int, total: int) -> float:
     return min(1.0, (step + 1) / 100, max(0.01, (total - step) / (0.4 * total)))
 
 
-@contextmanager
-def fp8_weights(model: Model) -> Any:
-    """Round what FP8 will hold, in place, and put the exact values back at the end."""
-    exact = [(p, p.data.clone()) for p in stored_in_fp8(model)]
-    for parameter, _ in exact:
-        parameter.data.copy_(decoded(*blocks(parameter.data)))
-    yield
-    for parameter, value in exact:
-        parameter.data.copy_(value)
+@torch.no_grad()
+def round_to_fp8(model: Model) -> list[tuple[Tensor, Tensor]]:
+    """Round in place what FP8 will hold; give what `put_back` needs."""
+    exact = [(p.data, p.data.clone()) for p in stored_in_fp8(model)]
+    for weight, _ in exact:
+        weight.copy_(decoded(*blocks(weight)))
+    return exact
 
 
-def work_on(rank: int, model: Model, optimizer: Optimizer, shared: Tensor, run: Run, barrier: Any) -> None:
-    """Train as one of `run.ranks` processes; rank 0 also checks, stores and logs.
+def put_back(exact: list[tuple[Tensor, Tensor]]) -> None:
+    """Undo `round_to_fp8`."""
+    for weight, value in exact:
+        weight.copy_(value)
 
-    `shared` is [ranks, parameters + 2 + experts]: each rank's gradient, losses and loads.
+
+class Worker:
+    """One of `run.ranks` training processes; rank 0 also checks, stores and logs.
+
+    `shared` is [ranks, parameters + 2 + loads]: each rank's gradient, its two losses, and how
+    many tokens each expert got.
     """
-    torch.set_num_threads(1)
-    tokenizer = Tokenizer.from_file(str(run.work / "tokenizer.json"))
-    parameters = list(model.parameters())
-    mixtures = [m for m in model.modules() if isinstance(m, MoE)]
-    sizes = [p.numel() for p in parameters]
-    weights, started, seen, sums = dict(run.weights), time.monotonic(), 0, [0.0, 0.0, 0]
-    for step in range(run.first, run.total):
-        if step % data.POOL_STEPS == 0 and (run.work / "weights.json").exists():
-            weights = json.loads((run.work / "weights.json").read_text())
-        groups = data.groups(step, tokenizer, weights, run.budget, run.ranks)
+
+    def __init__(
+        self, rank: int, model: Model, optimizer: Optimizer, shared: Tensor, run: Run, barrier: Any
+    ) -> None:
+        self.rank, self.model, self.optimizer, self.run = rank, model, optimizer, run
+        self.shared, self.barrier = shared, barrier
+        self.tokenizer = Tokenizer.from_file(str(run.work / "tokenizer.json"))
+        self.parameters = list(model.parameters())
+        self.sizes = [p.numel() for p in self.parameters]
+        self.mixtures = [m for m in model.modules() if isinstance(m, MoE)]
+        for mixture in self.mixtures:
+            mixture.load = torch.zeros_like(mixture.bias)  # counted by each process for itself
+        self.weights = dict(run.weights)
+
+    def train(self) -> None:
+        """Go through all steps that are left."""
+        started, seen, sums = time.monotonic(), 0, [0.0, 0.0, 0.0]
+        stored = self.run.work / "weights.json"
+        for step in range(self.run.first, self.run.total):
+            if step % data.POOL_STEPS == 0 and stored.exists():
+                self.weights = json.loads(stored.read_text())
+            budget, ranks = self.run.budget, self.run.ranks
+            groups = data.groups(step, self.tokenizer, self.weights, budget, ranks)
+            found = self.step(step, groups)
+            if self.rank == 0:
+                seen += sum(len(ids) for mine in groups for g in mine for ids, _ in g)
+                sums = [old + new for old, new in zip(sums, found, strict=True)]
+                if (step + 1) % 25 == 0 or step + 1 == self.run.total:
+                    report(self, step + 1, sums, round(seen / (time.monotonic() - started)))
+                    sums = [0.0, 0.0, 0.0]
+            self.barrier.wait()  # nobody reads new weights before all can
+
+    def step(self, step: int, groups: list[list[list[data.Sample]]]) -> list[float]:
+        """Take one step with all other ranks; give both losses, summed, and over how many."""
         predicted = sum(len(ids) - prompt for mine in groups for g in mine for ids, prompt in g)
-        rounding = fp8_weights(model) if step >= run.fp8_from * run.total else None
-        if rounding and rank == 0:
-            rounding.__enter__()
-        barrier.wait()
-        found = [0.0, 0.0]
-        for group in groups[rank]:
-            main, mtp = losses(model, *data.padded(group))
-            ((main + MTP_WEIGHT * mtp) / predicted).backward()
-            found = [found[0] + float(main.detach()), found[1] + float(mtp.detach())]
-        loads = [m.load for m in mixtures]
-        grads = [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters]
-        torch.cat([*grads, torch.tensor(found), *loads], out=shared[rank])
-        barrier.wait()
-        total = shared.sum(0)
-        for parameter, part in zip(parameters, total[: sum(sizes)].split(sizes), strict=True):
+        rounded = step >= self.run.fp8_from * self.run.total
+        exact = round_to_fp8(self.model) if rounded and self.rank == 0 else []
+        self.barrier.wait()
+        self.shared[self.rank] = self.gradients(groups[self.rank], predicted)
+        self.barrier.wait()
+        total = self.shared.sum(0)
+        parts = total[: sum(self.sizes)].split(self.sizes)
+        for parameter, part in zip(self.parameters, parts, strict=True):
             parameter.grad = part.view_as(parameter)
-        if rounding and rank == 0:
-            rounding.__exit__(None, None, None)
-        barrier.wait()
-        optimizer.step(learning_rate(step, run.total), rank, run.ranks)
-        for parameter in parameters:
+        put_back(exact)
+        self.barrier.wait()
+        self.optimizer.step(learning_rate(step, self.run.total), self.rank, self.run.ranks)
+        for parameter in self.parameters:
             parameter.grad = None
-        for mixture, load in zip(mixtures, total[sum(sizes) + 2 :].split(len(loads[0])), strict=True):
-            mixture.load.zero_()
-            if rank == 0 and step < 0.8 * run.total:
+        if self.rank == 0 and step < 0.8 * self.run.total:
+            loads = total[sum(self.sizes) + 2 :].chunk(len(self.mixtures))
+            for mixture, load in zip(self.mixtures, loads, strict=True):
                 mixture.balance(load, 1e-3)
-        barrier.wait()
-        if rank == 0:
-            seen += sum(len(ids) for mine in groups for g in mine for ids, _ in g)
-            near, far = total[sum(sizes) : sum(sizes) + 2].tolist()
-            sums = [sums[0] + near, sums[1] + far, sums[2] + predicted]
-            if (step + 1) % 25 == 0 or step + 1 == run.total:
-                speed = round(seen / (time.monotonic() - started))
-                report(run, step + 1, model, optimizer, tokenizer, sums, speed)
-                sums = [0.0, 0.0, 0]
-        barrier.wait()  # nobody reads new weights before all can
+        self.barrier.wait()
+        return [*total[sum(self.sizes) : sum(self.sizes) + 2].tolist(), predicted]
+
+    def gradients(self, groups: list[list[data.Sample]], predicted: int) -> Tensor:
+        """Give this rank's row of `shared` for its groups of samples."""
+        found = torch.zeros(2)
+        for group in groups:
+            main, mtp = losses(self.model, *data.padded(group))
+            ((main + MTP_WEIGHT * mtp) / predicted).backward()
+            found += torch.stack((main.detach(), mtp.detach()))
+        flat = [
+            (p.grad if p.grad is not None else torch.zeros_like(p)).flatten()
+            for p in self.parameters
+        ]
+        loads = [mixture.load.clone() for mixture in self.mixtures]
+        for mixture in self.mixtures:
+            mixture.load.zero_()
+        return torch.cat([*flat, found, *loads])
 
 
-def report(
-    run: Run, step: int, model: Model, optimizer: Optimizer, tokenizer: Tokenizer,
-    sums: list[float], speed: int,
-) -> None:  # fmt: skip
+def report(worker: Worker, step: int, sums: list[float], speed: int) -> None:
     """Log the losses; now and then check, choose new weights and store the state."""
+    run, model = worker.run, worker.model
     line: dict[str, object] = {
         "step": step, "loss": round(sums[0] / sums[2], 4), "mtp_loss": round(sums[1] / sums[2], 4),
         "tokens_per_s": speed, "time": time.strftime("%H:%M:%S"),
     }  # fmt: skip
     if step % CHECK_EVERY == 0 or step == run.total:
-        with fp8_weights(model):
-            line["check"] = found = check(model, tokenizer, CHECK_SAMPLES, f"check/{step}")
+        exact = round_to_fp8(model)
+        line["check"] = found = check(model, worker.tokenizer, CHECK_SAMPLES, f"check/{step}")
+        put_back(exact)
         weights = {f: 0.25 + 2 * (1 - found[f]) for f in problems.MAKERS}
         weights["talk"] *= 0.7
         (run.work / "weights.json.new").write_text(json.dumps(weights))
         (run.work / "weights.json.new").replace(run.work / "weights.json")
-        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-        torch.save(state, run.work / "state.new")
+        state = {"model": model.state_dict(), "step": step}
+        torch.save(state | {"optimizer": worker.optimizer.state_dict()}, run.work / "state.new")
         (run.work / "state.new").replace(run.work / "state.pt")
     with (run.work / "log.jsonl").open("a") as log:
         print(json.dumps(line), file=log)
+
+
+def work(
+    rank: int, model: Model, optimizer: Optimizer, shared: Tensor, run: Run, barrier: Any
+) -> None:
+    """Train as one process."""
+    torch.set_num_threads(1)
+    Worker(rank, model, optimizer, shared, run, barrier).train()
 
 
 def main() -> None:
@@ -208,12 +244,12 @@ def main() -> None:
     )  # fmt: skip
     arguments = (model, optimizer, shared, run, barrier)
     others = [
-        context.Process(target=work_on, args=(rank, *arguments), daemon=True)
+        context.Process(target=work, args=(rank, *arguments), daemon=True)
         for rank in range(1, args.processes)
     ]
     for process in others:
         process.start()
-    work_on(0, *arguments)
+    work(0, *arguments)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,198 @@
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from localseek.engine.client import Engine, diagnose
+from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
+from localseek.errors import EngineError
+from localseek.events import AnswerDelta, Failed, Finished, PromptProgress, ReasoningDelta
+
+from .conftest import ask, text_of
+
+SUM = "What is 348 + 257?"
+LONG = "999 * 99"
+
+
+def finished(events) -> Finished:
+    assert isinstance(events[-1], Finished), events[-1]
+    return events[-1]
+
+
+def test_a_sum_is_reasoned_out_and_answered(engine):
+    events = list(engine.generate(ask(SUM)))
+    reasoning, answer = text_of(events)
+    assert "ones: 8+7=15, carry 1 → 5" in reasoning
+    assert answer == "348 + 257 = 605"
+    assert "think" not in reasoning + answer
+    assert isinstance(events[0], PromptProgress)
+    stats = finished(events).stats
+    assert finished(events).reason == "stop"
+    assert stats.generated_tokens > stats.reasoning_tokens > 20
+    assert stats.draft is not None and stats.draft.accepted > 20
+
+
+def test_drafting_does_not_change_the_text(nano_gguf, home):
+    questions = [SUM, LONG, "Hello", "7 - 9000", "Tom has 12 apples and buys 7 more. How many?"]
+    texts = []
+    for mtp in ("auto", "off"):
+        with Engine(LoadOptions(str(nano_gguf), mtp=mtp, threads=1)) as engine:
+            assert engine.load().drafting == (mtp == "auto")
+            texts.append([text_of(list(engine.generate(ask(q)))) for q in questions])
+    assert texts[0] == texts[1]
+
+
+def test_sampled_text_with_a_seed_is_the_same_with_drafts_of_any_depth(nano_gguf, home):
+    texts = set()
+    sampling = Sampling(temperature=1.5, top_k=50, seed=7)
+    for mtp, depth in (("off", 1), ("auto", 1), ("auto", 3)):
+        options = LoadOptions(str(nano_gguf), mtp=mtp, draft_depth=depth, threads=1)
+        with Engine(options) as engine:
+            engine.load()
+            request = ask(SUM, sampling=sampling, max_tokens=200)
+            texts.add(text_of(list(engine.generate(request))))
+    assert len(texts) == 1
+
+
+def test_different_seeds_give_different_texts(engine):
+    def text(seed):
+        sampling = Sampling(temperature=20.0, top_p=1.0, seed=seed)
+        return text_of(list(engine.generate(ask(SUM, sampling=sampling, max_tokens=60))))
+
+    assert text(1) == text(1)
+    assert len({text(seed) for seed in range(5)}) > 1
+
+
+def test_a_later_turn_reuses_the_cache_and_answers_as_a_fresh_engine_does(engine, nano_gguf):
+    first = text_of(list(engine.generate(ask(SUM))))[1]
+    messages = (Message("user", SUM), Message("assistant", first), Message("user", "62 * 17"))
+    request = Request(messages, Sampling(temperature=0.0))
+    reused = list(engine.generate(request))
+    assert finished(reused).stats.cached_tokens > 5
+    with Engine(LoadOptions(str(nano_gguf), threads=1)) as fresh:
+        fresh.load()
+        again = list(fresh.generate(request))
+    assert finished(again).stats.cached_tokens == 0
+    assert text_of(reused) == text_of(again)
+    # The same request once more: all of it but the last tokens is reused.
+    third = list(engine.generate(request))
+    assert text_of(third) == text_of(again)
+
+
+def test_a_limit_on_tokens_ends_with_length(engine):
+    events = list(engine.generate(ask(SUM, max_tokens=11)))
+    assert finished(events).reason == "length"
+    assert finished(events).stats.generated_tokens == 11
+
+
+def test_a_stop_string_ends_the_text_before_it(engine):
+    events = list(engine.generate(ask(SUM, stop=("tens",))))
+    assert finished(events).reason == "stop"
+    assert text_of(events)[0].endswith("→ 5")
+    assert text_of(list(engine.generate(ask(SUM))))[1] == "348 + 257 = 605"
+
+
+def test_no_thinking_gives_an_answer_only(engine):
+    events = list(engine.generate(ask("Hello", think=False, max_tokens=50)))
+    reasoning, answer = text_of(events)
+    assert reasoning == ""
+    assert answer
+
+
+def test_cancelling_ends_the_answer_and_the_engine_stays(engine):
+    events = []
+    for event in engine.generate(ask(LONG, sampling=Sampling(temperature=5.0, seed=1))):
+        events.append(event)
+        if isinstance(event, ReasoningDelta | AnswerDelta):
+            engine.cancel()
+    assert finished(events).reason == "cancelled"
+    assert text_of(list(engine.generate(ask(SUM))))[1] == "348 + 257 = 605"
+
+
+def test_leaving_the_iterator_early_cancels_too(engine):
+    stream = engine.generate(ask(LONG, sampling=Sampling(temperature=5.0, seed=1)))
+    next(stream)
+    stream.close()
+    assert text_of(list(engine.generate(ask(SUM))))[1] == "348 + 257 = 605"
+
+
+def test_a_prompt_longer_than_the_context_is_refused_and_the_engine_stays(engine):
+    events = list(engine.generate(ask("word " * 20_000)))
+    assert isinstance(events[-1], Failed)
+    assert "20,0" in events[-1].message and "4,096" in events[-1].message
+    assert not events[-1].fatal
+    assert text_of(list(engine.generate(ask(SUM))))[1] == "348 + 257 = 605"
+
+
+def test_a_full_context_ends_with_length(nano_gguf, home):
+    with Engine(LoadOptions(str(nano_gguf), ctx=256, threads=1)) as engine:
+        assert engine.load().context_size == 256
+        events = list(engine.generate(ask("5 " * 119)))  # leaves room for a few tokens only
+        stats = finished(events).stats
+        assert stats.prompt_tokens > 240
+        assert finished(events).reason == "length"
+        assert stats.prompt_tokens + stats.generated_tokens == 256
+        assert text_of(list(engine.generate(ask(SUM))))[1] == "348 + 257 = 605"
+
+
+@pytest.mark.parametrize("question", ["", "😀" * 300, "你好，世界", "\x00\x1b[31m", "a" * 3000, "\ud800"])
+def test_odd_prompts_do_no_harm(engine, question):
+    events = list(engine.generate(ask(question, max_tokens=40)))
+    assert isinstance(events[-1], Finished | Failed)
+    assert engine.alive
+
+
+def test_a_killed_child_ends_the_stream_with_one_clear_failure(engine):
+    stream = engine.generate(ask(LONG, sampling=Sampling(temperature=9.0, seed=1)))
+    next(stream)
+    os.kill(engine.pid, signal.SIGKILL)
+    events = list(stream)
+    assert isinstance(events[-1], Failed)
+    assert events[-1].fatal
+    assert "signal 9" in events[-1].message
+    assert "\n" not in events[-1].message + events[-1].hint
+    later = list(engine.generate(ask(SUM)))
+    assert isinstance(later[-1], Failed) and later[-1].fatal
+
+
+def test_the_child_ends_when_its_client_is_gone(nano_gguf, home):
+    engine = Engine(LoadOptions(str(nano_gguf), threads=1))
+    engine.load()
+    engine._process.stdin.close()
+    assert engine._process.wait(10) == 0
+    engine._process.stdout.close()
+
+
+def test_cancel_from_another_thread_is_safe_when_nothing_runs(engine):
+    thread = threading.Thread(target=engine.cancel)
+    thread.start()
+    thread.join()
+    assert text_of(list(engine.generate(ask(SUM))))[1] == "348 + 257 = 605"
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "text", "truncated", "folder"])
+def test_a_file_that_is_no_model_is_refused_in_one_line(nano_gguf, home, tmp_path: Path, damage):
+    path = tmp_path / "model.gguf"
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "text":
+        path.write_text("hello")
+    elif damage == "truncated":
+        path.write_bytes(nano_gguf.read_bytes()[:-1000])
+    elif damage == "folder":
+        path.mkdir()
+    with Engine(LoadOptions(str(path))) as engine:
+        with pytest.raises(EngineError) as caught:
+            engine.load()
+        assert engine.alive
+    assert "\n" not in str(caught.value)
+    assert "model.gguf" in str(caught.value)
+
+
+def test_the_engine_says_what_it_was_built_with(home):
+    facts = diagnose()
+    assert facts["mtp"] == "yes"
+    assert facts["rpc"] == "yes"
+    assert "CPU" in facts["devices"]

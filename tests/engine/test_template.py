@@ -1,0 +1,71 @@
+import pytest
+
+from localseek.engine.protocol import Message
+from localseek.errors import ModelError
+from localseek.template import ChatTemplate
+
+HELLO = (Message("user", "Hello"),)
+R1 = "{{ bos_token }}{% for m in messages %}<U>{{ m['content'] }}{% endfor %}{{ '<A><think>\\n' }}"
+SWITCH = "{{ messages[0].content }}<A>{% if thinking %}<think>{% else %}</think>{% endif %}"
+
+
+def render(source: str, messages=HELLO, think=None):
+    return ChatTemplate(source, "<bos>", "<eos>").render(messages, think)
+
+
+def test_a_template_that_opens_think_says_so():
+    prompt = render(R1)
+    assert prompt.text == "<bos><U>Hello<A><think>\n"
+    assert prompt.opened
+
+
+def test_no_thinking_closes_the_block_that_a_template_always_opens():
+    prompt = render(R1, think=False)
+    assert prompt.text == "<bos><U>Hello<A><think>\n\n</think>\n\n"
+    assert not prompt.opened
+
+
+def test_the_templates_own_switch_is_set():
+    assert render(SWITCH, think=True).opened
+    assert render(SWITCH, think=False).text == "Hello<A></think>"
+    assert render(SWITCH).text == "Hello<A></think>"
+
+
+def test_blocks_are_trimmed_as_hugging_face_does():
+    source = "{% for m in messages %}\n    {% if true %}\n{{ m.content }}\n    {% endif %}\n{% endfor %}"
+    assert render(source).text == "Hello\n"
+
+
+def test_tojson_keeps_unicode_and_html_as_they_are():
+    source = "{{ {'a': '<é>&'} | tojson }} {{ [1] | tojson(indent=2) }}"
+    assert render(source).text == '{"a": "<é>&"} [\n  1\n]'
+
+
+def test_loop_controls_and_dates_work():
+    source = "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}"
+    assert render(source + "{{ strftime_now('%Y')[:2] }}").text == "0120"
+
+
+def test_a_template_that_refuses_its_input_gives_its_reason():
+    with pytest.raises(ModelError, match="roles must alternate"):
+        render("{{ raise_exception('roles must alternate') }}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for m in messages %}",
+        "{{ messages.append(1) }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{% for i in range(10**9) %}{% endfor %}",
+        "{{ 1 / 0 }}",
+        "{{ messages[7].content.x }}",
+        "{% set n = namespace(s='x' * 1000) %}{% for i in range(99999) %}{{ n.s }}{% endfor %}",
+        "x" * 1_000_001,
+    ],
+)
+def test_hostile_or_broken_templates_are_refused_in_one_line(source):
+    with pytest.raises(ModelError) as caught:
+        render(source)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,88 @@
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("converters", "localseek", "tui")
+FORBIDDEN = {
+    "converters": {"localseek", "tui", "torch", "transformers", "llama_cpp", "huggingface_hub"},
+    "localseek": {"tui", "converters", "torch", "transformers", "textual"},
+    "tui": {"llama_cpp", "converters", "torch", "transformers", "huggingface_hub"},
+}
+# The command that starts another package may import it; training may use torch.
+ALLOWED = {
+    "localseek/commands/app.py": {"tui"},
+    "localseek/commands/convert.py": {"converters"},
+    "localseek/commands/models.py": {"converters"},
+    "localseek/commands/embedded.py": {"converters"},
+}
+TRAINING = {"model", "muon", "train", "export", "data", "vocabulary"}
+ONE_DOOR = {"llama_cpp": "localseek/engine/llama.py"}
+
+
+def sources() -> list[Path]:
+    return sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_follow_the_arrows(path):
+    name = path.relative_to(ROOT).as_posix()
+    wrong = imported(path) & FORBIDDEN[name.split("/")[0]] - ALLOWED.get(name, set())
+    if path.parent.name == "nano" and path.stem in TRAINING:
+        wrong -= {"torch"}
+    assert not wrong
+
+
+@pytest.mark.parametrize(("package", "door"), ONE_DOOR.items())
+def test_what_is_tied_to_a_version_has_one_door(package, door):
+    users = {p.relative_to(ROOT).as_posix() for p in sources() if package in imported(p)}
+    assert users == {door}
+
+
+def test_the_readmes_file_map_is_the_real_tree():
+    text = (ROOT / "README.md").read_text("utf-8")
+    block = re.search(r"<!-- file map -->\n```\n(.*?)```", text, re.S)
+    assert block, "the README has no file map"
+    listed, folder = set(), ""
+    for line in block[1].splitlines():
+        name = line.split()[0] if line.strip() else ""
+        if name.endswith("/") and not line.startswith(" "):
+            folder = name
+        elif name:
+            listed.add(folder + name)
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *PACKAGES],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    real = {
+        p for p in tracked
+        if p.endswith((".py", ".tcss")) and not p.endswith("__init__.py") and (ROOT / p).exists()
+    }  # fmt: skip
+    assert listed - real == set(), "listed but not there"
+    assert real - listed == set(), "there but not listed"
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_stay_short_and_say_what_they_are(path):
+    text = path.read_text("utf-8")
+    assert len(text.splitlines()) <= 400
+    assert path.name == "__init__.py" and not text.strip() or ast.get_docstring(ast.parse(text))
+
+
+def test_lint_and_types_are_clean():
+    for command in (["ruff", "check", "."], ["mypy"]):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
