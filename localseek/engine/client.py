@@ -41,7 +41,7 @@ class Engine:
     def __init__(self, options: LoadOptions, command: list[str] | None = None) -> None:
         self.options = options
         self.log_path = paths.log_file("engine")
-        self._command = command or [sys.executable, "-m", "localseek.engine.worker"]
+        self._command = command or [sys.executable, "-m", "localseek.engine"]
         self._number = 0
         self._write_lock = threading.Lock()
         with self.log_path.open("ab") as log:

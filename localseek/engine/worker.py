@@ -1,17 +1,17 @@
 """The engine child's main loop: messages in, events out.
 
-Started by `client.Engine` as `python -m localseek.engine.worker`. Talks over the standard input
+Started by `client.Engine` through `__main__.py`, which has left the network. Talks over the standard input
 and output it was given; native code that prints goes to the log on standard error instead.
 Renders the chat template, splits reasoning from answer, and groups text so that a fast model
 does not drown its reader in messages.
 """
 
 import codecs
+import contextlib
 import os
 import queue
 import secrets
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -179,8 +179,8 @@ class TextStream:
 class Worker:
     """Reads messages on one thread, works on the main one."""
 
-    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
-        self._source, self._sink = source, sink
+    def __init__(self, source: BinaryIO, sink: BinaryIO, reachable: str) -> None:
+        self._source, self._sink, self._reachable = source, sink, reachable
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._cancelled: set[int] = set()
         self._loaded: Loaded | None = None
@@ -196,7 +196,7 @@ class Worker:
                 elif message["op"] == "generate":
                     self._generate(number, protocol.decode_request(message))
                 elif message["op"] == "doctor":
-                    self._write(protocol.encode({"event": "doctor", "facts": backend_facts()}))
+                    self._write(protocol.encode({"event": "doctor", "facts": self._facts()}))
             except LocalseekError as error:
                 failed = Failed(error.message, error.hint)
                 self._write(protocol.encode_event(number, failed))
@@ -213,6 +213,10 @@ class Worker:
         # Without a client there is nothing left to do, however busy the main thread is.
         self._messages.put(None)
         os._exit(0)
+
+    def _facts(self) -> dict[str, str]:
+        network = f"reachable: {self._reachable}" if self._reachable else "cut off by the kernel"
+        return {**backend_facts(), "network": network}
 
     def _write(self, line: bytes) -> None:
         self._sink.write(line)
@@ -283,16 +287,13 @@ def private_pipes() -> tuple[BinaryIO, BinaryIO]:
     return os.fdopen(source, "rb"), os.fdopen(sink, "wb")
 
 
-def main() -> int:
-    """Run the child. Ctrl-C in the terminal is the client's to handle."""
+def main(reachable: str) -> int:
+    """Run the child; `reachable` says why it is not cut off from networks, "" when it is.
+
+    Ctrl-C in the terminal is the client's to handle.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source, sink = private_pipes()
-    try:
-        Worker(source, sink).run()
-    except BrokenPipeError:
-        return 0
+    with contextlib.suppress(BrokenPipeError):
+        Worker(source, sink, reachable).run()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
