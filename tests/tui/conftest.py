@@ -7,6 +7,7 @@ from time import monotonic
 import pytest
 from scripted import Scripted
 from textual.pilot import Pilot
+
 from tui.app import LocalseekApp
 from tui.options import Options
 from tui.widgets.answer import Answer

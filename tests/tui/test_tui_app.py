@@ -1,12 +1,17 @@
 import asyncio
-from time import monotonic
+from dataclasses import replace
+from time import process_time
 
 import pytest
+from scripted import DONE, Die, Hold, Scripted, thinking_script
+
+from localseek.conversation import Reply
 from localseek.engine.protocol import Message, Sampling
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, PromptProgress, ReasoningDelta
-from scripted import DONE, Die, Hold, Scripted, thinking_script
+from tui.actions import ThinkSet
 from tui.options import Options
+from tui.state import TurnView
 from tui.widgets.reasoning import Reasoning, ReasoningTitle
 
 READ = PromptProgress(20, 20)
@@ -130,9 +135,7 @@ async def test_escape_takes_a_waiting_prompt_back(drive):
 
 
 async def test_engine_death_is_shown_and_the_model_can_be_restarted(drive):
-    scripted = Scripted(
-        [READ, AnswerDelta("Half an", 2), Die()], thinking_script("", "All of it.")
-    )
+    scripted = Scripted([READ, AnswerDelta("Half an", 2), Die()], thinking_script("", "All of it."))
     async with drive(scripted) as d:
         await d.ready()
         await d.send("go")
@@ -181,11 +184,13 @@ HOSTILE = "[bold]B[/bold] [/] [@click=app.quit]X[/] [red]R $text-error"
 
 async def test_markup_and_control_characters_in_engine_text_are_inert(drive):
     script = [
-        READ, ReasoningDelta(HOSTILE + "\x1b[31m\x07\n", 5), AnswerDelta(HOSTILE + "\x1b[2J\ud800\u202e <b>T</b>", 5), DONE,
+        READ, ReasoningDelta(HOSTILE + "\x1b[31m\x07\n", 5),
+        AnswerDelta(HOSTILE + "\x1b[2J\ud800\u202e <b>T</b>", 5), DONE,
     ]  # fmt: skip
     scripted = Scripted(script)
     scripted.info = scripted.info.__class__(
-        **{f: getattr(scripted.info, f) for f in scripted.info.__slots__} | {"name": "[red]M[/]\x1b"}
+        **{f: getattr(scripted.info, f) for f in scripted.info.__slots__}
+        | {"name": "[red]M[/]\x1b"}
     )
     async with drive(scripted) as d:
         await d.ready()
@@ -240,18 +245,18 @@ async def test_an_answer_of_100000_characters_leaves_the_prompt_quick(drive):
     async with drive(Scripted([READ, *piece, DONE])) as d:
         await d.ready()
         await d.send("a long one")
-        slowest = 0.0
+        slowest = 0.0  # in CPU time, which does not count what else the machine does
         for key in "hello":
-            pressed = monotonic()
-            d.app.simulate_key(key)
+            pressed = process_time()
             before = d.app.chat.prompt.text
+            d.app.simulate_key(key)
             while d.app.chat.prompt.text == before:
                 await asyncio.sleep(0.001)
-            slowest = max(slowest, monotonic() - pressed)
+            slowest = max(slowest, process_time() - pressed)
         await d.ended()
         assert len(d.app.state.last_answer) >= 100_000
         assert d.app.chat.prompt.text == "hello"
-        assert slowest < 3.0, f"a key took {slowest:.1f} s"
+        assert slowest < 1.0, f"a key took {slowest:.2f} s"
 
 
 async def test_new_conversation_empties_the_screen_and_again_brings_it_back(drive):
@@ -386,23 +391,19 @@ async def test_ctrl_c_twice_quits(drive):
 
 
 async def test_only_a_window_of_a_long_conversation_is_mounted(drive):
-    scripted = Scripted(*[[AnswerDelta(f"answer {n}.", 1), DONE] for n in range(60)])
-    async with drive(scripted) as d:
+    async with drive(Scripted()) as d:
         await d.ready()
-        for n in range(60):
-            d.app.dispatch(*_submitted(n))
+        turns = tuple(
+            TurnView(n, f"prompt {n}", "done", Reply(answer=f"answer {n}.")) for n in range(60)
+        )
+        d.app.state = replace(d.app.state, turns=turns, next_id=60)
+        d.app.dispatch(ThinkSet(None))
         await d.ended(60)
         mounted = d.app.chat.transcript._mounted
-        assert len(mounted) <= 45 and "answer 59." in d.screen_text()
-        oldest = min(mounted)
+        assert len(mounted) == 30 and "answer 59." in d.screen_text()
         await d.pilot.press("escape", "g")
-        await d.until(lambda: min(mounted) < oldest, "scrolling to the top mounts earlier turns")
-        assert len(mounted) <= 45
+        await d.until(lambda: min(mounted) == 20, "scrolling to the top mounts a page")
+        await d.until(lambda: "answer 30." in d.screen_text(), "the reader stays where they were")
         await d.pilot.press("G")
         await d.until(lambda: "answer 59." in d.screen_text(), "and the end comes back")
-
-
-def _submitted(n):
-    from tui.actions import Submitted
-
-    return (Submitted(f"prompt {n}"),)
+        assert len(mounted) == 30

@@ -10,6 +10,7 @@ import asyncio
 from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
 from textual.containers import Vertical
+from textual.widget import MountError
 from textual.widgets import Markdown
 
 from tui.segments import settled_markdown
@@ -48,7 +49,7 @@ class Answer(Vertical):
     def on_mount(self) -> None:
         """Start the worker that keeps the screen up with the text."""
         self.display = bool(self._text)
-        self.run_worker(self._follow(), exclusive=True)
+        self.run_worker(self._follow_while_mounted(), exclusive=True)
 
     def show(self, text: str, complete: bool) -> None:
         """Take the text so far; it only ever grows."""
@@ -62,6 +63,14 @@ class Answer(Vertical):
     def caught_up(self) -> bool:
         """Tell whether all text is on the screen."""
         return self._written == len(self._text)
+
+    async def _follow_while_mounted(self) -> None:
+        try:
+            await self._follow()
+        except MountError:
+            # The reply was scrolled out of the window in the middle of an update.
+            if self.is_attached:
+                raise
 
     async def _follow(self) -> None:
         while True:

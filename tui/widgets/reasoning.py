@@ -70,13 +70,21 @@ class Reasoning(Vertical):
 
     def on_mount(self) -> None:
         """Show what was given before the widget existed."""
-        self.show(self._turn, self._now)
+        self._draw()
 
     def show(self, turn: TurnView, now: float) -> None:
         """Draw the turn's reasoning as it is now."""
         self._turn, self._now = turn, now
-        if not self.is_mounted:
-            return
+        if self.is_mounted:
+            self._draw()
+
+    def on_reasoning_title_pressed(self, event: ReasoningTitle.Pressed) -> None:
+        """Tell the app; the state comes back through `show`."""
+        event.stop()
+        self.post_message(self.Toggled(self._turn.id, not self._turn.folded))
+
+    def _draw(self) -> None:
+        turn, now = self._turn, self._now
         self.display = bool(turn.reply.reasoning)
         if not self.display:
             return
@@ -87,11 +95,6 @@ class Reasoning(Vertical):
         self.set_class(turn.folded, "-folded")
         if not turn.folded:
             self._feed(turn.reply.reasoning.strip("\n"))
-
-    def on_reasoning_title_pressed(self, event: ReasoningTitle.Pressed) -> None:
-        """Tell the app; the state comes back through `show`."""
-        event.stop()
-        self.post_message(self.Toggled(self._turn.id, not self._turn.folded))
 
     def _feed(self, text: str) -> None:
         if len(text) == self._fed:

@@ -1,0 +1,334 @@
+import itertools
+from dataclasses import replace
+
+from localseek.engine.protocol import ModelInfo
+from localseek.events import (
+    AnswerDelta,
+    DraftStats,
+    Failed,
+    Finished,
+    Notice,
+    PromptProgress,
+    ReasoningDelta,
+    Stats,
+)
+from tui import actions as act
+from tui.commands import COMMANDS, by_word, parse_slash
+from tui.export import as_markdown
+from tui.offers import offered
+from tui.prompts import PromptHistory
+from tui.reduce import next_turn, reduce
+from tui.segments import settled_markdown, settled_plain
+from tui.session import merged
+from tui.state import AppState, ModelView
+from tui.widgets.status import line
+from tui.window import MOUNTED, PRUNE_ABOVE, Window, earlier, grown, later, tail
+from tui.wording import activity, clean, outcome, reasoning_title, seconds
+
+INFO = ModelInfo("/m", "M", "deepseek2", "d", 1, 1, 4096, 4096, drafting=True, thinks=True)
+STATS = Stats(generated_tokens=9, reasoning_tokens=7, decode_tps=40.0, context_used=50)
+
+
+def after(state, *actions, now=0.0):
+    for action in actions:
+        state = reduce(state, action, now)
+    return state
+
+
+def fresh():
+    return AppState(ModelView("m"))
+
+
+def ready():
+    return after(fresh(), act.Loaded(INFO))
+
+
+def running(prompt="hi"):
+    state = after(ready(), act.Submitted(prompt))
+    return after(state, act.Started(state.last.id))
+
+
+def streamed(state, *events, now=0.0):
+    return after(state, *(act.Streamed(state.last.id, event) for event in events), now=now)
+
+
+def test_a_prompt_waits_until_the_model_is_loaded_and_the_engine_is_free():
+    state = after(fresh(), act.Submitted("one"), act.Submitted("two"))
+    assert next_turn(state) is None
+    state = after(state, act.Loading(0.5))
+    assert activity(state, 0) == "loading… 50%"
+    state = after(state, act.Loaded(INFO))
+    assert next_turn(state).prompt == "one"
+    state = after(state, act.Started(1))
+    assert next_turn(state) is None
+    state = after(state, act.Streamed(1, Finished("stop", STATS)))
+    assert next_turn(state).prompt == "two"
+
+
+def test_phases_follow_the_events():
+    state = running()
+    phases = [state.last.phase]
+    for event in (
+        PromptProgress(5, 10), ReasoningDelta("r", 1), AnswerDelta("a", 1), Finished("stop", STATS)
+    ):  # fmt: skip
+        state = streamed(state, event)
+        phases.append(state.last.phase)
+    assert phases == ["reading", "reading", "thinking", "answering", "done"]
+    assert state.running is None
+
+
+def test_reasoning_opens_and_folds_once():
+    state = streamed(running(), ReasoningDelta("r", 1))
+    assert not state.last.folded
+    state = streamed(state, AnswerDelta("a", 1))
+    assert state.last.folded
+    state = after(state, act.Folded(state.last.id, False))
+    state = streamed(state, AnswerDelta("b", 1), Finished("stop", STATS))
+    assert not state.last.folded
+
+
+def test_a_panel_that_the_user_keeps_open_is_not_folded_by_the_answer():
+    state = streamed(running(), ReasoningDelta("r", 1))
+    state = after(state, act.Folded(state.last.id, True), act.Folded(state.last.id, False))
+    assert not streamed(state, AnswerDelta("a", 1)).last.folded
+
+
+def test_folding_all_holds_for_reasoning_to_come():
+    state = after(running(), act.AllFolded(True))
+    assert streamed(state, ReasoningDelta("r", 1)).last.folded
+    state = streamed(running(), ReasoningDelta("r", 1), Finished("stop", STATS))
+    state = after(state, act.AllFolded(True), act.Submitted("two"))
+    state = after(state, act.Started(state.last.id))
+    assert streamed(state, ReasoningDelta("r", 1)).last.folded
+
+
+def test_the_title_counts_and_then_tells_the_time():
+    state = streamed(running(), ReasoningDelta("r", 3), now=10.0)
+    assert reasoning_title(state.last, 22.4) == "Thinking… 12 s"
+    state = streamed(state, AnswerDelta("a", 1), now=22.4)
+    assert reasoning_title(state.last, 99.0) == "Thought for 12 s · 3 tokens"
+    state = streamed(state, Finished("stop", STATS), now=30.0)
+    assert reasoning_title(state.last, 99.0) == "Thought for 12 s · 7 tokens"
+
+
+def test_stopping_keeps_the_text_and_text_that_still_comes():
+    state = after(streamed(running(), AnswerDelta("a", 1)), act.StopAsked())
+    assert state.last.phase == "stopping"
+    state = streamed(state, AnswerDelta("b", 1), Finished("cancelled", STATS))
+    assert (state.last.phase, state.last.reply.answer) == ("stopped", "ab")
+    assert outcome(state.last) == "Stopped."
+
+
+def test_stopping_while_thinking_leaves_the_reasoning_open():
+    state = streamed(running(), ReasoningDelta("r", 1), Finished("cancelled", STATS), now=3.0)
+    assert not state.last.folded and state.last.thought_s == 0.0
+
+
+def test_engine_death_keeps_the_text_and_the_next_prompt_loads_again():
+    state = streamed(running(), AnswerDelta("half", 1), Failed("It died.", "See log.", fatal=True))
+    assert (state.model.phase, state.last.phase, state.last.reply.answer) == (
+        "dead", "failed", "half",
+    )  # fmt: skip
+    assert offered(state)["restart"] and not state.busy
+    assert outcome(state.last) == "It died. See log."
+    again = after(state, act.Submitted("next"))
+    assert again.model.phase == "loading" and next_turn(again) is None
+    assert next_turn(after(again, act.Loaded(INFO))).prompt == "next"
+    assert after(state, act.RestartAsked()).model.phase == "loading"
+
+
+def test_a_failure_that_is_not_fatal_leaves_the_model_ready():
+    state = streamed(running(), Failed("Too long.", "Shorten it."))
+    assert state.model.phase == "ready" and next_turn(state) is None
+    assert not offered(state)["restart"]
+
+
+def test_prompts_that_wait_when_the_model_dies_go_on_after_a_restart():
+    state = after(running("one"), act.Submitted("two"))
+    state = after(state, act.Streamed(1, Failed("It died.", fatal=True)))
+    assert next_turn(state) is None
+    state = after(state, act.RestartAsked(), act.Loaded(INFO))
+    assert next_turn(state).prompt == "two"
+
+
+def test_new_conversation_comes_back_and_ignores_late_events():
+    state = streamed(running(), AnswerDelta("a", 1))
+    gone = after(state, act.NewAsked())
+    assert gone.turns == () and gone.running == 1 and next_turn(gone) is None
+    late = after(gone, act.Streamed(1, AnswerDelta("b", 1)))
+    assert late == gone
+    free = after(gone, act.Streamed(1, Finished("cancelled", STATS)))
+    assert free.running is None
+    back = after(free, act.NewAsked())
+    assert back.last.reply.answer == "a" and back.last.phase == "stopped"
+
+
+def test_retry_replaces_the_last_turn_and_leaves_a_running_one_alone():
+    state = running("q")
+    assert after(state, act.RetryAsked()) == state
+    state = after(streamed(state, AnswerDelta("a", 1), Finished("stop", STATS)), act.RetryAsked())
+    assert [turn.prompt for turn in state.turns] == ["q"]
+    assert state.last.phase == "waiting" and state.last.id == 2
+
+
+def test_only_waiting_prompts_can_be_withdrawn():
+    state = after(running("one"), act.Submitted("two"), act.Withdrawn(), act.Withdrawn())
+    assert [turn.prompt for turn in state.turns] == ["one"]
+
+
+def test_speed_is_live_first_and_the_engines_own_in_the_end():
+    state = streamed(running(), AnswerDelta("a", 1), now=1.0)
+    state = streamed(state, AnswerDelta("b", 10), now=2.0)
+    assert state.last.tokens_per_second(3.0) == 5.0
+    state = streamed(state, Finished("stop", STATS), now=4.0)
+    assert state.last.tokens_per_second(9.0) == 40.0
+
+
+def test_text_is_cleaned_of_what_a_terminal_obeys():
+    assert clean("a\x1b[31mb\r\n\tc\x07\x9b\u202ed\ud800") == "a[31mb\n\tcd\ufffd"
+    state = streamed(running(), ReasoningDelta("\x1b]52;c;x\x07"), AnswerDelta("\x1b[2J"))
+    state = streamed(state, Notice("\x07note"))
+    assert (state.last.reply.reasoning, state.last.reply.answer) == ("]52;c;x", "[2J")
+    assert state.last.notices == ("note",)
+
+
+def test_an_answer_cut_at_the_limit_and_an_empty_one_say_so():
+    cut = streamed(running(), AnswerDelta("a", 1), Finished("length", STATS))
+    assert outcome(cut.last) == "Cut off at the length limit."
+    empty = streamed(running(), Finished("stop", STATS))
+    assert outcome(empty.last) == "The model ended without an answer."
+
+
+def test_the_status_line_fits_every_width_and_drops_the_least_wanted_first():
+    stats = replace(STATS, draft=DraftStats(steps=5, drafted=5, accepted=4))
+    state = streamed(running(), AnswerDelta("a", 9), Finished("stop", stats))
+    for width in range(1, 120):
+        shown = line(state, 0.0, width)
+        assert shown.cell_length <= max(width, len("ready"))
+    assert "40.0 tok/s" in line(state, 0.0, 40).plain
+    assert "drafts" not in line(state, 0.0, 40).plain
+    assert "drafts 80% accepted" in line(state, 0.0, 110).plain
+
+
+def test_durations_read_well():
+    assert [seconds(s) for s in (0.42, 1, 59.9, 60, 185)] == [
+        "0.4 s", "1 s", "59 s", "1 min 00 s", "3 min 05 s",
+    ]  # fmt: skip
+
+
+def test_text_that_came_between_two_frames_is_merged_in_order():
+    def r(text):
+        return act.Streamed(1, ReasoningDelta(text, 1))
+
+    def a(text, turn=1):
+        return act.Streamed(turn, AnswerDelta(text, 1))
+
+    actions = [
+        act.Loading(0.1),
+        act.Loading(0.2),
+        r("a"),
+        r("b"),
+        a("c"),
+        a("d"),
+        a("e", 2),
+        r("f"),
+    ]
+    assert merged(actions) == [
+        act.Loading(0.2),
+        act.Streamed(1, ReasoningDelta("ab", 2)),
+        act.Streamed(1, AnswerDelta("cd", 2)),
+        a("e", 2),
+        r("f"),
+    ]
+
+
+def test_the_window_follows_the_end_pages_back_and_stays_small():
+    window = Window()
+    for count in range(1, 101):
+        window = grown(window, count, following=True)
+        assert window.end == count and window.size <= PRUNE_ABOVE
+    window, seen = tail(100), set()
+    assert window == Window(70, 100)
+    while window.first > 0:
+        window = earlier(window)
+        assert window.size <= PRUNE_ABOVE
+        seen.update(range(window.first, window.end))
+    assert seen == set(range(90)) | set(range(70, 100)) - set(range(90, 100)) or seen >= set(
+        range(70)
+    )
+    while window.end < 100:
+        window = later(window, 100)
+        assert window.size <= PRUNE_ABOVE
+    assert window.end == 100
+
+
+def test_a_reader_who_is_elsewhere_is_left_there_and_an_emptied_list_resets():
+    assert grown(Window(10, 40), 101, following=False) == Window(10, 40)
+    assert grown(Window(10, 40), 20, following=False) == Window(10, 20)
+    assert grown(Window(40, 70), 3, following=True) == Window(0, 3)
+    assert grown(Window(0, 5), 0, following=True) == Window(0, 0)
+    assert tail(MOUNTED + 1) == Window(1, MOUNTED + 1)
+
+
+def cut_all(text, size):
+    pieces = []
+    while cut := settled_markdown(text, size):
+        pieces.append(text[:cut])
+        text = text[cut:]
+    return [*pieces, text]
+
+
+def test_markdown_is_never_cut_inside_a_fence_a_list_or_a_paragraph():
+    text = (
+        "intro line\n\n```python\na = 1\n\nb = 2\n```\n\n- one\n\n- two\n\n  more of two\n\n"
+        "1. x\n\n2. y\n\nparagraph one\ngoes on\n\nparagraph two\n\n> quote\n\nthe end\n"
+    )
+    pieces = cut_all(text, 1)
+    assert "".join(pieces) == text
+    assert all(piece.count("```") in (0, 2) for piece in pieces)
+    assert any("- one\n\n- two\n\n  more of two" in piece for piece in pieces)
+    assert any("1. x\n\n2. y" in piece for piece in pieces)
+    assert any("paragraph one\ngoes on\n" in piece for piece in pieces)
+
+
+def test_an_open_fence_is_not_cut_and_plain_text_always_is():
+    assert settled_markdown("```\n" + "x\n\n" * 5000) == 0
+    assert settled_markdown("short\n\nshort") == 0
+    assert settled_plain("x" * 3000) == 2000
+    assert settled_plain("x" * 1500 + "\n" + "y" * 3000) == 1501
+
+
+def test_prompt_history_keeps_the_draft_and_stops_at_its_ends():
+    history = PromptHistory().added("a").added("b").added("b")
+    assert history.sent == ("a", "b")
+    older = history.moved(-1, "draft")
+    assert older.text == "b" and older.moved(-1, "b").text == "a"
+    assert older.moved(-1, "b").moved(-1, "a") is None
+    assert older.moved(1, "b").text == "draft" and history.moved(1, "x") is None
+
+
+def test_slash_words_are_read_and_paths_are_not():
+    assert parse_slash("/export my file.md ") == ("export", "my file.md")
+    assert parse_slash("/new") == ("new", "")
+    assert parse_slash("/usr/bin?") is None and parse_slash(" /new") is None
+    words = [command.word for command in COMMANDS if command.word]
+    assert len(words) == len(set(words)) and by_word("nonsense") is None
+
+
+def test_an_export_holds_the_whole_conversation_and_what_was_not_sent():
+    state = streamed(running("q"), ReasoningDelta("why", 1), AnswerDelta("half", 1))
+    state = replace(streamed(state, Finished("cancelled", STATS)), system="Be brief.")
+    text = as_markdown(state, "a draft")
+    places = [text.index(part) for part in ("Be brief.", "q", "why", "half", "stopped", "a draft")]
+    assert places == sorted(places)
+
+
+def test_no_action_breaks_an_empty_app():
+    actions = [
+        act.Withdrawn(), act.StopAsked(), act.RetryAsked(), act.NewAsked(), act.RestartAsked(),
+        act.Folded(9, True), act.AllFolded(True), act.Started(9), act.ThinkSet(True),
+        act.Streamed(9, AnswerDelta("x")), act.Streamed(9, Failed("f", fatal=True)),
+    ]  # fmt: skip
+    for first, second in itertools.product(actions, repeat=2):
+        state = after(fresh(), first, second)
+        activity(state, 0.0), offered(state), line(state, 0.0, 30)
