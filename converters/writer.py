@@ -75,17 +75,28 @@ def _open_partial(partial: Path) -> int:
 
 def _reserve(file: int, size: int, target: Path) -> None:
     """Reserve all space now, so that a full disk ends the run before the work."""
+    free = shutil.disk_usage(target.parent).free
     try:
-        os.posix_fallocate(file, 0, size)
+        _fallocate(file, size, free)
     except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
-            os.ftruncate(file, size)  # the file system cannot reserve; writing will tell
-            return
-        free = shutil.disk_usage(target.parent).free
         raise ConvertError(
             f"no room for {target}: it needs {size / 1e9:.3f} GB, {free / 1e9:.3f} GB are free "
             f"({error.strerror})"
         ) from error
+
+
+def _fallocate(file: int, size: int, free: int) -> None:
+    """Reserve space, or compare with what is free where the system cannot (macOS, some mounts)."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, size)
+            return
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+    if size > free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.ftruncate(file, size)
 
 
 def _write_head(file: int, head: bytes, target: Path) -> None:

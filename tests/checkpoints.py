@@ -204,6 +204,7 @@ def make_v2_lite(
     shards: int = 1,
     seed: int = 0,
     config: dict[str, Any] | None = None,
+    extra: Tensors | None = None,
 ) -> Path:
     """Make a DeepSeek-V2-Lite-shaped checkpoint: softmax router, full query projection."""
     values: dict[str, Any] = asdict(dims) | {
@@ -217,6 +218,7 @@ def make_v2_lite(
         "torch_dtype": "bfloat16",
     }  # fmt: skip
     tensors = _model(dims, dtype, seed, sigmoid=False)
+    tensors.entries |= extra.entries if extra else {}
     return _write(folder, values | (config or {}), tensors, shards, v2_tokenizer())
 
 

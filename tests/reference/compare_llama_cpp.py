@@ -11,7 +11,10 @@ types that llama-quantize chose for every mixture, which the test suite compares
 
 from __future__ import annotations
 
+import importlib
 import json
+import multiprocessing
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -103,24 +106,36 @@ def compare_metadata(ours: GGUFReader, theirs: GGUFReader) -> list[str]:
 
 
 def reference_convert(tree: Path, model: Path, out: Path, kind: str) -> None:
-    """Run convert_hf_to_gguf.py, with the pre-tokenizer hash answered: our vocabulary is tiny."""
-    script = (
-        "import sys; sys.path[:0] = [sys.argv[1], sys.argv[1] + '/gguf-py']\n"
-        "import conversion.base as base\n"
-        "pre = sys.argv.pop(2)\n"
-        "base.TextModel.get_vocab_base_pre = lambda self, tokenizer: pre\n"
-        "import runpy; tree = sys.argv.pop(1)\n"
-        "runpy.run_path(tree + '/convert_hf_to_gguf.py', run_name='__main__')\n"
-    )
+    """Run convert_hf_to_gguf.py in a fork, so that torch is imported only once."""
+    arguments = ("convert_hf_to_gguf.py", str(model), "--outfile", str(out))
+    arguments += ("--outtype", kind.lower())
     pre = "deepseek-llm" if model.name.startswith("v2") else "deepseek-v3"
-    command = [sys.executable, "-c", script, str(tree), pre]
-    command += [str(model), "--outfile", str(out), "--outtype", kind.lower()]
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+    child = multiprocessing.get_context("fork").Process(
+        target=run_reference, args=(tree, arguments, pre, out.with_suffix(".log"))
+    )
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise SystemExit(f"convert_hf_to_gguf.py failed: see {out.with_suffix('.log')}")
+
+
+def run_reference(tree: Path, arguments: tuple[str, ...], pre: str, log: Path) -> None:
+    """Run it with the tree's own gguf, and the pre-tokenizer hash answered: ours is tiny."""
+    sys.stderr = log.open("w")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "gguf"]:
+        del sys.modules[name]
+    sys.path[:0] = [str(tree), str(tree / "gguf-py")]
+    sys.argv = list(arguments)
+    base = importlib.import_module("conversion.base")
+    base.TextModel.get_vocab_base_pre = lambda self, tokenizer: pre
+    runpy.run_path(str(tree / "convert_hf_to_gguf.py"), run_name="__main__")
 
 
 def main() -> None:
     tree, quantize, work = (Path(argument).resolve() for argument in sys.argv[1:4])
     work.mkdir(parents=True)
+    importlib.import_module("torch")
+    importlib.import_module("transformers").AutoTokenizer  # noqa: B018 - loads it before the forks
     golden: dict[str, dict[str, dict[str, str]]] = {}
     golden_models.make(work)
     for name, depth in sorted(golden_models.DEPTHS.items()):
