@@ -20,7 +20,7 @@ from localseek.events import (
     Stats,
 )
 
-PATIENCE_S = 20.0  # a script that nobody releases ends here, so that no test hangs
+PATIENCE_S = 120.0  # a script that nobody releases ends here, so that no test hangs
 
 STATS = Stats(
     prompt_tokens=20, prompt_tps=400.0, generated_tokens=60, reasoning_tokens=40, decode_tps=41.2,
