@@ -213,8 +213,8 @@ def _metadata(reader: _Reader, n_pairs: int) -> dict[str, Value]:
             key = reader.raw(MAX_KEY_BYTES, "a metadata key").decode()
         except UnicodeDecodeError as error:
             raise reader.fail("a metadata key is no UTF-8") from error
-        if not key or key in metadata:
-            raise reader.fail(f"the metadata key {key!r} is empty or there twice")
+        if not key.isprintable() or not key or key in metadata:
+            raise reader.fail(f"the metadata key {key[:80]!r} is empty, broken or there twice")
         kind = reader.count("<I")
         if kind == ARRAY:
             metadata[key] = reader.array(key)
@@ -235,7 +235,7 @@ def _tensor_infos(
             name = raw_name.decode()
         except UnicodeDecodeError as error:
             raise reader.fail("a tensor name is no UTF-8") from error
-        if not name or "\0" in name or name in names:
+        if not name or not name.isprintable() or name in names:
             raise reader.fail(f"the tensor name {name!r} is empty, broken or there twice")
         names.add(name)
         n_dims = reader.count("<I")

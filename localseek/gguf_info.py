@@ -68,7 +68,8 @@ class GGUFInfo:
     @property
     def architecture(self) -> str:
         """Name the architecture as llama.cpp knows it."""
-        return self._text("general.architecture")
+        name = self._text("general.architecture")
+        return name if name.isprintable() else ""
 
     @property
     def name(self) -> str:

@@ -1,0 +1,74 @@
+"""Fixtures for all tests: a state folder of their own, and the command line with a fake engine."""
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fakes import gguf_file
+from localseek import cli
+from localseek.commands import session
+
+FAKE_ENGINE = [sys.executable, str(Path(__file__).parent / "fakes" / "engine.py")]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("LOCALSEEK_HOME", str(folder))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+RunCli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run_cli(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], home: Path
+) -> RunCli:
+    """Run the command line in this process, the engine being the fake one, `tiny` its model."""
+    monkeypatch.setattr(session, "engine_command", lambda: FAKE_ENGINE)
+    (home / "models").mkdir()
+    gguf_file.write_dense(home / "models" / "tiny.gguf")
+
+    def run(*words: str, stdin: bytes = b"", home_model: bool = True) -> Outcome:
+        verb_needs_model = home_model and words[:1] in (("ask",), ("chat",), ("batch",))
+        line = [*words, "-m", "tiny"] if verb_needs_model and "-m" not in words else [*words]
+        monkeypatch.setattr(sys, "argv", ["localseek", *line])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capfd.readouterr()
+        try:
+            status = cli.main()
+        except SystemExit as error:  # argparse's own --help
+            status = int(error.code or 0)
+        captured = capfd.readouterr()
+        return Outcome(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def environment(home: Path) -> dict[str, str]:
+    """The environment for a command line in a process of its own."""
+    (home / "models").mkdir(exist_ok=True)
+    gguf_file.write_dense(home / "models" / "tiny.gguf")
+    root = Path(__file__).parents[1]
+    return {**os.environ, "PYTHONPATH": str(root), "TERM": "xterm-256color"}
+
+
+@pytest.fixture
+def command() -> list[str]:
+    """The command line in a process of its own, with the fake engine."""
+    return [sys.executable, str(Path(__file__).parent / "fakes" / "run.py")]
