@@ -19,7 +19,7 @@ from tui import actions as act
 from tui import commands, export
 from tui.offers import offered
 from tui.options import Options
-from tui.reduce import next_turn, reduce
+from tui.reduce import next_turn, reduce, wants_load
 from tui.screens.chat import ChatScreen
 from tui.session import EngineFactory, Session
 from tui.state import AppState, ModelView, TurnView
@@ -74,9 +74,8 @@ class LocalseekApp(Verbs):
     def dispatch(self, *actions: act.Action) -> None:
         """Take actions into the state, start what it asks for, and draw it."""
         for action in actions:
-            loading = self.state.model.phase == "loading"
-            self.state = reduce(self.state, action, monotonic())
-            if self.state.model.phase == "loading" and not loading:
+            before, self.state = self.state, reduce(self.state, action, monotonic())
+            if wants_load(before, self.state, action):
                 self._session.load()
         if turn := next_turn(self.state):
             request = self._request(turn)

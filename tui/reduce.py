@@ -60,6 +60,12 @@ def next_turn(state: AppState) -> TurnView | None:
     return state.waiting[0] if state.waiting else None
 
 
+def wants_load(before: AppState, after: AppState, action: act.Action) -> bool:
+    """Tell whether the user's action asks for the model to be loaded again."""
+    asked = isinstance(action, act.Submitted | act.RetryAsked | act.RestartAsked)
+    return asked and before.model.phase != "loading" and after.model.phase == "loading"
+
+
 def _model_after(model: ModelView, action: act.Action) -> ModelView:
     match action:
         case act.Loading(done):

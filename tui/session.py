@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from localseek.engine.protocol import LoadOptions, ModelInfo, Request
-from localseek.errors import EngineError, LocalseekError
+from localseek.errors import LocalseekError
 from localseek.events import AnswerDelta, Event, Failed, Finished, ReasoningDelta, Stats
 from tui.actions import Action, Loaded, LoadFailed, Loading, Streamed
 
@@ -135,8 +135,11 @@ class Session:
             self._inbox.put(Streamed(turn, Failed(text, fatal=True)))
 
     def _events(self, request: Request) -> Iterator[Event]:
-        if self._engine is None:
-            raise EngineError("No model is loaded.")
+        if self._engine is not None and not self._engine.alive:
+            self._load()  # it died while nobody looked
+        if self._engine is None or not self._engine.alive:
+            yield Failed("The model could not be started again.")
+            return
         if self._cancelled.is_set():
             yield Finished("cancelled", Stats())
             return

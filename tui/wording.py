@@ -24,6 +24,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def tokens(number: int) -> str:
+    """Write a number of tokens."""
+    return f"{count(number)} token{'' if number == 1 else 's'}"
+
+
 def seconds(elapsed_s: float) -> str:
     """Write a duration: 0.4 s, 12 s, 3 min 05 s."""
     if elapsed_s < 1:
@@ -37,19 +42,19 @@ def reasoning_title(turn: TurnView, now: float) -> str:
     if turn.thought_s is None and turn.running:
         return f"Thinking… {seconds(turn.thinking_s(now))}"
     stats = turn.reply.stats
-    tokens = stats.reasoning_tokens if stats and stats.reasoning_tokens else turn.reasoning_tokens
-    return f"Thought for {seconds(turn.thinking_s(now))} · {count(tokens)} tokens"
+    spent = stats.reasoning_tokens if stats and stats.reasoning_tokens else turn.reasoning_tokens
+    return f"Thought for {seconds(turn.thinking_s(now))} · {tokens(spent)}"
 
 
 def activity(state: AppState, now: float) -> str:
     """Say in a few words what is going on."""
     turn, model = state.current, state.model
+    if model.phase == "loading":
+        return f"loading… {model.progress:.0%}"
     if turn and turn.running:
         if turn.phase == "reading" and turn.to_read:
             return f"reading {count(turn.read)} of {count(turn.to_read)}"
         return f"{turn.phase}… {seconds(now - turn.started_s)}"
-    if model.phase == "loading":
-        return f"loading… {model.progress:.0%}"
     if model.phase != "ready":
         return {"dead": "model is down", "failed": "not loaded"}[model.phase]
     return "ready" if turn is None else _ended(turn)
@@ -70,7 +75,7 @@ def figures(state: AppState, now: float) -> list[str]:
     if size:
         shown.append(f"context {count(state.context_used)}/{count(size)}")
     if turn is not None and turn.tokens:
-        shown.append(f"{count(turn.tokens)} tokens")
+        shown.append(tokens(turn.tokens))
     if state.draft and state.draft.drafted:
         shown.append(f"drafts {state.draft.accepted / state.draft.drafted:.0%} accepted")
     return shown
@@ -101,10 +106,10 @@ def statistics(state: AppState) -> list[tuple[str, str]]:
     if stats is None:
         return []
     rows = [
-        ("prompt", f"{count(stats.prompt_tokens)} tokens, {count(stats.cached_tokens)} from cache"),
+        ("prompt", f"{tokens(stats.prompt_tokens)}, {count(stats.cached_tokens)} from cache"),
         ("reading", f"{stats.prompt_tps:.1f} tokens a second"),
-        ("generated", f"{count(stats.generated_tokens)} tokens"),
-        ("of these reasoning", f"{count(stats.reasoning_tokens)} tokens"),
+        ("generated", tokens(stats.generated_tokens)),
+        ("of these reasoning", tokens(stats.reasoning_tokens)),
         ("decoding", f"{stats.decode_tps:.1f} tokens a second"),
         ("time", seconds(stats.seconds)),
         ("context", f"{count(stats.context_used)} of {count(stats.context_size)} tokens"),

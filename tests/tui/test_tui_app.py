@@ -169,6 +169,18 @@ async def test_the_next_prompt_restarts_a_dead_engine_and_unsent_text_is_kept(dr
         assert "Back again." in d.screen_text()
 
 
+async def test_an_engine_that_died_unseen_is_started_again_by_the_next_prompt(drive):
+    scripted = Scripted(thinking_script("", "One."), thinking_script("", "Two."))
+    async with drive(scripted) as d:
+        await d.ready()
+        await d.send("first")
+        await d.ended()
+        scripted.engines[0].alive = False
+        await d.send("second")
+        await d.ended(2)
+        assert d.phases() == ["done", "done"] and len(scripted.engines) == 2
+
+
 async def test_a_model_that_cannot_be_loaded_says_why(drive):
     error = EngineError("The file ends too early.", "Download it again.")
     async with drive(Scripted(thinking_script("", "Hi."), load_error=error)) as d:

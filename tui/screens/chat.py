@@ -17,6 +17,8 @@ from tui.widgets.prompt import Prompt
 from tui.widgets.status import Status
 from tui.widgets.transcript import Transcript
 
+RESTART = "The next prompt starts it again; so does /restart, or R outside the prompt."
+
 
 class ChatScreen(Screen[None]):
     """One conversation."""
@@ -90,9 +92,10 @@ class ChatScreen(Screen[None]):
         model = state.model
         shown = model.phase in ("dead", "failed")
         if shown and not trouble.display:
-            text = f"{model.message} {model.hint}".strip()
-            how = "Enter sends again and restarts it; Esc, then R, restarts it now."
-            trouble.update(Content.assemble((text, "$text-error"), "\n", (how, "dim")))
+            # What killed it stands in the turn that it died in.
+            failed = f"{model.message} {model.hint}".strip()
+            text = "The model is down." if model.phase == "dead" else failed
+            trouble.update(Content.assemble((text, "$text-error"), "\n", (RESTART, "dim")))
             if not self.prompt.text:
                 self.transcript.focus()  # where R is a key and not a letter
         trouble.display = shown

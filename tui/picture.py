@@ -1,0 +1,51 @@
+"""The README's picture: the real app with a real model, driven by keys, exported as SVG.
+
+`python -m tui.picture MODEL.gguf .assets/tui.svg "What is 348 + 257?" ...` asks each prompt,
+unfolds the last reasoning and writes what the terminal shows. Temperature 0, so that it can be
+drawn again.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from localseek.engine.client import Engine
+from localseek.engine.protocol import Sampling
+from tui import actions as act
+from tui.app import LocalseekApp
+from tui.options import Options
+from tui.session import EngineFactory
+from tui.widgets.answer import Answer
+
+SIZE = (96, 32)  # cells
+
+
+async def picture(
+    app: LocalseekApp, prompts: list[str], unfold: bool = True, size: tuple[int, int] = SIZE
+) -> str:
+    """Ask the prompts one after the other and give the screen as SVG."""
+    async with app.run_test(size=size) as pilot:
+        for prompt in prompts:
+            app.chat.prompt.put(prompt)
+            await pilot.press("enter")
+            while app.state.waiting or app.state.running is not None:
+                await asyncio.sleep(0.05)
+        while not all(answer.caught_up for answer in app.query(Answer)):
+            await asyncio.sleep(0.05)
+        if unfold and app.state.last:
+            app.dispatch(act.Folded(app.state.last.id, False))
+        await pilot.pause(0.5)
+        return app.export_screenshot(title="localseek")
+
+
+def draw(model: Path, prompts: list[str], engine_factory: EngineFactory = Engine) -> str:
+    """Give the picture of a conversation with a model."""
+    app = LocalseekApp(model, Options(sampling=Sampling(temperature=0.0)), engine_factory)
+    try:
+        return asyncio.run(picture(app, prompts))
+    finally:
+        app.close_session()
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).write_text(draw(Path(sys.argv[1]), sys.argv[3:]), encoding="utf-8")
