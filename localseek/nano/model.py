@@ -69,7 +69,9 @@ class Attention(nn.Module):
         k_rope = rotate(k_rope.unsqueeze(1), cos, sin).expand(-1, self.heads, -1, -1)
         query = torch.cat((q_nope, rotate(q_rope, cos, sin)), -1)
         key = torch.cat((k_nope, k_rope), -1)
-        out = F.scaled_dot_product_attention(query, key, v, is_causal=True)
+        # Values as wide as keys take PyTorch's fast path.
+        wide = F.pad(v, (0, self.nope + self.rope - self.v))
+        out = F.scaled_dot_product_attention(query, key, wide, is_causal=True)[..., : self.v]
         result: Tensor = self.o_proj(out.transpose(1, 2).flatten(2))
         return result
 

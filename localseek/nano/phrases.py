@@ -79,7 +79,7 @@ WORD_ADD = (
     "{who} has {a} {things}. {other} has {b} {things}. How many {things} do they have together?",
     "There are {a} {things} in one box and {b} in another. How many {things} are there in all?",
     "A shop sold {a} {things} on Monday and {b} on Tuesday. How many {things} did it sell?",
-    "{who} collects {a} {things} in May and {b} {things} in June. How many in total?",
+    "{who} collects {a} {things} in May and {b} in June. How many {things} in total?",
     "If {who} has {a} {things} and gets {b} from {other}, how many {things} does {who} have?",
 )  # fmt: skip
 WORD_SUBTRACT = (

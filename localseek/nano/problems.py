@@ -274,7 +274,7 @@ def word(rng: random.Random) -> Problem:
     question = spoken(rng, text[0].upper() + text[1:])
     calculate, write = OPERATIONS[sign]
     counted = "bags" if "How many bags" in template else things
-    reasoning = "\n".join([f"We need {a}{sign}{b}.", *write(a, b)])
+    reasoning = "\n".join([f"How many {counted}: {a}{sign}{b}.", *write(a, b)])
     return Problem("word", question, reasoning, f"{calculate(a, b)} {counted}", f"{a}{sign}{b}")
 
 

@@ -33,9 +33,9 @@ def compare_digits(a: int, b: int) -> tuple[list[str], str]:
     width = max(len(str(a)), len(str(b)))
     left, right = str(a).zfill(width), str(b).zfill(width)
     lines = [f"{left} or {right}:"]
-    for x, y in zip(left, right, strict=True):
+    for place, x, y in zip(range(width - 1, -1, -1), left, right, strict=True):
         sign = "=" if x == y else "<" if x < y else ">"
-        lines.append(f"{x}{sign}{y}")
+        lines.append(f"{PLACES[place]}: {x}{sign}{y}")
         if sign != "=":
             break
     lines.append(f"so {a}{sign}{b}")
@@ -120,18 +120,20 @@ def multiply(a: int, b: int) -> list[str]:
 
 
 def divide(a: int, divisor: int) -> list[str]:
-    """Write long division of a >= 0 by 1 <= divisor <= 9; the last line gives the remainder."""
+    """Write long division of a >= 0 by 1 <= divisor <= 9; the last line gives the remainder.
+
+    Each line begins with the number at hand and, after a bar, the digits still to come.
+    """
     lines = [f"{a}÷{divisor}:"]
-    remainder, so_far = 0, ""
-    for digit in str(a):
+    remainder, so_far, text = 0, "", str(a)
+    for place, digit in enumerate(text):
         current = remainder * 10 + int(digit)
         quotient = current // divisor
         taken = quotient * divisor
         shown = f"{remainder}{digit}" if remainder else digit
         so_far += str(quotient)
-        lines.append(
-            f"{shown}: {quotient}×{divisor}={taken}, {shown}-{taken}={current - taken} → {so_far}"
-        )
+        products = f"{quotient}×{divisor}={taken}, {shown}-{taken}={current - taken}"
+        lines.append(f"{shown}|{text[place + 1 :]}: {products} → {so_far}")
         remainder = current - taken
     if str(a // divisor) != so_far:
         lines.append(f"{so_far}={a // divisor}")

@@ -81,8 +81,8 @@ def check(model: Model, tokenizer: Tokenizer, count: int, seed: str) -> dict[str
 
 
 def learning_rate(step: int, total: int) -> float:
-    """Give the factor of the learning rate: warm-up, plateau, linear decay over the last 40 %."""
-    return min(1.0, (step + 1) / 100, max(0.01, (total - step) / (0.4 * total)))
+    """Give the factor of the learning rate: warm-up, plateau, linear decay over the last 55 %."""
+    return min(1.0, (step + 1) / 100, max(0.01, (total - step) / (0.55 * total)))
 
 
 @torch.no_grad()
