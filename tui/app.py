@@ -35,7 +35,7 @@ FRAME_S = 1 / 30  # how often the inbox is emptied; text that comes in between i
 class LocalseekApp(Verbs):
     """One conversation with one model."""
 
-    CSS_PATH = "app.tcss"
+    CSS_PATH = Path(__file__).with_name("app.tcss")
     TITLE = "localseek"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", key_display="esc", id="app.stop"),

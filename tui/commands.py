@@ -30,7 +30,7 @@ COMMANDS = (
     Command("export", "Export", "Write the conversation to a Markdown file.", "export", "FILE"),
     Command("stats", "Statistics", "Speeds and counts of the last answer.", "stats"),
     Command("fold", "Fold or unfold reasoning", "All of it, and what is to come.", key="Ctrl+L"),
-    Command("restart", "Restart the model", "After it went down.", "restart", key="R"),
+    Command("restart", "Restart the model", "Load it again when it is down.", "restart", key="R"),
     Command("help", "Help", "Keys and slash words.", "help", key="F1"),
     Command("quit", "Quit", "Leave localseek.", "quit", key="Ctrl+Q"),
 )  # fmt: skip
@@ -39,7 +39,7 @@ KEYS = (
     ("Enter", "Send."),
     ("Shift+Enter, Ctrl+J", "A new line in the prompt."),
     ("↑ ↓", "Earlier prompts, at the first and last line."),
-    ("Esc", "Stop the answer and keep what is there; otherwise switch to the conversation."),
+    ("Esc", "Stop the answer; else go to the conversation."),
     ("J K, G, Shift+G", "Scroll the conversation, to its start, to its end."),
     ("Ctrl+C", "Copy what the mouse selected; twice: quit."),
     ("Ctrl+P", "All commands, by name."),

@@ -70,7 +70,8 @@ class TurnView:
         if self.first_s is None or self.tokens < 2:
             return 0.0
         elapsed = (self.ended_s or now) - self.first_s
-        return (self.tokens - 1) / elapsed if elapsed > 0 else 0.0
+        # Over less than this a rate says more about the screen than about the model.
+        return (self.tokens - 1) / elapsed if elapsed >= 0.2 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

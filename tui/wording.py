@@ -32,7 +32,7 @@ def tokens(number: int) -> str:
 def seconds(elapsed_s: float) -> str:
     """Write a duration: 0.4 s, 12 s, 3 min 05 s."""
     if elapsed_s < 1:
-        return f"{elapsed_s:.1f} s"
+        return f"{max(0.1, elapsed_s):.1f} s"
     whole = int(elapsed_s)
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
 

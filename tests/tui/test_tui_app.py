@@ -1,5 +1,6 @@
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 from time import process_time
 
 import pytest
@@ -9,7 +10,8 @@ from localseek.conversation import Reply
 from localseek.engine.protocol import Message, Sampling
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, PromptProgress, ReasoningDelta
-from tui.actions import ThinkSet
+from tui.actions import Submitted, ThinkSet
+from tui.app import LocalseekApp, run_app
 from tui.options import Options
 from tui.state import TurnView
 from tui.widgets.reasoning import Reasoning, ReasoningTitle
@@ -400,6 +402,38 @@ async def test_ctrl_c_twice_quits(drive):
         assert d.app.is_running and not d.app._exit
         await d.pilot.press("ctrl+c")
         assert d.app._exit
+
+
+class Crashing(LocalseekApp):
+    def on_chat_screen_drawn(self) -> None:
+        super().on_chat_screen_drawn()
+        self.chat.prompt.put("not sent yet")
+        self.dispatch(Submitted("keep me"))
+
+    def _frame(self) -> None:
+        super()._frame()
+        if self.state.last_answer and self.unsent:
+            raise RuntimeError("a defect in the app")
+
+
+def test_a_crash_saves_the_conversation_and_says_where(temporary_home, capsys):
+    hold = Hold()
+    app = Crashing(Path("/m.gguf"), Options(), Scripted([READ, AnswerDelta("Kept.", 1), hold]))
+    assert run_app(app, headless=True) == 1
+    (saved,) = (temporary_home / "recovered").iterdir()
+    text = saved.read_text()
+    assert "keep me" in text and "Kept." in text and "not sent yet" in text
+    assert str(saved) in capsys.readouterr().err
+
+
+async def test_leaving_in_the_middle_of_an_answer_is_no_crash(drive):
+    hold = Hold()
+    async with drive(Scripted([READ, AnswerDelta("On and on", 1), hold])) as d:
+        await d.ready()
+        await d.send("go")
+        await d.until(hold.reached.is_set)
+        await d.pilot.press("ctrl+q")
+    assert d.app.return_code == 0 and not d.scripted.engines[0].alive
 
 
 async def test_only_a_window_of_a_long_conversation_is_mounted(drive):

@@ -29,33 +29,33 @@ class ChatScreen(Screen[None]):
     class Drawn(Message):
         """All parts exist."""
 
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.transcript = Transcript(id="transcript")
+        self.prompt = Prompt(id="prompt")
+        self._status = Status(id="status")
+        self._trouble = Static(id="trouble", markup=False)
+        self._parts = (self.transcript, self.prompt, self._status, self._trouble)
+
     def compose(self) -> ComposeResult:
         """Lay the parts out, the conversation above and the prompt below."""
-        yield Transcript(id="transcript")
+        yield self.transcript
         with Vertical(id="bottom"):
-            yield Static(id="trouble", markup=False)
-            yield Prompt(id="prompt")
-            yield Status(id="status")
+            yield self._trouble
+            yield self.prompt
+            yield self._status
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         """Tell the app that it can begin."""
         self.post_message(self.Drawn())
 
-    @property
-    def prompt(self) -> Prompt:
-        """Give the prompt."""
-        return self.query_one("#prompt", Prompt)
-
-    @property
-    def transcript(self) -> Transcript:
-        """Give the transcript."""
-        return self.query_one("#transcript", Transcript)
-
     def show(self, state: AppState, now: float) -> None:
-        """Draw the state."""
+        """Draw the state, unless the app is closing and its parts are gone."""
+        if not all(part.is_attached for part in self._parts):
+            return
         self.transcript.show(state.turns, now)
-        self.query_one("#status", Status).show(state, now)
+        self._status.show(state, now)
         self._show_trouble(state)
 
     def update_node_styles(self, animate: bool = True) -> None:
@@ -88,8 +88,7 @@ class ChatScreen(Screen[None]):
             self.prompt.insert(event.text, maintain_selection_offset=False)
 
     def _show_trouble(self, state: AppState) -> None:
-        trouble = self.query_one("#trouble", Static)
-        model = state.model
+        trouble, model = self._trouble, state.model
         shown = model.phase in ("dead", "failed")
         if shown and not trouble.display:
             # What killed it stands in the turn that it died in.
