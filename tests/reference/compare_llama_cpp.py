@@ -1,12 +1,13 @@
 """Compare our files with llama.cpp's own converter and llama-quantize: run by hand.
 
-    python tests/reference/compare_llama_cpp.py LLAMA_CPP_TREE LLAMA_QUANTIZE WORK_FOLDER
+    python tests/reference/compare_llama_cpp.py LLAMA_CPP_TREE LLAMA_QUANTIZE WORK_FOLDER [MODEL…]
 
 Needs torch and transformers in the Python that runs it (for convert_hf_to_gguf.py); the converters
 themselves run in the same Python with numpy, gguf and llama-cpp-python's library on its path.
 Makes the small checkpoints of tests/checkpoints.py, converts each with both programs, compares
 tensors bit for bit and metadata key by key, and writes tests/converters/golden_types.json, the
-types that llama-quantize chose for every mixture, which the test suite compares with.
+types that llama-quantize chose for every mixture, which the test suite compares with; with models
+named, only those are compared and nothing is written.
 """
 
 from __future__ import annotations
@@ -137,8 +138,9 @@ def main() -> None:
     importlib.import_module("torch")
     importlib.import_module("transformers").AutoTokenizer  # noqa: B018 - loads it before the forks
     golden: dict[str, dict[str, dict[str, str]]] = {}
-    for name, make in golden_models.MODELS.items():
-        make(work / name)
+    asked = sys.argv[4:]
+    for name in asked or golden_models.MODELS:
+        golden_models.MODELS[name](work / name)
         depth = golden_models.DEPTHS[name]
         print(name)
         for kind in PLAIN:
@@ -166,6 +168,8 @@ def main() -> None:
             }
             theirs.unlink()
             ours.unlink()
+    if asked:
+        return
     for name in golden_models.SAME_TYPES:
         del golden[name]
     GOLDEN.write_text(json.dumps(golden, indent=0, sort_keys=True) + "\n")
