@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from localseek import settings
+
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
@@ -60,19 +62,18 @@ def free_disk_bytes(folder: Path) -> int:
 
 def compiler() -> str:
     """Give the path of a C++ compiler, "" if there is none."""
-    names = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
+    names = (settings.chosen_compiler(), "c++", "g++", "clang++")
     return next((found for name in names if name and (found := shutil.which(name))), "")
 
 
 def terminal() -> dict[str, str]:
     """Describe the terminal: kind, colours, size, encoding."""
     size = shutil.get_terminal_size()
-    kind = os.environ.get("TERM", "")
-    many = os.environ.get("COLORTERM", "") in ("truecolor", "24bit")
-    some = "none" if kind in ("", "dumb") else "256" if "256" in kind else "16"
+    kind = settings.terminal_kind()
+    some = "none" if kind == "dumb" else "256" if "256" in kind else "16"
     return {
-        "kind": kind or "none",
-        "colours": "16 million" if many else some,
+        "kind": kind,
+        "colours": "16 million" if settings.true_colour() else some,
         "size": f"{size.columns}×{size.lines}",
         "encoding": (sys.stdout.encoding or "ascii").lower(),
     }

@@ -13,6 +13,7 @@ import threading
 import time
 from typing import TextIO
 
+from localseek import settings
 from localseek.events import Stats
 
 DIM, PLAIN, CLEAR_LINE = "\x1b[2m", "\x1b[0m", "\r\x1b[2K"
@@ -46,8 +47,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 def has_colours(stream: TextIO) -> bool:
     """Tell whether a stream may be sent colours: a terminal, not dumb, NO_COLOR unset."""
-    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
-    return wanted and is_terminal(stream)
+    return settings.colours_wanted() and is_terminal(stream)
 
 
 def prepare_streams() -> None:

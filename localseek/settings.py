@@ -1,10 +1,11 @@
-"""The generation options, defined once for every verb and for the TUI.
+"""What the user sets: the generation options, defined once for every verb, and the environment.
 
 Takes parsed arguments (or a batch row), gives a frozen `GenerationOptions` and from it what the
-engine is sent. Knows nothing about terminals or about any one verb.
+engine is sent. Knows nothing about any one verb.
 """
 
 import argparse
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -169,3 +170,23 @@ def with_row(options: GenerationOptions, row: Mapping[str, Any]) -> GenerationOp
                 raise UsageError(f"{name} is {row[name]!r}, not a {kind.__name__}.")
             changes[name] = row[name]
     return replace(options, **changes)
+
+
+def terminal_kind() -> str:
+    """Give what TERM calls the terminal; dumb when it says nothing."""
+    return os.environ.get("TERM") or "dumb"
+
+
+def colours_wanted() -> bool:
+    """Tell whether colours may be shown at all (no-color.org, dumb terminals)."""
+    return not os.environ.get("NO_COLOR") and terminal_kind() != "dumb"
+
+
+def true_colour() -> bool:
+    """Tell whether the terminal says that it shows 16 million colours."""
+    return os.environ.get("COLORTERM") in ("truecolor", "24bit")
+
+
+def chosen_compiler() -> str:
+    """Give the C++ compiler that CXX names, "" if none."""
+    return os.environ.get("CXX", "")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from fakes import gguf_file
+
 from localseek import cli
 from localseek.commands import session
 
@@ -40,7 +40,7 @@ def run_cli(
 ) -> RunCli:
     """Run the command line in this process, the engine being the fake one, `tiny` its model."""
     monkeypatch.setattr(session, "engine_command", lambda: FAKE_ENGINE)
-    (home / "models").mkdir()
+    (home / "models").mkdir(exist_ok=True)
     gguf_file.write_dense(home / "models" / "tiny.gguf")
 
     def run(*words: str, stdin: bytes = b"", home_model: bool = True) -> Outcome:

@@ -4,10 +4,17 @@ import time
 from pathlib import Path
 
 import pytest
-
 from fakes.gguf_file import (
-    DENSE, DENSE_TENSORS, EXPERTS, EXPERTS_TENSORS, build, text, write_dense, write_experts,
+    DENSE,
+    DENSE_TENSORS,
+    EXPERTS,
+    EXPERTS_TENSORS,
+    build,
+    text,
+    write_dense,
+    write_experts,
 )  # fmt: skip
+
 from localseek.errors import ModelError
 from localseek.gguf_info import check_runnable, is_later_part, read_info
 

@@ -89,8 +89,9 @@ class Chat:
             import readline
         except ImportError:  # not every Python has it; plain lines work too
             pass
-        else:  # a paste of several lines arrives as one prompt
-            readline.parse_and_bind("set enable-bracketed-paste on")
+        else:  # a paste of several lines arrives as one prompt, where the terminal marks it
+            dumb = settings.terminal_kind() == "dumb"
+            readline.parse_and_bind(f"set enable-bracketed-paste {'off' if dumb else 'on'}")
         self.session.start()
         note(f"{self.session.path.stem} is ready. /help lists the words, Ctrl-D leaves.")
 

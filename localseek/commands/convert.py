@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   localseek convert ./DeepSeek-R1 r1.gguf --type Q2_K --tensor-type 'ffn_down_exps=Q3_K'
 """
 BAR = 24
+TYPES_NAMED_IN_HELP = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K", "F16", "BF16", "F32")
 SECONDS_BETWEEN_LINES = 10.0  # where no terminal shows a bar
 
 
@@ -36,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("source", metavar="SOURCE", type=Path, help="a folder with config.json and safetensors")
     add("target", metavar="OUT.gguf", type=Path, help="the file to write")
     add("--type", default="Q8_0", metavar="TYPE",
-        help="F32, F16, BF16, Q8_0 (default), Q6_K, Q5_K_M, Q4_K_M and so on")  # fmt: skip
+        help=f"one of {', '.join(TYPES_NAMED_IN_HELP)} and more (default: Q8_0)")  # fmt: skip
     add("--tensor-type", action="append", default=[], metavar="REGEX=TYPE",
         help="another type for the tensors whose name matches (repeatable)")  # fmt: skip
     add("--mtp", choices=("keep", "drop"), default="keep",

@@ -184,7 +184,7 @@ def test_a_pipe_gets_the_text_as_the_model_wrote_it(run_cli):
 
 def test_a_damaged_model_never_reaches_the_engine(run_cli, tmp_path):
     broken = tmp_path / "broken.gguf"
-    broken.write_bytes((b"GGUF\x03\0\0\0" + b"\xff" * 64))
+    broken.write_bytes(b"GGUF\x03\0\0\0" + b"\xff" * 64)
     outcome = run_cli("ask", "hi", "-m", str(broken))
     assert outcome.status == 1
     assert "is damaged: it claims" in outcome.err and outcome.err.count("\n") == 1
