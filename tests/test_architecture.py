@@ -16,8 +16,7 @@ FORBIDDEN = {
 ALLOWED = {
     "localseek/commands/app.py": {"tui"},
     "localseek/commands/convert.py": {"converters"},
-    "localseek/commands/models.py": {"converters"},
-    "localseek/commands/embedded.py": {"converters"},
+    "localseek/commands/preparing.py": {"converters"},
 }
 TRAINING = {"model", "muon", "train", "export", "data", "vocabulary"}
 ONE_DOOR = {"llama_cpp": "localseek/engine/llama.py"}

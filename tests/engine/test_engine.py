@@ -138,7 +138,9 @@ def test_a_full_context_ends_with_length(nano_gguf, home):
         assert text_of(list(engine.generate(ask(SUM))))[1] == "348 + 257 = 605"
 
 
-@pytest.mark.parametrize("question", ["", "😀" * 300, "你好，世界", "\x00\x1b[31m", "a" * 3000, "\ud800"])
+@pytest.mark.parametrize(
+    "question", ["", "😀" * 300, "你好，世界", "\x00\x1b[31m", "a" * 3000, "\ud800"]
+)
 def test_odd_prompts_do_no_harm(engine, question):
     events = list(engine.generate(ask(question, max_tokens=40)))
     assert isinstance(events[-1], Finished | Failed)

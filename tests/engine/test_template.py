@@ -32,7 +32,8 @@ def test_the_templates_own_switch_is_set():
 
 
 def test_blocks_are_trimmed_as_hugging_face_does():
-    source = "{% for m in messages %}\n    {% if true %}\n{{ m.content }}\n    {% endif %}\n{% endfor %}"
+    lines = ("{% for m in messages %}", "    {% if true %}", "{{ m.content }}", "    {% endif %}")
+    source = "\n".join((*lines, "{% endfor %}"))
     assert render(source).text == "Hello\n"
 
 
