@@ -90,19 +90,19 @@ def rough_time(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def stats_line(stats: Stats) -> str:
-    """Give the statistics of an answer on one line."""
-    parts = [f"{stats.generated_tokens:,} tokens", f"{stats.decode_tps:.1f} tok/s"]
+def stats_line(stats: Stats, full: bool = False) -> str:
+    """Give the statistics of an answer on one line; `full` adds the prompt and the context."""
+    unit = "token" if stats.generated_tokens == 1 else "tokens"
+    parts = [f"{stats.generated_tokens:,} {unit}", f"{stats.decode_tps:.1f} tok/s"]
     if stats.reasoning_tokens:
         parts[0] += f" ({stats.reasoning_tokens:,} reasoning)"
     if stats.draft is not None and stats.draft.drafted:
-        share = stats.draft.accepted / stats.draft.drafted
-        parts.append(f"{share:.0%} of {stats.draft.drafted:,} drafts accepted")
-    prompt = f"prompt {stats.prompt_tokens:,}"
-    if stats.cached_tokens:
-        prompt += f", {stats.cached_tokens:,} cached"
-    parts += [prompt, f"{stats.seconds:.1f} s"]
-    return " · ".join(parts)
+        parts.append(f"{stats.draft.accepted / stats.draft.drafted:.0%} of drafts accepted")
+    if full:
+        parts.append(f"prompt {stats.prompt_tokens:,} at {stats.prompt_tps:.1f} tok/s")
+        parts.append(f"{stats.cached_tokens:,} cached")
+        parts.append(f"context {stats.context_used:,} of {stats.context_size:,}")
+    return " · ".join([*parts, f"{stats.seconds:.1f} s"])
 
 
 class Status:
@@ -127,7 +127,7 @@ class Status:
         while not self._over.wait(wait):
             wait = 0.2
             seconds = time.monotonic() - started
-            suffix = f" {seconds:.0f} s" if seconds >= 2 else ""
+            suffix = f" · {seconds:.0f} s" if seconds >= 2 else ""
             width = max(20, _width() - 1)
             with self._lock:
                 if self._over.is_set():

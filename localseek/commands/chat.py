@@ -93,7 +93,7 @@ class Chat:
             dumb = settings.terminal_kind() == "dumb"
             readline.parse_and_bind(f"set enable-bracketed-paste {'off' if dumb else 'on'}")
         self.session.start()
-        note(f"{self.session.path.stem} is ready. /help lists the words, Ctrl-D leaves.")
+        note(f"{self.session.name} is ready. /help lists the words, Ctrl-D leaves.")
 
     def _read(self) -> str:
         """Read one prompt; lines that end with a backslash are joined to the next."""
@@ -133,6 +133,8 @@ class Chat:
             note("Stopped.")
             if not self.terminal:
                 raise KeyboardInterrupt
+        if self.terminal:
+            print(file=sys.stderr)  # turns are easier to tell apart
 
     def _complain(self, text: str) -> None:
         self.failed = True
@@ -157,7 +159,7 @@ class Chat:
         elif word == "/retry" and turns:
             self._answer(turns.pop().prompt)
         elif word == "/stats" and turns and turns[-1].reply.stats is not None:
-            note(stats_line(turns[-1].reply.stats))
+            note(stats_line(turns[-1].reply.stats, full=True))
         elif word in ("/retry", "/stats"):
             note("There is no answer yet.")
         else:

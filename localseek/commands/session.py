@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 from localseek.commands.preparing import find_runnable_model
@@ -30,6 +31,7 @@ class Session:
     def __init__(self, options: GenerationOptions, quiet: bool = False) -> None:
         self.options, self.quiet = options, quiet
         self.path = find_runnable_model(options.model)
+        self.name = Path(options.model).name.removesuffix(".gguf")
         self._engine: Engine | None = None
 
     @property
@@ -43,7 +45,7 @@ class Session:
             return self._engine
         self.close()
         engine = Engine(self.options.load_options(self.path), command=engine_command())
-        title = f"loading {self.path.name}"
+        title = f"loading {self.name}"
 
         def progress(done: float) -> None:
             status.text = f"{title} {done:.0%}"

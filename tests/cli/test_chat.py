@@ -50,8 +50,8 @@ def test_stats_and_unknown_words_are_answered_on_stderr(run_cli):
     assert outcome.out == "a\n"
     assert outcome.err.splitlines() == [
         "There is no answer yet.",
-        "19 tokens (9 reasoning) · 42.5 tok/s · 90% of 10 drafts accepted"
-        " · prompt 12, 4 cached · 0.5 s",
+        "19 tokens (9 reasoning) · 42.5 tok/s · 90% of drafts accepted"
+        " · prompt 12 at 100.0 tok/s · 4 cached · context 31 of 2,048 · 0.5 s",
         "/fly is not understood; /help lists the words.",
     ]
 
