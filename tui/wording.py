@@ -61,9 +61,10 @@ def activity(state: AppState, now: float) -> str:
 
 
 def _ended(turn: TurnView) -> str:
-    if turn.phase == "done":
-        return "length limit" if turn.reply.finish_reason == "length" else "ready"
-    return turn.phase
+    # A failure is told where it happened; the model itself is ready for the next prompt.
+    if turn.phase == "stopped":
+        return "stopped"
+    return "length limit" if turn.reply.finish_reason == "length" else "ready"
 
 
 def figures(state: AppState, now: float) -> list[str]:

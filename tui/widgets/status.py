@@ -49,7 +49,6 @@ def line(state: AppState, now: float, width: int) -> Content:
 
 
 def _style(state: AppState) -> str:
-    turn = state.current
-    if state.model.phase in ("failed", "dead") or (turn and turn.phase == "failed"):
+    if state.model.phase in ("failed", "dead"):
         return "$text-error"
     return "$text-accent" if state.busy else ""
