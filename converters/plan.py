@@ -24,6 +24,7 @@ from converters.header import Entry, encode_head, padded
 from converters.layout import Dropped, Metadata, Piece, Target, Value
 from converters.quantize import row_bytes
 from converters.recipe import MIXTURES, Facts, Shape, choose_types
+from converters.sampling import sampling_metadata
 from converters.tokenizer import tokenizer_metadata
 
 
@@ -78,6 +79,7 @@ def make_plan(
         "general.file_type": int(MIXTURES[type_name].file_type),
         "general.quantization_version": GGML_QUANT_VERSION,
     }
+    metadata |= sampling_metadata(checkpoint)
     metadata |= _prefixed(family, described.values)
     metadata |= tokenizer_metadata(checkpoint.folder, config.count("vocab_size"), raw)
     tensors: list[PlannedTensor] = []

@@ -1,7 +1,7 @@
 """The engine child's main loop: messages in, events out.
 
-Started by `client.Engine` through `__main__.py`, which has left the network. Talks over the standard input
-and output it was given; native code that prints goes to the log on standard error instead.
+Started by `client.Engine` through `__main__.py`, which has left the network. Talks over the
+standard input and output it was given; native code that prints goes to the log on standard error.
 Renders the chat template, splits reasoning from answer, and groups text so that a fast model
 does not drown its reader in messages.
 """

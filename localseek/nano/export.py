@@ -166,6 +166,9 @@ def main() -> None:
     write_safetensors(args.checkpoint / "model.safetensors", released(model))
     text = json.dumps(CONFIG, indent=2)
     (args.checkpoint / "config.json").write_text(f"{text}\n", "utf-8")
+    greedy = {"bos_token_id": 0, "do_sample": False, "eos_token_id": 1}  # arithmetic has one answer
+    text = json.dumps(greedy, indent=2)
+    (args.checkpoint / "generation_config.json").write_text(f"{text}\n", "utf-8")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(args.workdir / name, args.checkpoint / name)
 

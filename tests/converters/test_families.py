@@ -13,6 +13,7 @@ from converters.errors import ConvertError
 from converters.families import deepseek_v2, deepseek_v3, find_family
 from converters.layout import Described
 from converters.plan import make_plan
+from converters.sampling import sampling_metadata
 from converters.tokenizer import tokenizer_metadata
 
 V3 = checkpoints.v3_config(checkpoints.Dims())
@@ -139,3 +140,28 @@ def test_bos_is_added_as_the_tokenizer_class_does(
 ) -> None:
     metadata = tokenizer_of(tiny, "tokenizer_config.json", **changes)
     assert metadata["tokenizer.ggml.add_bos_token"] is adds
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"temperature": 0.6, "top_p": 0.95, "do_sample": True}, {"temp": 0.6, "top_p": 0.95}),
+        ({"temperature": 0.6, "do_sample": False}, {"temp": 0.0}),
+        ({"top_k": 40, "repetition_penalty": 1, "eos_token_id": 1},
+         {"top_k": 40, "penalty_repeat": 1.0}),
+        ({}, {}),
+    ],
+)  # fmt: skip
+def test_what_the_publisher_recommends_for_sampling_is_written(
+    tiny: Path, values: dict[str, Any], expected: dict[str, float]
+) -> None:
+    (tiny / "generation_config.json").write_text(json.dumps(values))
+    with Checkpoint(tiny) as checkpoint:
+        found = sampling_metadata(checkpoint)
+    assert found == {f"general.sampling.{name}": value for name, value in expected.items()}
+
+
+def test_a_recommendation_that_is_no_number_is_named(tiny: Path) -> None:
+    (tiny / "generation_config.json").write_text('{"temperature": "hot"}')
+    with Checkpoint(tiny) as checkpoint, pytest.raises(ConvertError, match="temperature is 'hot'"):
+        sampling_metadata(checkpoint)

@@ -1,0 +1,35 @@
+"""generation_config.json → what the publisher recommends for sampling, as `general.sampling.*`.
+
+Takes a checkpoint folder, gives metadata; a folder without the file gives none. `do_sample: false`
+is greedy decoding and becomes temperature 0.
+"""
+
+from converters.checkpoint import Checkpoint
+from converters.errors import ConvertError
+from converters.layout import Value
+
+KEYS = {
+    "temperature": "general.sampling.temp",
+    "top_p": "general.sampling.top_p",
+    "top_k": "general.sampling.top_k",
+    "min_p": "general.sampling.min_p",
+    "repetition_penalty": "general.sampling.penalty_repeat",
+}
+
+
+def sampling_metadata(checkpoint: Checkpoint) -> dict[str, Value]:
+    """Return the recommended sampling; raise ConvertError for a value that is no number."""
+    if not (checkpoint.folder / "generation_config.json").is_file():
+        return {}
+    values = checkpoint.read_json("generation_config.json")
+    found: dict[str, Value] = {}
+    for name, key in KEYS.items():
+        value = values.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConvertError(f"generation_config.json: {name} is {value!r}, not a number")
+        found[key] = int(value) if name == "top_k" else float(value)
+    if values.get("do_sample") is False:
+        found["general.sampling.temp"] = 0.0
+    return found
