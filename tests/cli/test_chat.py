@@ -143,7 +143,7 @@ def test_interrupt_stops_the_answer_and_not_the_chat(terminal):
     chat.wait_for("Stopped.")
     chat.wait_for("> ")
     chat.press("say still here\r")
-    chat.wait_for("\rstill here\r\n")
+    chat.wait_for("still here\r\n\x1b[2m19")
     chat.wait_for("> ")
     chat.press("\x04")
     assert chat.status() == 0
@@ -163,7 +163,7 @@ def test_a_paste_of_several_lines_is_one_prompt(terminal):
     chat = terminal()
     chat.wait_for("> ")
     chat.press("\x1b[200~say one\ntwo\x1b[201~\r")
-    chat.wait_for("\rone\r\ntwo\r\n")
+    chat.wait_for("one\r\ntwo\r\n\x1b[2m19")
     chat.press("\x04")
 
 
@@ -190,5 +190,5 @@ def test_a_killed_engine_leaves_the_chat_alive(terminal):
     chat.wait_for("The conversation is kept: just ask again.")
     chat.wait_for("> ")
     chat.press("say back\r")
-    chat.wait_for("\rback\r\n")
+    chat.wait_for("back\r\n\x1b[2m19")
     chat.press("\x04")
