@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from localseek.nano import phrases, problems, vocabulary
+from localseek.nano import phrases, problems, prompts
 
 Sample = tuple[list[int], int]  # token ids, and how many of them are the prompt
 GROUP_TOKENS = 2048
@@ -26,8 +26,8 @@ def sample(rng: random.Random, tokenizer: Tokenizer, family: str, held_out: bool
             earlier = problems.make(rng, rng.choice(list(problems.MAKERS)), held_out=False)
             past.append((earlier.question, earlier.answer))
     system = rng.choice(phrases.SYSTEM) if rng.random() < 0.06 else ""
-    prompt = tokenizer.encode(vocabulary.prompt(problem.question, tuple(past), system)).ids
-    return prompt + tokenizer.encode(vocabulary.completion(problem)).ids, len(prompt)
+    prompt = tokenizer.encode(prompts.prompt(problem.question, tuple(past), system)).ids
+    return prompt + tokenizer.encode(prompts.completion(problem)).ids, len(prompt)
 
 
 def padded(samples: list[Sample]) -> tuple[Tensor, Tensor]:

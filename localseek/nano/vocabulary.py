@@ -1,4 +1,4 @@
-"""The embedded model's tokenizer: trained, written in the released layout, and prompts in it.
+"""The embedded model's tokenizer: trained, and written in the released layout.
 
 A byte-level BPE with DeepSeek-V2's pre-tokenizer, which splits numbers into single digits, and
 DeepSeek's special tokens. Needs the `tokenizers` package: training only.
@@ -11,10 +11,18 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from localseek.nano import problems
+from localseek.nano.prompts import (
+    ASSISTANT,
+    BOS,
+    END_THINK,
+    EOS,
+    PAD,
+    TEMPLATE,
+    THINK,
+    USER,
+)  # fmt: skip
 
 VOCAB_SIZE = 768
-BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
-USER, ASSISTANT, THINK, END_THINK = "<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"
 CONTROL = (BOS, EOS, PAD, USER, ASSISTANT)
 
 # The five splits of DeepSeek LLM and V2; llama.cpp knows the sequence as `deepseek-llm`. The
@@ -27,31 +35,6 @@ SPLITS = (
     r"\s+$",
     "[一-龥ࠀ-一가-퟿]+",
 )
-# As released with R1: old reasoning is left out, and the reply opens with <think>.
-TEMPLATE = (
-    "{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}"
-    "{% endif %}{% set ns = namespace(system='') %}{% for message in messages %}"
-    "{% if message['role'] == 'system' %}{% set ns.system = ns.system + ('\\n\\n' if ns.system"
-    " else '') + message['content'] %}{% endif %}{% endfor %}{{ bos_token }}{{ ns.system }}"
-    "{% for message in messages %}{% if message['role'] == 'user' %}"
-    "{{ '<｜User｜>' + message['content'] }}{% elif message['role'] == 'assistant' %}"
-    "{% set content = message['content'] %}{% if '</think>' in content %}"
-    "{% set content = content.split('</think>')[-1] | trim %}{% endif %}"
-    "{{ '<｜Assistant｜>' + content + '<｜end▁of▁sentence｜>' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<｜Assistant｜><think>\\n' }}{% endif %}"
-)
-
-
-def prompt(question: str, past: tuple[tuple[str, str], ...] = (), system: str = "") -> str:
-    """Render a conversation as TEMPLATE does, ready for the reasoning."""
-    turns = "".join(f"{USER}{asked}{ASSISTANT}{answered}{EOS}" for asked, answered in past)
-    return f"{BOS}{system}{turns}{USER}{question}{ASSISTANT}{THINK}\n"
-
-
-def completion(problem: problems.Problem) -> str:
-    """Render what the model should write after the prompt."""
-    return f"{problem.reasoning}\n{END_THINK}\n\n{problem.answer}{EOS}"
-
 
 def train(samples: int = 30_000, seed: int = 1) -> Tokenizer:
     """Train the tokenizer on problems of every family."""
