@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from fakes import gguf_file
 
-from localseek import cli
+from converters import ConvertOptions, convert
+from localseek import cli, nano
 from localseek.commands import session
 
 FAKE_ENGINE = [sys.executable, str(Path(__file__).parent / "fakes" / "engine.py")]
@@ -22,6 +23,14 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LOCALSEEK_HOME", str(folder))
     monkeypatch.delenv("NO_COLOR", raising=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def nano_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model, converted once a session."""
+    path = tmp_path_factory.mktemp("nano") / "nano-Q8_0.gguf"
+    convert(nano.CHECKPOINT, path, ConvertOptions(type="Q8_0"))
+    return path
 
 
 @dataclass(frozen=True)

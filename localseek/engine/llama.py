@@ -6,7 +6,9 @@ the engine child only; knows nothing about requests or text streams.
 """
 
 import ctypes
+import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,9 +23,35 @@ from localseek.errors import EngineError
 Floats = NDArray[np.float32]
 
 
+DEBUG, ERROR, CONTINUED = 1, 4, 5  # enum ggml_log_level in ggml.h
+_complaints: deque[str] = deque(maxlen=3)  # llama.cpp's last errors, to say why it refused
+
+
+@lib.llama_log_callback  # type: ignore[untyped-decorator]  # ctypes has no types for it
+def _log(level: int, text: bytes, _: Any) -> None:
+    """Write llama.cpp's log to standard error, but for its debugging, and remember errors."""
+    if level == ERROR:
+        _complaints.append(text.decode(errors="replace").strip())
+    if level not in (DEBUG, CONTINUED):
+        sys.stderr.buffer.write(text)
+        sys.stderr.buffer.flush()
+
+
+def start_backend() -> None:
+    """Start llama.cpp, with a log that survives any bytes it prints; may be called again."""
+    lib.llama_log_set(_log, None)
+    lib.llama_backend_init()
+    _complaints.clear()
+
+
+def because() -> str:
+    """Give llama.cpp's last complaint as the end of a sentence, or nothing."""
+    return f": {_complaints[-1].rstrip('.')}" if _complaints else ""
+
+
 def backend_facts() -> dict[str, str]:
     """Give what this build of llama.cpp can do, for `doctor`."""
-    lib.llama_backend_init()
+    start_backend()
     return {
         "system": lib.llama_print_system_info().decode(errors="replace").strip(),
         "gpu_offload": "yes" if lib.llama_supports_gpu_offload() else "no",
@@ -60,7 +88,7 @@ class Model:
         self, path: str, load_mtp: bool, progress: Callable[[float], None] | None = None
     ) -> None:
         """Load the file; raises EngineError when llama.cpp refuses it."""
-        lib.llama_backend_init()
+        start_backend()
         parameters = lib.llama_model_default_params()
         parameters.load_mtp = load_mtp
         last = 0.0
@@ -78,8 +106,8 @@ class Model:
         self.handle = lib.llama_model_load_from_file(path.encode(), parameters)
         if not self.handle:
             raise EngineError(
-                f"llama.cpp could not load {path}.",
-                "The engine's log has the cause; `localseek models show` checks the file.",
+                f"llama.cpp could not load {path}{because()}.",
+                "`localseek models show` says what the file holds.",
             )
         self.vocab = lib.llama_model_get_vocab(self.handle)
         self.n_vocab = lib.llama_vocab_n_tokens(self.vocab)
@@ -242,8 +270,8 @@ class Context:
         self.handle: Any = lib.llama_init_from_model(model.handle, parameters)
         if not self.handle:
             raise EngineError(
-                f"llama.cpp could not make a context of {n_ctx} tokens.",
-                "Choose a smaller one with --ctx; the engine's log has the cause.",
+                f"llama.cpp could not make a context of {n_ctx:,} tokens{because()}.",
+                "Choose a smaller one with --ctx.",
             )
         self.n_ctx = int(lib.llama_n_ctx(self.handle))
         self.memory = lib.llama_get_memory(self.handle)

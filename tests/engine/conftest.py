@@ -3,24 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from converters import ConvertOptions, convert
-from localseek import nano
 from localseek.engine.client import Engine
 from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
-from localseek.events import Event
-
-
-@pytest.fixture(scope="session")
-def nano_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("nano") / "nano-Q8_0.gguf"
-    convert(nano.CHECKPOINT, path, ConvertOptions(type="Q8_0"))
-    return path
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LOCALSEEK_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+from localseek.events import AnswerDelta, Event, ReasoningDelta
 
 
 @pytest.fixture
@@ -36,7 +21,5 @@ def ask(question: str, **fields: object) -> Request:
 
 
 def text_of(events: list[Event]) -> tuple[str, str]:
-    from localseek.events import AnswerDelta, ReasoningDelta
-
     reasoning = "".join(e.text for e in events if isinstance(e, ReasoningDelta))
     return reasoning, "".join(e.text for e in events if isinstance(e, AnswerDelta))
