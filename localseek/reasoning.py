@@ -34,7 +34,7 @@ class Splitter:
     @property
     def kind(self) -> Kind:
         """Give the kind that the next text is taken for."""
-        return "answer" if self._state == "answer" else "reasoning"
+        return "reasoning" if self._state == "reasoning" else "answer"
 
     def feed(self, text: str) -> list[tuple[Kind, str]]:
         """Take a piece, give what can be told for sure."""

@@ -47,8 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     request = options.request(Conversation(options.system).messages(prompt))
     with Session(options, arguments.quiet) as session:
         reply = stream(session, request, stats=stats, silent=arguments.json)
+        mend = "" if session.alive else "Run the command again to start a new one."
     if reply.finish_reason == "failed":
-        raise EngineError(reply.error)
+        raise EngineError(reply.error, mend)
     if arguments.json:
         print(to_json(reply_object(options.model, reply)))
     return 130 if reply.finish_reason == "cancelled" else 0

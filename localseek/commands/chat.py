@@ -127,8 +127,7 @@ class Chat:
         self.conversation.add(prompt, reply)
         if reply.finish_reason == "failed":
             kept = "" if self.session.alive else " The conversation is kept: just ask again."
-            self._complain(reply.error.replace("; run the command again to start a new one", "")
-                           + kept)  # fmt: skip
+            self._complain(reply.error + kept)
         elif reply.finish_reason == "cancelled":
             note("Stopped.")
             if not self.terminal:

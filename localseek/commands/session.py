@@ -63,8 +63,10 @@ class Session:
         """Run a request, show each event, give the whole reply; Ctrl-C cancels it."""
         engine = self.start()
         reply = Reply()
-        with cancelled_by_interrupt(engine):
+        with cancelled_by_interrupt(engine) as interrupted:
             for event in engine.generate(request):
+                if isinstance(event, PromptProgress) and interrupted():
+                    engine.cancel()  # Ctrl-C came before the engine knew of the request
                 show(event)
                 reply = reply.after(event)
         if not engine.alive:
@@ -92,8 +94,11 @@ def end_now(engine: Engine) -> None:
 
 
 @contextlib.contextmanager
-def cancelled_by_interrupt(engine: Engine) -> Iterator[None]:
-    """Turn the first Ctrl-C into a cancel; the second ends the engine and interrupts."""
+def cancelled_by_interrupt(engine: Engine) -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a cancel; the second ends the engine and interrupts.
+
+    Gives a function that tells whether the first one has come.
+    """
     interrupts = 0
 
     def on_interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -108,7 +113,7 @@ def cancelled_by_interrupt(engine: Engine) -> Iterator[None]:
 
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:
-        yield
+        yield lambda: interrupts > 0
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -28,7 +28,7 @@ def death_message(status: int | None, log: Path) -> tuple[str, str]:
     how = "stopped" if status is None else f"died of signal {-status}" if status < 0 else (
         f"exited with status {status}"
     )  # fmt: skip
-    return f"The engine {how}.", f"Its log is {log}; run the command again to start a new one."
+    return f"The engine {how}.", f"Its log is {log}."
 
 
 class Engine:

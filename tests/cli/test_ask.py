@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 REPLY = "The answer is 605.\n"
-LINE_AFTER_DEATH = "run the command again to start a new one."
+LINE_AFTER_DEATH = "Run the command again to start a new one."
 
 
 def test_the_answer_alone_is_on_stdout_and_the_reasoning_on_stderr(run_cli):
