@@ -228,19 +228,23 @@ def compare(rng: random.Random) -> Problem:
         b = a + place if rng.random() < 0.5 else max(a - place, 0)
     elif kind < 0.44:
         b = a
-    lines, sign = steps.compare_digits(a, b)
-    large, small = max(a, b), min(a, b)
     templates, ask = rng.choice(
         (
             (phrases.LARGER, "larger"), (phrases.SMALLER, "smaller"),
             (phrases.IS_GREATER, "greater"), (phrases.IS_LESS, "less"),
         )
     )  # fmt: skip
+    # "Is a less than b" is thought of as "is b greater than a": then `>` always means yes.
+    first, second = (b, a) if ask == "less" else (a, b)
+    lines, sign = steps.compare_digits(first, second)
+    large, small = max(a, b), min(a, b)
+    if ask in ("larger", "smaller") and sign != "=":
+        lines += [f"larger: {large}", f"smaller: {small}"]
     if ask == "larger":
         answer = f"{large} is larger than {small}."
     elif ask == "smaller":
         answer = f"{small} is smaller than {large}."
-    elif (ask == "greater") == (sign == ">"):
+    elif sign == ">":
         answer = f"Yes, {a} is {ask} than {b}."
     else:
         answer = f"No, {a} is {'less' if ask == 'greater' else 'greater'} than {b}."
@@ -248,7 +252,7 @@ def compare(rng: random.Random) -> Problem:
         asked_which = ask in ("larger", "smaller")
         answer = f"{a} and {b} are equal." if asked_which else "No, they are equal."
     question = spoken(rng, rng.choice(templates).format(a=a, b=b))
-    reasoning = "\n".join([f"We compare {a} and {b}.", *lines])
+    reasoning = "\n".join([f"We compare {first} and {second}.", *lines])
     return Problem("compare", question, reasoning, answer, f"{a}?{b}")
 
 

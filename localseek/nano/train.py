@@ -191,7 +191,6 @@ def report(worker: Worker, step: int, sums: list[float], speed: int) -> None:
         line["check"] = found = check(model, worker.tokenizer, CHECK_SAMPLES, f"check/{step}")
         put_back(exact)
         weights = {f: 0.25 + 2 * (1 - found[f]) for f in problems.MAKERS}
-        weights["talk"] *= 0.7
         (run.work / "weights.json.new").write_text(json.dumps(weights))
         (run.work / "weights.json.new").replace(run.work / "weights.json")
         state = {"model": model.state_dict(), "step": step}
