@@ -19,7 +19,10 @@ ALLOWED = {
     "localseek/commands/preparing.py": {"converters"},
 }
 TRAINING = {"model", "muon", "train", "export", "data", "vocabulary"}
-ONE_DOOR = {"llama_cpp": "localseek/engine/llama.py"}
+ONE_DOOR = {
+    "llama_cpp": "localseek/engine/llama.py",
+    "huggingface_hub": "localseek/hub.py",
+}
 
 
 def sources() -> list[Path]:

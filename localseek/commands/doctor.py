@@ -86,7 +86,8 @@ def _engine() -> Iterator[Check]:
         return
     yield Check("engine", "ok", "starts and answers")
     for name, value in facts.items():
-        yield Check(f"engine: {name.replace('_', ' ')}", "ok", value)
+        state: State = "warn" if value.startswith("reachable") else "ok"
+        yield Check(f"engine: {name.replace('_', ' ')}", state, value)
 
 
 def _machine() -> Iterator[Check]:
