@@ -81,11 +81,15 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The request is over without a result; `fatal` when the engine itself is gone."""
+    """The request is over without a result; `fatal` when the engine itself is gone.
+
+    `log` holds the last lines of a dead engine's log.
+    """
 
     message: str
     hint: str = ""
     fatal: bool = False
+    log: list[str] = field(default_factory=list)
 
 
 Event = PromptProgress | ReasoningDelta | AnswerDelta | Notice | Finished | Failed

@@ -31,6 +31,6 @@ class StopFilter:
         return ready
 
     def finish(self) -> str:
-        """Give what was held back."""
+        """Give what was held back, nothing after a stop."""
         rest, self._text = self._text, ""
         return rest

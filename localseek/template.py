@@ -5,10 +5,14 @@ inside `<think>`. Templates are untrusted: they run in Jinja's immutable sandbox
 what they may write. Knows nothing about models.
 """
 
+import contextlib
 import json
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import FrameType
 from typing import Any, NoReturn
 
 import jinja2
@@ -19,6 +23,7 @@ from localseek.errors import ModelError
 
 MAX_SOURCE = 1_000_000  # characters; the longest released template has 10,000
 MAX_RENDERED = 50_000_000
+MAX_SECONDS = 10.0  # to render; released templates take milliseconds
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,47 @@ def strftime_now(pattern: str) -> str:
     return datetime.now().strftime(pattern)
 
 
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's immutable sandbox, in which nothing can be multiplied to fill the memory."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Multiply numbers of a sane size only."""
+        for value in (left, right):
+            if not isinstance(value, int | float) or abs(value) > 1e9:
+                raise jinja2.TemplateError(f"{operator} is for numbers up to a billion")
+        if operator == "**" and abs(right) > 64:
+            raise jinja2.TemplateError("** is for exponents up to 64")
+        return super().call_binop(context, operator, left, right)
+
+
+@contextlib.contextmanager
+def deadline() -> Iterator[None]:
+    """Raise TimeoutError when the block takes too long; only the main thread can be watched."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError("it takes too long")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 class ChatTemplate:
     """A compiled chat template. Raises ModelError when its source is no template."""
 
     def __init__(self, source: str, bos: str, eos: str) -> None:
         if len(source) > MAX_SOURCE:
             raise ModelError("The model's chat template is too long to be one.")
-        environment = ImmutableSandboxedEnvironment(
+        environment = Sandbox(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
         environment.filters["tojson"] = to_json
@@ -83,13 +122,14 @@ class ChatTemplate:
         parts: list[str] = []
         length = 0
         try:
-            for part in self._template.generate(values):
-                parts.append(part)
-                length += len(part)
-                if length > MAX_RENDERED:
-                    raise ModelError("The model's chat template writes without end.")
+            with deadline():
+                for part in self._template.generate(values):
+                    parts.append(part)
+                    length += len(part)
+                    if length > MAX_RENDERED:
+                        raise ModelError("The model's chat template writes without end.")
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError,
-                AttributeError, RecursionError) as error:  # fmt: skip
+                AttributeError, RecursionError, MemoryError, TimeoutError) as error:  # fmt: skip
             raise ModelError(f"The model's chat template refused the messages: {error}.") from error
         text = "".join(parts)
         opened = text.rstrip().endswith("<think>")

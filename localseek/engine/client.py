@@ -6,6 +6,7 @@ about llama.cpp.
 """
 
 import contextlib
+import re
 import subprocess
 import sys
 import threading
@@ -23,12 +24,30 @@ from localseek.events import Event, Failed, Finished
 QUIT_SECONDS = 3.0
 
 
-def death_message(status: int | None, log: Path) -> tuple[str, str]:
-    """Say how the child ended, and where its own words are."""
+LAST_LINES, LAST_BYTES = 12, 4096  # of a dead engine's log
+TELLING = re.compile(r"GGML_ASSERT|Error\b|error:|out of memory|bad_alloc", re.I)
+
+
+def last_lines(log: Path, start: int) -> list[str]:
+    """Give the last lines that were written to a log after `start` bytes."""
+    try:
+        with log.open("rb") as file:
+            end = file.seek(0, 2)
+            file.seek(max(start, end - LAST_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line.strip() for line in text.splitlines() if line.strip()][-LAST_LINES:]
+
+
+def death_message(status: int | None, log: Path, lines: list[str]) -> tuple[str, str]:
+    """Say how the child ended, its last words if they tell why, and where the others are."""
     how = "stopped" if status is None else f"died of signal {-status}" if status < 0 else (
         f"exited with status {status}"
     )  # fmt: skip
-    return f"The engine {how}.", f"Its log is {log}."
+    words = next((line for line in reversed(lines) if TELLING.search(line)), "")
+    quoted = f" Its last words: {words[:200]}" if words else ""
+    return f"The engine {how}.{quoted}", f"Its log is {log}."
 
 
 class Engine:
@@ -41,17 +60,19 @@ class Engine:
     def __init__(self, options: LoadOptions, command: list[str] | None = None) -> None:
         self.options = options
         self.log_path = paths.log_file("engine")
-        self._command = command or [sys.executable, "-m", "localseek.engine"]
+        # -P: nothing is imported from the folder that the user stands in.
+        self._command = command or [sys.executable, "-P", "-m", "localseek.engine"]
         self._number = 0
         self._write_lock = threading.Lock()
-        with self.log_path.open("ab") as log:
-            try:
+        try:
+            with self.log_path.open("ab") as log:
+                self._log_start = log.tell()
                 self._process = subprocess.Popen(
                     self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                     start_new_session=True,
                 )  # fmt: skip
-            except OSError as error:
-                raise EngineError(f"The engine could not be started: {error}.") from error
+        except OSError as error:
+            raise EngineError(f"The engine could not be started: {error}.") from error
         self.info: ModelInfo | None = None
 
     @property
@@ -70,7 +91,7 @@ class Engine:
         while True:
             message = self._receive()
             if message is None:
-                raise EngineError(*self._death())
+                raise EngineError(*self._death()[:2])
             if message["event"] == "loading" and progress:
                 progress(message["done"])
             if message["event"] == "Failed":
@@ -97,7 +118,8 @@ class Engine:
                 message = self._receive()
                 if message is None:
                     ended = True
-                    yield Failed(*self._death(), fatal=True)
+                    how, where, lines = self._death()
+                    yield Failed(how, where, fatal=True, log=lines)
                 elif message.get("request") == number:
                     event = protocol.decode_event(message)
                     ended = isinstance(event, Finished | Failed)
@@ -146,7 +168,7 @@ class Engine:
                 stdin.write(line)
                 stdin.flush()
         except (OSError, ValueError) as error:
-            raise EngineError(*self._death()) from error
+            raise EngineError(*self._death()[:2]) from error
 
     def _receive(self) -> dict[str, Any] | None:
         stdout = self._process.stdout
@@ -156,12 +178,13 @@ class Engine:
             return None
         return protocol.decode(line)
 
-    def _death(self) -> tuple[str, str]:
+    def _death(self) -> tuple[str, str, list[str]]:
         try:
             status: int | None = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
             status = None
-        return death_message(status, self.log_path)
+        lines = last_lines(self.log_path, self._log_start)
+        return *death_message(status, self.log_path, lines), lines
 
 
 def diagnose() -> dict[str, str]:
@@ -170,5 +193,5 @@ def diagnose() -> dict[str, str]:
         engine._send(protocol.encode({"op": "doctor"}))
         message = engine._receive()
         if message is None or message["event"] != "doctor":
-            raise EngineError(*engine._death())
+            raise EngineError(*engine._death()[:2])
         return dict(message["facts"])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from localseek.engine.draft import DraftCounter, Drafter
-from localseek.engine.llama import Batch, Context, Model, Sampler
+from localseek.engine.llama import Aborted, Batch, Context, Model, Sampler
 from localseek.events import FinishReason
 
 
@@ -49,11 +49,25 @@ class Decoder:
 
         `prompt` is not empty and shorter than the context. Calls `progress` with tokens read and
         tokens reused. Fills `outcome`; the reason is `length` when the limit or the end of the
-        context was reached.
+        context was reached, `cancelled` also when the context's abort flag was set.
         """
+        try:
+            yield from self._generate(prompt, sampler, limit, cancelled, progress, outcome)
+        except Aborted:
+            outcome.reason = "cancelled"
+            self.target.trim(len(self.cached))
+            if self.drafter:
+                self.drafter.trim(self.drafter.length)
+
+    def _generate(
+        self, prompt: list[int], sampler: Sampler, limit: int, cancelled: Callable[[], bool],
+        progress: Callable[[int, int], None], outcome: Outcome,
+    ) -> Iterator[list[int]]:  # fmt: skip
         started = time.perf_counter()
-        read = self._read_prompt(prompt, cancelled, progress, outcome)
-        outcome.prompt_seconds = time.perf_counter() - started
+        try:
+            read = self._read_prompt(prompt, cancelled, progress, outcome)
+        finally:
+            outcome.prompt_seconds = time.perf_counter() - started
         if not read:
             outcome.reason = "cancelled"
             return

@@ -22,7 +22,9 @@ class Drafter:
     """
 
     def __init__(self, model: Model, target: Context, threads: int) -> None:
-        self.context = Context(model, target.n_ctx, threads, target.n_batch, target=target)
+        self.context = Context(
+            model, target.n_ctx, threads, target.n_batch, target=target, abort=target.abort
+        )
         self._batch = Batch(target.n_batch, model.n_embd)
         self.length = 1
         self.carry: Floats = np.zeros(model.n_embd, dtype=np.float32)

@@ -6,6 +6,7 @@ the engine child only; knows nothing about requests or text streams.
 """
 
 import ctypes
+import os
 import sys
 import time
 from collections import deque
@@ -23,6 +24,8 @@ from localseek.errors import EngineError
 Floats = NDArray[np.float32]
 
 
+CONTEXT_STEP = 256  # tokens; llama.cpp's caches come in multiples of it
+ABORTED = 2  # what llama_decode returns then
 DEBUG, ERROR, CONTINUED = 1, 4, 5  # enum ggml_log_level in ggml.h
 _complaints: deque[str] = deque(maxlen=3)  # llama.cpp's last errors, to say why it refused
 
@@ -81,6 +84,33 @@ def devices() -> list[str]:
     ]
 
 
+class Aborted(EngineError):
+    """A decode was given up because its `AbortFlag` was set."""
+
+
+class AbortFlag:
+    """A switch that makes running and later decodes end at their next operation.
+
+    llama.cpp asks a C callback before each operation of its graph. A Python one would cost a
+    token of a small model more than its arithmetic, so the callback is the C library's strlen
+    and what it is asked of is this flag's text: empty (0, go on) or one character (1, give up).
+    """
+
+    def __init__(self) -> None:
+        self._text = ctypes.create_string_buffer(2)
+        strlen = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p)
+        self.callback = ctypes.cast(strlen, lib.ggml_abort_callback)
+        self.data = ctypes.cast(self._text, ctypes.c_void_p)
+
+    def set(self) -> None:
+        """Give up what runs; may be called from any thread."""
+        self._text[0] = b"x"
+
+    def clear(self) -> None:
+        """Let later decodes run."""
+        self._text[0] = b"\0"
+
+
 class Model:
     """A loaded GGUF file and its vocabulary."""
 
@@ -103,7 +133,7 @@ class Model:
 
         self._progress = lib.llama_progress_callback(report)
         parameters.progress_callback = self._progress
-        self.handle = lib.llama_model_load_from_file(path.encode(), parameters)
+        self.handle = lib.llama_model_load_from_file(os.fsencode(path), parameters)
         if not self.handle:
             raise EngineError(
                 f"llama.cpp could not load {path}{because()}.",
@@ -251,14 +281,16 @@ class Context:
 
     def __init__(
         self, model: Model, n_ctx: int, threads: int, n_batch: int = 512,
-        target: "Context | None" = None, hidden: bool = False,
+        target: "Context | None" = None, hidden: bool = False, abort: AbortFlag | None = None,
     ) -> None:  # fmt: skip
         """Make a context; with `target` it runs the multi-token prediction layer beside it.
 
-        `hidden` makes every decode give the hidden rows after the final norm.
+        `hidden` makes every decode give the hidden rows after the final norm; `abort` ends
+        decodes early.
         """
         parameters = lib.llama_context_default_params()
-        parameters.n_ctx = n_ctx
+        # llama.cpp rounds the context up too, but would shorten its batches to the smaller figure.
+        parameters.n_ctx = -(-n_ctx // CONTEXT_STEP) * CONTEXT_STEP
         parameters.n_batch = parameters.n_ubatch = n_batch
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.n_seq_max = 1
@@ -266,7 +298,7 @@ class Context:
         if target is not None:
             parameters.ctx_type = lib.LLAMA_CONTEXT_TYPE_MTP
             parameters.ctx_other = target.handle
-        self.model, self.n_batch = model, n_batch
+        self.model, self.abort = model, abort
         self.handle: Any = lib.llama_init_from_model(model.handle, parameters)
         if not self.handle:
             raise EngineError(
@@ -274,6 +306,9 @@ class Context:
                 "Choose a smaller one with --ctx.",
             )
         self.n_ctx = int(lib.llama_n_ctx(self.handle))
+        self.n_batch = int(lib.llama_n_batch(self.handle))
+        if abort is not None:
+            lib.llama_set_abort_callback(self.handle, abort.callback, abort.data)
         self.memory = lib.llama_get_memory(self.handle)
         if target is not None:
             ext.llama_set_embeddings_nextn(self.handle, True, True)
@@ -281,8 +316,10 @@ class Context:
             ext.llama_set_embeddings_nextn(self.handle, True, False)
 
     def decode(self, batch: Batch) -> None:
-        """Run a batch; raises EngineError when llama.cpp cannot."""
+        """Run a batch; raises Aborted when told to end, EngineError when llama.cpp cannot."""
         status = lib.llama_decode(self.handle, batch.struct)
+        if status == ABORTED:
+            raise Aborted("The answer was stopped.")
         if status:
             raise EngineError(
                 f"llama.cpp could not decode ({status}).",

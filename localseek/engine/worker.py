@@ -14,7 +14,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +24,7 @@ import psutil
 from localseek.engine import protocol
 from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.draft import Drafter
-from localseek.engine.llama import Context, Model, Sampler, backend_facts
+from localseek.engine.llama import AbortFlag, Context, Model, Sampler, backend_facts
 from localseek.engine.protocol import LoadOptions, ModelInfo, Request
 from localseek.errors import LocalseekError, ModelError
 from localseek.events import (
@@ -61,7 +61,9 @@ def default_threads(size_bytes: int) -> int:
 class Loaded:
     """A loaded model with everything that a request needs."""
 
-    def __init__(self, options: LoadOptions, progress: Callable[[float], None]) -> None:
+    def __init__(
+        self, options: LoadOptions, progress: Callable[[float], None], abort: AbortFlag
+    ) -> None:
         info = read_info(Path(options.model))
         check_runnable(info)
         started = time.perf_counter()
@@ -70,7 +72,7 @@ class Loaded:
         threads = options.threads or default_threads(info.size_bytes)
         trained = self.model.n_ctx_train
         n_ctx = options.ctx or min(trained, DEFAULT_CTX)
-        self.target = Context(self.model, n_ctx, threads, hidden=draft)
+        self.target = Context(self.model, n_ctx, threads, hidden=draft, abort=abort)
         drafter = Drafter(self.model, self.target, threads) if draft else None
         self.decoder = Decoder(self.model, self.target, drafter, options.draft_depth)
         bos, eos = self.model.text(self.model.bos), self.model.text(self.model.eos)
@@ -129,7 +131,7 @@ class Loaded:
 
 
 class TextStream:
-    """Tokens to deltas: bytes to text, stop strings, reasoning apart, grouped over time."""
+    """Tokens to deltas: bytes to text, reasoning apart, stop strings, grouped over time."""
 
     def __init__(self, send: Callable[[Event], None], opened: bool, stops: tuple[str, ...]) -> None:
         self._send = send
@@ -150,9 +152,9 @@ class TextStream:
         if self._splitter.kind == "reasoning":
             self.reasoning_tokens += len(pieces)
         self._tokens += len(pieces)
-        text = self._stop.feed(self._decode(b"".join(pieces)))
+        text = self._decode(b"".join(pieces))
         if text:
-            self._waiting += self._splitter.feed(text)
+            self._take(self._splitter.feed(text))
         now = time.monotonic()
         if now - self._flushed >= FLUSH_SECONDS:
             self._flush()
@@ -161,10 +163,15 @@ class TextStream:
     def finish(self) -> None:
         """Give everything that was held back."""
         if not self.stopped:
-            rest = self._stop.feed(self._decode(b"", True)) + self._stop.finish()
-            self._waiting += self._splitter.feed(rest)
-        self._waiting += self._splitter.finish()
+            self._take(self._splitter.feed(self._decode(b"", True)))
+            self._take(self._splitter.finish())
+            self._waiting.append(("answer", self._stop.finish()))
         self._flush()
+
+    def _take(self, parts: Iterable[tuple[str, str]]) -> None:
+        """Queue new text; stop strings end the answer, never the reasoning."""
+        for kind, text in parts:
+            self._waiting.append((kind, self._stop.feed(text) if kind == "answer" else text))
 
     def _flush(self) -> None:
         for kind in ("reasoning", "answer"):
@@ -183,6 +190,7 @@ class Worker:
         self._source, self._sink, self._reachable = source, sink, reachable
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._cancelled: set[int] = set()
+        self._running, self._abort = 0, AbortFlag()
         self._loaded: Loaded | None = None
 
     def run(self) -> None:
@@ -194,6 +202,7 @@ class Worker:
                 if message["op"] == "load":
                     self._load(message)
                 elif message["op"] == "generate":
+                    self._start(number)
                     self._generate(number, protocol.decode_request(message))
                 elif message["op"] == "doctor":
                     self._write(protocol.encode({"event": "doctor", "facts": self._facts()}))
@@ -206,6 +215,8 @@ class Worker:
             message = protocol.decode(line)
             if message["op"] == "cancel":
                 self._cancelled.add(message["request"])
+                if message["request"] == self._running:
+                    self._abort.set()
             elif message["op"] == "quit":
                 break
             else:
@@ -225,10 +236,19 @@ class Worker:
     def _load(self, message: dict[str, Any]) -> None:
         options = LoadOptions(**{k: v for k, v in message.items() if k != "op"})
         loaded = Loaded(
-            options, lambda done: self._write(protocol.encode({"event": "loading", "done": done}))
+            options,
+            lambda done: self._write(protocol.encode({"event": "loading", "done": done})),
+            self._abort,
         )
         self._loaded = loaded
         self._write(protocol.encode({"event": "loaded", "info": asdict(loaded.info)}))
+
+    def _start(self, number: int) -> None:
+        """Let a request run, unless its cancel was faster."""
+        self._running = number
+        self._abort.clear()
+        if number in self._cancelled:
+            self._abort.set()
 
     def _generate(self, number: int, request: Request) -> None:
         def send(event: Event) -> None:

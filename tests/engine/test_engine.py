@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from localseek.engine.client import Engine, diagnose
+from localseek.engine.client import Engine, death_message, diagnose
+from localseek.engine.decoder import Decoder, Outcome
+from localseek.engine.draft import Drafter
+from localseek.engine.llama import AbortFlag, Context, Model, Sampler
 from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, Failed, Finished, PromptProgress, ReasoningDelta
+from localseek.nano import prompts
 
 from .conftest import ask, text_of
 
@@ -89,9 +93,10 @@ def test_a_limit_on_tokens_ends_with_length(engine):
 
 
 def test_a_stop_string_ends_the_text_before_it(engine):
-    events = list(engine.generate(ask(SUM, stop=("tens",))))
+    events = list(engine.generate(ask(SUM, stop=("= 6", "+"))))
     assert finished(events).reason == "stop"
-    assert text_of(events)[0].endswith("→ 5")
+    assert text_of(events)[1] == "348 "
+    assert "tens: 4+5+1=10" in text_of(events)[0]  # the reasoning is not the answer
     assert text_of(list(engine.generate(ask(SUM))))[1] == "348 + 257 = 605"
 
 
@@ -110,6 +115,64 @@ def test_cancelling_ends_the_answer_and_the_engine_stays(engine):
             engine.cancel()
     assert finished(events).reason == "cancelled"
     assert text_of(list(engine.generate(ask(SUM))))[1] == "348 + 257 = 605"
+
+
+def test_cancelling_while_the_prompt_is_read_does_not_wait_for_the_rest_of_it(engine):
+    stream = engine.generate(ask("word " * 1900))
+    events = [next(stream)]
+    engine.cancel()
+    events += stream
+    assert finished(events).reason == "cancelled"
+    assert finished(events).stats.context_used < 1900
+    assert text_of(list(engine.generate(ask(SUM))))[1] == "348 + 257 = 605"
+
+
+def test_a_decode_that_is_given_up_leaves_the_cache_usable(nano_gguf):
+    abort = AbortFlag()
+    model = Model(str(nano_gguf), load_mtp=True)
+    target = Context(model, 512, 1, hidden=True, abort=abort)
+    decoder = Decoder(model, target, Drafter(model, target, 1), 1)
+    prompt = model.tokenize(prompts.prompt(SUM))
+
+    def run(stop_after: int) -> list[int]:
+        sampler = Sampler(model.n_vocab, 0.0, 0, 1.0, 0.0, 1.0, 0)
+        outcome, found = Outcome(), []
+        for step in decoder.generate(
+            prompt, sampler, 400, lambda: False, lambda _done, _cached: None, outcome
+        ):
+            found += step
+            if len(found) >= stop_after:
+                abort.set()
+        assert outcome.reason == ("cancelled" if stop_after < 400 else "stop")
+        abort.clear()
+        sampler.close()
+        return found
+
+    whole = run(400)
+    for stop_after in (1, 2, 7, 30):
+        part = run(stop_after)
+        assert stop_after <= len(part) <= stop_after + 1 and part == whole[: len(part)]
+        assert run(400) == whole
+    for closing in (decoder.drafter, target, model):
+        closing.close()
+
+
+def test_nothing_is_imported_from_the_folder_that_the_user_stands_in(
+    nano_gguf, home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "secrets.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    with Engine(LoadOptions(str(nano_gguf), threads=1)) as engine:
+        engine.load()
+
+
+@pytest.mark.parametrize("ctx", [1, 8, 300])
+def test_a_small_context_is_no_fault(nano_gguf, home, ctx):
+    with Engine(LoadOptions(str(nano_gguf), ctx=ctx, threads=1)) as engine:
+        engine.load()
+        events = list(engine.generate(ask("word " * 200)))
+        assert isinstance(events[-1], Finished | Failed)
+        assert engine.alive
 
 
 def test_leaving_the_iterator_early_cancels_too(engine):
@@ -156,6 +219,7 @@ def test_a_killed_child_ends_the_stream_with_one_clear_failure(engine):
     assert events[-1].fatal
     assert "signal 9" in events[-1].message
     assert "\n" not in events[-1].message + events[-1].hint
+    assert any("llama" in line for line in events[-1].log)
     later = list(engine.generate(ask(SUM)))
     assert isinstance(later[-1], Failed) and later[-1].fatal
 
@@ -212,3 +276,11 @@ def test_the_engine_says_what_it_was_built_with(home):
     assert facts["mtp"] == "yes"
     assert facts["rpc"] == "yes"
     assert "CPU" in facts["devices"]
+
+
+def test_the_last_words_of_a_dead_engine_are_told_when_they_say_why():
+    lines = ["load: ok", "/x/ggml.c:10: GGML_ASSERT(a == b) failed", "backtrace follows"]
+    message, hint = death_message(-6, Path("engine.log"), lines)
+    assert message == f"The engine died of signal 6. Its last words: {lines[1]}"
+    assert hint == "Its log is engine.log."
+    assert death_message(1, Path("x"), ["load: ok"])[0] == "The engine exited with status 1."
