@@ -101,6 +101,10 @@ class TileWriter:
             decode_fp8_rows(raw, self._scales_of(tile.source), tile.first_row, rows)
         else:
             decode_rows(tile.source.dtype, raw, rows)
+        # Quantizing would hide them: ggml looks at block scales only. 0.1 ns a value over Q8_0's 4.
+        finite = self._buffer("finite", tile.elements).view(np.bool_).reshape(rows.shape)
+        if not np.isfinite(rows, out=finite).all():
+            raise _not_finite(tile.source.name)
         if tile.piece.transpose:
             turned = self._buffer("turned", rows.nbytes).view(np.float32).reshape(rows.shape[::-1])
             turned[:] = rows.T
@@ -116,6 +120,8 @@ class TileWriter:
             stored = scale_of(self._checkpoint, weight)
             table = np.empty(stored.shape, np.float32)
             self._checkpoint.read_into(stored, 0, table.reshape(-1).view(np.uint8).data)
+            if not np.isfinite(table).all():
+                raise _not_finite(stored.name)
             self._scales = (weight.name, table)
         return self._scales[1]
 
@@ -133,3 +139,7 @@ class TileWriter:
                 done += os.pwrite(self._file, view[done:], offset + done)
             except OSError as error:
                 raise ConvertError(f"cannot write {self._name}: {error.strerror}") from error
+
+
+def _not_finite(name: str) -> ConvertError:
+    return ConvertError(f"{name} holds values that are infinite or no number: download it again")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from gguf import TokenType
 
@@ -72,8 +72,8 @@ def tokenizer_metadata(folder: Path, n_vocab: int, config: dict[str, Any]) -> di
         token = _special_id(key, settings, config, ids)
         if token is not None and token < n_vocab:
             metadata[f"tokenizer.ggml.{name}_token_id"] = token
-    metadata["tokenizer.ggml.add_bos_token"] = _adds("bos", tokenizer, settings)
-    metadata["tokenizer.ggml.add_eos_token"] = _adds("eos", tokenizer, settings)
+    metadata["tokenizer.ggml.add_bos_token"] = _adds("bos", tokenizer, settings, where)
+    metadata["tokenizer.ggml.add_eos_token"] = _adds("eos", tokenizer, settings, where)
     return metadata | _chat_templates(folder, settings)
 
 
@@ -81,12 +81,15 @@ def pre_tokenizer_name(pre_tokenizer: Any, where: str) -> str:
     """Return llama.cpp's name for the splitting patterns."""
     steps = []
     if isinstance(pre_tokenizer, dict):
-        steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+        steps = _objects(
+            pre_tokenizer.get("pretokenizers", [pre_tokenizer]), f"{where}: pretokenizers"
+        )
     signature: list[str] = []
     for step in steps:
         kind = step.get("type")
         if kind == "Split" and step.get("behavior") == "Isolated" and not step.get("invert"):
-            signature.append(_short(str(step.get("pattern", {}).get("Regex"))))
+            pattern = step.get("pattern")
+            signature.append(_short(str(pattern.get("Regex") if _is_object(pattern) else pattern)))
         elif kind == "Digits" and step.get("individual_digits"):
             signature.append("digits:1")
         elif kind != "ByteLevel" or step.get("use_regex", True) or step.get("add_prefix_space"):
@@ -106,7 +109,7 @@ def _short(pattern: str) -> str:
 
 def _added_tokens(tokenizer: dict[str, Any], where: str) -> dict[int, dict[str, Any]]:
     added: dict[int, dict[str, Any]] = {}
-    for entry in tokenizer.get("added_tokens") or []:
+    for entry in _objects(tokenizer.get("added_tokens"), f"{where}: added_tokens"):
         token, text = entry.get("id"), entry.get("content")
         if type(token) is not int or token < 0 or not isinstance(text, str):
             raise ConvertError(f"{where} has a broken added token: {entry!r}")
@@ -137,7 +140,21 @@ def _token_list(
         types[token] = int(TokenType.CONTROL if control else TokenType.USER_DEFINED)
         # llama.cpp matches user-defined tokens in the plain text, where ▁ stands for a space.
         tokens[token] = text if control else text.replace("▁", " ")
+    _refuse_repeated(tokens, where)
     return tokens, types
+
+
+def _refuse_repeated(tokens: list[str], where: str) -> None:
+    """Raise ConvertError for a text that two ids share: llama.cpp would abort on the file."""
+    ids: dict[str, int] = {}
+    for token, text in enumerate(tokens):
+        # llama.cpp reads texts up to a zero byte, and makes up different ones for empty texts.
+        seen = text.partition("\0")[0] or f"[EMPTY_{token}]"
+        first = ids.setdefault(seen, token)
+        if first != token:
+            raise ConvertError(
+                f"{where}: the tokens {first} and {token} have the same text {seen!r}"
+            )
 
 
 def _looks_special(text: str) -> bool:
@@ -149,12 +166,32 @@ def _looks_special(text: str) -> bool:
 def _merges(model: dict[str, Any], where: str) -> list[str]:
     """Return merges as "left right"; a space inside a part is written as its byte-level sign."""
     merges: list[str] = []
-    for merge in model.get("merges") or []:
+    stored = model.get("merges") or []
+    if not isinstance(stored, list):
+        raise ConvertError(f"{where}: merges is no list: download it again")
+    for merge in stored:
         parts = merge.split(" ") if isinstance(merge, str) else merge
-        if not isinstance(parts, list) or len(parts) != 2:
+        if (
+            not isinstance(parts, list)
+            or len(parts) != 2
+            or not all(isinstance(part, str) for part in parts)
+        ):
             raise ConvertError(f"{where} has a broken merge: {merge!r}")
-        merges.append(" ".join(str(part).replace(" ", "Ġ") for part in parts))
+        merges.append(" ".join(part.replace(" ", "Ġ") for part in parts))
     return merges
+
+
+def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _objects(value: Any, what: str) -> list[dict[str, Any]]:
+    """Return a list of JSON objects, empty for null; raise ConvertError for anything else."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(map(_is_object, value)):
+        raise ConvertError(f"{what} is no list of objects: download it again")
+    return value
 
 
 def _content(entry: Any) -> str | None:
@@ -176,7 +213,7 @@ def _special_id(
     return token if type(token) is int and token >= 0 else None
 
 
-def _adds(key: str, tokenizer: dict[str, Any], settings: dict[str, Any]) -> bool:
+def _adds(key: str, tokenizer: dict[str, Any], settings: dict[str, Any], where: str) -> bool:
     """Say whether Hugging Face puts the token around a text.
 
     The Llama classes build the post-processor anew from add_bos_token (default true) and
@@ -189,11 +226,15 @@ def _adds(key: str, tokenizer: dict[str, Any], settings: dict[str, Any]) -> bool
         return key == "bos"
     text = _content(settings.get(f"{key}_token"))
     post = tokenizer.get("post_processor") or {}
-    for step in post.get("processors", [post]):
-        single = step.get("single") if step.get("type") == "TemplateProcessing" else None
+    if not _is_object(post):
+        raise ConvertError(f"{where}: post_processor is no object: download it again")
+    for step in _objects(post.get("processors", [post]), f"{where}: processors"):
+        if step.get("type") != "TemplateProcessing":
+            continue
+        single = _objects(step.get("single"), f"{where}: single")
         if single:
-            edge = single[0 if key == "bos" else -1]
-            return text is not None and edge.get("SpecialToken", {}).get("id") == text
+            special = single[0 if key == "bos" else -1].get("SpecialToken")
+            return text is not None and _is_object(special) and special.get("id") == text
     return False
 
 
@@ -210,7 +251,7 @@ def _chat_templates(folder: Path, settings: dict[str, Any]) -> dict[str, Value]:
         return {"tokenizer.chat_template": template}
     found: dict[str, Value] = {}
     names: list[str] = []
-    for entry in template if isinstance(template, list) else []:
+    for entry in _objects(template, f"{folder / 'tokenizer_config.json'}: chat_template"):
         name, text = entry.get("name"), entry.get("template")
         if not isinstance(name, str) or not isinstance(text, str):
             raise ConvertError(f"{folder / 'tokenizer_config.json'} has a broken chat_template")

@@ -35,13 +35,10 @@ def write_file(
     partial = target.with_name(target.name + ".partial")
     file = _open_partial(partial)
     try:
-        try:
-            _reserve(file, plan.size_bytes, target)
-            _write_head(file, plan.head, target)
-            _run(plan_tiles(plan, checkpoint), checkpoint, file, threads, report, target.name)
-            _sync(file, target)
-        finally:
-            os.close(file)
+        _reserve(file, plan.size_bytes, target)
+        _write_head(file, plan.head, target)
+        _run(plan_tiles(plan, checkpoint), checkpoint, file, threads, report, target.name)
+        _sync(file, target)
         verify_file(partial, plan)
         if target.exists() and not force:
             raise ConvertError(f"{target} appeared meanwhile: choose another name or --force")
@@ -50,8 +47,10 @@ def write_file(
     except OSError as error:
         raise ConvertError(f"cannot write {target}: {error.strerror}") from error
     finally:
-        # After a rename there is nothing left under this name.
-        partial.unlink(missing_ok=True)
+        # The lock goes last: without it, another conversion could write what is renamed above.
+        if _is_named(file, partial):
+            partial.unlink()
+        os.close(file)
 
 
 def source_bytes(plan: Plan, checkpoint: Checkpoint) -> int:
@@ -66,11 +65,22 @@ def _open_partial(partial: Path) -> int:
         raise ConvertError(f"cannot create {partial}: {error.strerror}") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Renamed between open and lock, it is another conversion's finished file: hands off.
+        if not _is_named(file, partial):
+            raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
         os.ftruncate(file, 0)
     except OSError as error:
         os.close(file)
         raise ConvertError(f"another conversion is writing {partial}") from error
     return file
+
+
+def _is_named(file: int, path: Path) -> bool:
+    """Say whether the open file still stands under the path."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _reserve(file: int, size: int, target: Path) -> None:

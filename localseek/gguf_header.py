@@ -37,6 +37,7 @@ MAX_DIMS = 4
 MAX_NAME_BYTES = 63  # ggml keeps a name in 64 bytes with its final zero
 MAX_KEY_BYTES = 65_535  # the GGUF specification's limit
 MIN_PAIR_BYTES, MIN_TENSOR_BYTES = 14, 25  # the shortest possible entries bound the counts
+MAX_TEXT_BYTES = 64_000_000  # of one text, or a list of texts: the largest known lists have 10 MB
 EAGER_ITEMS = 64  # arrays up to this long are read at once
 
 
@@ -56,6 +57,21 @@ class StoredArray:
             file.seek(self.start)
             reader = _Reader(file.read(self.end - self.start), self.path)
         return tuple(reader.value(self.kind) for _ in range(self.count))
+
+    def read_raw_texts(self) -> list[bytes]:
+        """Read an array of texts as stored, without decoding; raises ModelError."""
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            data = file.read(self.end - self.start)
+        at, texts, length_at = 0, [], struct.Struct("<Q").unpack_from
+        try:
+            for _ in range(self.count):
+                start = at + 8
+                at = start + length_at(data, at)[0]
+                texts.append(data[start:at])
+        except (struct.error, OverflowError) as error:
+            raise ModelError(f"{self.path} changed while it was read.", "Try again.") from error
+        return texts
 
 
 Value = Scalar | tuple[Scalar, ...] | StoredArray
@@ -122,9 +138,9 @@ class _Reader:
         self.at += length
         return text
 
-    def value(self, kind: int) -> Scalar:
+    def value(self, kind: int, key: str = "a text value") -> Scalar:
         if kind == STRING:
-            return self.raw(self.size, "a text value").decode("utf-8", "replace")
+            return self.raw(MAX_TEXT_BYTES, key).decode("utf-8", "replace")
         return self.scalar(SCALARS[kind])
 
     def array(self, key: str) -> Value:
@@ -135,7 +151,7 @@ class _Reader:
         if count > (self.size - self.at) // width:
             raise self.fail(f"{key} claims {count:,} elements, more than the file has room for")
         if count <= EAGER_ITEMS:
-            return tuple(self.value(kind) for _ in range(count))
+            return tuple(self.value(kind, f"a text in {key}") for _ in range(count))
         start = self.at
         self.at = self._end_of_strings(key, count) if kind == STRING else start + width * count
         return StoredArray(self.path, kind, count, start, self.at)
@@ -149,6 +165,9 @@ class _Reader:
             raise self.fail(f"a text in {key} reaches beyond the end of the file") from error
         if at > self.size:
             raise self.fail(f"a text in {key} reaches beyond the end of the file")
+        if at - self.at > MAX_TEXT_BYTES:
+            limit = f"at most {MAX_TEXT_BYTES:,} are allowed"
+            raise self.fail(f"{key} claims {at - self.at:,} bytes, {limit}")
         return int(at)
 
 
@@ -219,7 +238,7 @@ def _metadata(reader: _Reader, n_pairs: int) -> dict[str, Value]:
         if kind == ARRAY:
             metadata[key] = reader.array(key)
         elif kind in SCALARS or kind == STRING:
-            metadata[key] = reader.value(kind)
+            metadata[key] = reader.value(kind, key)
         else:
             raise reader.fail(f"{key} has the unknown value type {kind}")
     return metadata

@@ -2,8 +2,8 @@
 
 Takes a path (of the first part, if the model is split), gives a frozen `GGUFInfo`. All parts are
 checked by gguf_header; `check_runnable` refuses what would end in a failed assertion of
-llama.cpp 0.3.36 (src/llama-model.cpp load_hparams, src/models/deepseek2.cpp), which kills the
-process instead of raising.
+llama.cpp 0.3.36 (src/llama-model.cpp load_hparams, src/models/deepseek2.cpp, src/llama-vocab.cpp),
+which kills the process instead of raising.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localseek.errors import ModelError
-from localseek.gguf_header import Scalar, StoredArray, Tensor, Value, read_header
+from localseek.gguf_header import STRING, Scalar, StoredArray, Tensor, Value, read_header
 
 FILE_TYPES = {  # general.file_type; from llama.h, enum llama_ftype
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K",
@@ -186,7 +186,8 @@ def check_runnable(info: GGUFInfo) -> None:
     scaling = info.get(f"{info.architecture}.rope.scaling.type")
     if scaling is not None and scaling not in ROPE_SCALINGS:
         raise refuse(f"its rope.scaling.type is {scaling!r}", "Known: " + ", ".join(ROPE_SCALINGS))
-    for problem in (_expert_problem(info), _nextn_problem(info), _latent_problem(info)):
+    for find in (_expert_problem, _nextn_problem, _latent_problem, _vocabulary_problem):
+        problem = find(info)
         if problem:
             raise refuse(problem)
 
@@ -236,3 +237,43 @@ def _latent_problem(info: GGUFInfo) -> str:
     if heads and rope >= heads:
         return f"{rope} of {heads} dimensions of a head are rotated; fewer than all must be"
     return ""
+
+
+def _vocabulary_problem(info: GGUFInfo) -> str:
+    """Name what llama_vocab would abort on, or read beyond the end of, in the list of tokens."""
+    if "tokenizer.ggml.tokens" not in info.metadata:
+        return ""
+    tokens = info.metadata["tokenizer.ggml.tokens"]
+    texts = _raw_texts(tokens)
+    if texts is None:
+        return "tokenizer.ggml.tokens is no list of texts"
+    for key in ("tokenizer.ggml.scores", "tokenizer.ggml.token_type"):
+        values = info.metadata.get(key, ())
+        count = values.count if isinstance(values, StoredArray) else _length(values)
+        if isinstance(values, StoredArray) and values.kind not in (4, 5, 6):
+            return f"{key} holds no 32-bit numbers"  # llama.cpp takes them for such unseen
+        if key in info.metadata and count != len(texts):
+            return f"{key} has {count} entries for {len(texts)} tokens"
+    # llama.cpp reads a text up to a zero byte, and makes up different ones for empty texts.
+    ids: dict[bytes, int] = {}
+    for token, text in enumerate(texts):
+        seen = (text.partition(b"\0")[0] if 0 in text else text) or b"[EMPTY_%d]" % token
+        first = ids.setdefault(seen, token)
+        if first != token:
+            shown = seen[:80].decode("utf-8", "replace")
+            return f"its tokens {first} and {token} have the same text {shown!r}"
+    return ""
+
+
+def _raw_texts(value: Value) -> list[bytes] | None:
+    """Give a list of texts as bytes, None when it holds anything else."""
+    if isinstance(value, StoredArray):
+        return value.read_raw_texts() if value.kind == STRING else None
+    if not isinstance(value, tuple):
+        return None
+    texts = [item.encode() for item in value if isinstance(item, str)]
+    return texts if len(texts) == len(value) else None
+
+
+def _length(value: Value) -> int:
+    return len(value) if isinstance(value, tuple) else 0

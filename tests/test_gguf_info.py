@@ -198,6 +198,67 @@ def test_a_vocabulary_without_tensors_is_no_model(path):
     assert "it holds no tensors" in refusal(path, build(DENSE, []))
 
 
+def vocabulary(count: int) -> list[str]:
+    return [f"t{i}" for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        ([*vocabulary(99), "t5"], "its tokens 5 and 99 have the same text 't5'"),
+        ([*vocabulary(9), "t5"], "its tokens 5 and 9 have the same text 't5'"),
+        ([*vocabulary(99), "t5\0x"], "its tokens 5 and 99 have the same text 't5'"),
+        ([*vocabulary(99), "", "[EMPTY_99]"], "tokens 99 and 100 have the same text '[EMPTY_99]'"),
+        (list(range(100)), "tokenizer.ggml.tokens is no list of texts"),
+        ([1, 2], "tokenizer.ggml.tokens is no list of texts"),
+        ("t0", "tokenizer.ggml.tokens is no list of texts"),
+    ],
+)
+def test_tokens_that_would_abort_llama_cpp_are_refused(path, tokens, words):
+    content = build({**DENSE, "tokenizer.ggml.tokens": tokens}, DENSE_TENSORS)
+    assert words in refusal(path, content)
+
+
+def test_two_empty_tokens_can_run(path):
+    check_runnable(read_info(write_dense(path, **{"tokenizer.ggml.tokens": ["", "a", ""]})))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scores": [0.0] * 99}, "tokenizer.ggml.scores has 99 entries for 100 tokens"),
+        ({"scores": [0.0] * 9}, "tokenizer.ggml.scores has 9 entries for 100 tokens"),
+        ({"token_type": [1] * 101}, "tokenizer.ggml.token_type has 101 entries for 100 tokens"),
+        ({"token_type": 1}, "tokenizer.ggml.token_type has 0 entries for 100 tokens"),
+        ({"token_type": [True] * 100}, "tokenizer.ggml.token_type holds no 32-bit numbers"),
+    ],
+)
+def test_token_facts_that_do_not_fit_the_tokens_are_refused(path, changes, words):
+    named = {f"tokenizer.ggml.{key}": value for key, value in changes.items()}
+    assert words in refusal(path, build({**DENSE, **named}, DENSE_TENSORS))
+
+
+def test_a_vocabulary_of_152000_tokens_is_checked_in_half_a_second(path):
+    tokens = vocabulary(152_000)
+    facts = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": [1] * len(tokens)}
+    info = read_info(write_dense(path, **facts))
+    started = time.process_time()
+    check_runnable(info)
+    assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize("items", [0, 1, 100])
+def test_a_text_of_more_than_64_megabytes_is_refused(path, items):
+    size = 70_000_000
+    value = struct.pack("<IIQ", 9, 8, items) + text("t") * (items - 1) if items else b"\x08\0\0\0"
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + text("k") + value + struct.pack("<Q", size)
+    path.write_bytes(head)
+    with path.open("r+b") as file:
+        file.truncate(len(head) + size)  # a hole: takes no room
+    with pytest.raises(ModelError, match="at most 64,000,000 are allowed"):
+        read_info(path)
+
+
 def split(folder: Path, count: int = 2) -> list[Path]:
     paths = []
     for number in range(count):
