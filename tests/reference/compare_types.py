@@ -57,8 +57,8 @@ def main() -> None:
     parser.add_argument("second")
     parser.add_argument("--count", type=int, default=200)
     args = parser.parse_args()
-    prompts = [prompts.prompt(p.question) for p in held_out(args.count, "agreement")]
-    texts = answers(args.first, prompts)
+    asked = [prompts.prompt(p.question) for p in held_out(args.count, "agreement")]
+    texts = answers(args.first, asked)
     one, two = choices(args.first, texts), choices(args.second, texts)
     same = sum(a == b for a, b in zip(one, two, strict=True))
     print(f"top-1 agreement: {same} of {len(one)} positions, {same / len(one):.3%}")
