@@ -59,7 +59,6 @@ def backend_facts() -> dict[str, str]:
         "system": lib.llama_print_system_info().decode(errors="replace").strip(),
         "gpu_offload": "yes" if lib.llama_supports_gpu_offload() else "no",
         "rpc": "yes" if lib.llama_supports_rpc() else "no",
-        "mmap": "yes" if lib.llama_supports_mmap() else "no",
         "mtp": "yes" if hasattr(ext, "llama_set_embeddings_nextn") else "no",
         "devices": ", ".join(devices()) or "CPU",
     }
@@ -67,21 +66,13 @@ def backend_facts() -> dict[str, str]:
 
 def devices() -> list[str]:
     """Give name and description of each ggml device."""
-    for name, result in (
-        ("ggml_backend_dev_count", ctypes.c_size_t), ("ggml_backend_dev_get", ctypes.c_void_p),
-        ("ggml_backend_dev_name", ctypes.c_char_p),
-        ("ggml_backend_dev_description", ctypes.c_char_p),
-    ):  # fmt: skip
-        getattr(libggml, name).restype = result
-    libggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    libggml.ggml_backend_dev_name.argtypes = [ctypes.c_void_p]
-    libggml.ggml_backend_dev_description.argtypes = [ctypes.c_void_p]
-    found = [libggml.ggml_backend_dev_get(i) for i in range(libggml.ggml_backend_dev_count())]
-    return [
-        f"{libggml.ggml_backend_dev_name(device).decode()} "
-        f"({libggml.ggml_backend_dev_description(device).decode()})"
-        for device in found
-    ]
+    count = ctypes.CFUNCTYPE(ctypes.c_size_t)(("ggml_backend_dev_count", libggml))
+    get = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)(("ggml_backend_dev_get", libggml))
+    text = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_void_p)
+    name = text(("ggml_backend_dev_name", libggml))
+    description = text(("ggml_backend_dev_description", libggml))
+    found = [get(index) for index in range(count())]
+    return [f"{name(device).decode()} ({description(device).decode()})" for device in found]
 
 
 class Aborted(EngineError):
