@@ -101,16 +101,20 @@ class Output:
     def __init__(self, path: Path) -> None:
         self.path = path = path.resolve()  # a link stays a link when the file is rewritten
         self._files: list[BinaryIO] = []  # the last is written to; all hold their locks
-        self._open(path, "a+b")
+        self._made = not path.exists()
+        if not self._made and not path.is_file():
+            raise UsageError(f"{path} is no regular file.", "Give another OUT.")
+        self._open(path)
 
     def __enter__(self) -> "Output":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.path.exists() and self.path.stat().st_size == 0:
+        if self._made and self.path.is_file() and self.path.stat().st_size == 0:
             self.path.unlink()  # nothing was answered: nothing is left behind
         for file in self._files:
-            file.close()
+            with contextlib.suppress(OSError):  # `append` has told of a full disk already
+                file.close()
 
     def resume(self, rows: list[Row], force: bool) -> Earlier:
         """Look at earlier answers and keep the good ones; raises UsageError if input changed.
@@ -151,10 +155,7 @@ class Output:
             file.flush()
             os.fsync(file.fileno())
         except OSError as error:
-            raise LocalseekError(
-                f"{self.path} cannot be written: {error.strerror}.",
-                "Make room and run the same command again: what is answered stays.",
-            ) from error
+            raise self._unwritable(error) from error
 
     def _whole_lines(self) -> tuple[list[bytes], bool]:
         """Give the lines with their ends, and whether a last one was torn off by a kill."""
@@ -170,16 +171,27 @@ class Output:
     def _rewrite(self, lines: list[bytes]) -> None:
         """Replace the content as a whole, so that a kill leaves the old or the new file."""
         unfinished = self.path.with_name(self.path.name + ".new")
-        unfinished.unlink(missing_ok=True)
-        file = self._open(unfinished, "a+b")
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
-        unfinished.replace(self.path)
-
-    def _open(self, path: Path, mode: str) -> BinaryIO:
         try:
-            file = cast(BinaryIO, path.open(mode))
+            unfinished.unlink(missing_ok=True)
+            file = self._open(unfinished)
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+            unfinished.replace(self.path)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                unfinished.unlink(missing_ok=True)
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> LocalseekError:
+        return LocalseekError(
+            f"{self.path} cannot be written: {error.strerror}.",
+            "Make room and run the same command again: what is answered stays.",
+        )
+
+    def _open(self, path: Path) -> BinaryIO:
+        try:
+            file = cast(BinaryIO, path.open("a+b"))
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
         self._files.append(file)

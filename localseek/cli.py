@@ -61,6 +61,10 @@ def main() -> int:
     except BrokenPipeError:  # the reader has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except OSError as error:  # a file or folder that no verb has a better word for
+        place = f"{error.filename}: " if error.filename else ""
+        _complain(f"{place}{error.strerror or error}.")
+        return 1
 
 
 def _run(words: list[str]) -> int:

@@ -6,6 +6,7 @@ repository is asked for.
 """
 
 import fnmatch
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from localseek.errors import LocalseekError, UsageError
 
 CHECKPOINT_FILES = ("*.safetensors", "*.json", "*.jinja", "README.md", "LICENSE*")
+PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")  # llama.cpp's name for a part of a split model
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,7 @@ def look_up(repository: str, revision: str | None, pattern: str | None) -> Downl
             f"{f' and that matches {pattern}' if pattern else ''}.",
             f"It has: {', '.join(sorted(sizes)[:8]) or 'no files'}.",
         )
-    # Parts of one split model differ after "-0" only: model-00001-of-00003.gguf.
-    models = {name.rpartition("-0")[0].rpartition("-0")[0] or name for name in chosen}
+    models = {PART.sub("", name) for name in chosen}
     if not checkpoint and not pattern and len(models) > 1:
         names = ", ".join(sorted(chosen)[:12])
         raise UsageError(f"{repository} holds several models: {names}.", "Choose with --file.")

@@ -8,15 +8,18 @@ converters, engines or terminals.
 import difflib
 import fcntl
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from localseek import nano, paths
 from localseek.errors import ModelError
 from localseek.gguf_info import is_later_part
 
 EMBEDDED = "nano"
+EMBEDDED_FILE = re.compile(r"nano-Q8_0-[0-9a-f]{12}\.gguf")  # 12 digits: `_fingerprint`
 Convert = Callable[[Path, Path], None]  # a checkpoint folder, the GGUF to make of it
 
 
@@ -37,7 +40,10 @@ def model_files() -> list[Path]:
 
 def library_name(path: Path) -> str:
     """Give the name by which a file of the library is asked for."""
-    return path.relative_to(paths.models()).with_suffix("").as_posix()
+    inside = path.relative_to(paths.models())
+    if EMBEDDED_FILE.fullmatch(str(inside)):
+        return EMBEDDED
+    return inside.with_suffix("").as_posix()
 
 
 def resolve(name: str, preparation: Preparation) -> Path:
@@ -64,7 +70,7 @@ def resolve(name: str, preparation: Preparation) -> Path:
 
 
 def _unknown(name: str, known: Iterable[str]) -> ModelError:
-    names = [EMBEDDED, *known]
+    names = list(dict.fromkeys([EMBEDDED, *known]))
     near = difflib.get_close_matches(name.removesuffix(".gguf"), names, n=3, cutoff=0.4)
     offer = f"Did you mean {' or '.join(near)}?" if near else f"There is: {', '.join(names[:8])}."
     return ModelError(
@@ -84,7 +90,7 @@ def embedded(preparation: Preparation) -> Path:
     target = paths.models() / f"nano-Q8_0-{_fingerprint(source, preparation.version)}.gguf"
     if target.is_file():
         return target
-    with (paths.models() / ".nano.lock").open("w") as lock:
+    with _lock_file() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.is_file():  # another process was faster
             return target
@@ -97,10 +103,21 @@ def embedded(preparation: Preparation) -> Path:
             raise ModelError(f"{target} cannot be written: {error.strerror}.") from error
         finally:
             unfinished.unlink(missing_ok=True)
-        for old in paths.models().glob("nano-Q8_0-*.gguf"):
-            if old != target:
+        for old in paths.models().iterdir():
+            if old != target and EMBEDDED_FILE.fullmatch(old.name):
                 old.unlink(missing_ok=True)
     return target
+
+
+def _lock_file() -> IO[str]:
+    path = paths.models() / ".nano.lock"
+    try:
+        return path.open("w")
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be written: {error.strerror}.",
+            "Set LOCALSEEK_HOME to a folder that you can write to.",
+        ) from error
 
 
 def _fingerprint(folder: Path, version: str) -> str:

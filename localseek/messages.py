@@ -51,7 +51,14 @@ def has_colours(stream: TextIO) -> bool:
 
 
 def prepare_streams() -> None:
-    """Let text that the terminal's encoding lacks be replaced and not end the program."""
+    """Let text that the terminal's encoding lacks be replaced and not end the program.
+
+    A stream that was closed, as by `<&-`, becomes one that holds nothing.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            empty = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115  # open to the end
+            setattr(sys, name, empty)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

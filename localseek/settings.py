@@ -16,6 +16,8 @@ from localseek.errors import UsageError
 
 DEFAULT_MODEL = "nano"
 MAX_SEED = 2**32 - 1  # llama.cpp's seed has 32 bits
+MAX_CTX = 2**31 - 1  # tokens; llama.cpp counts positions in 32 bits with a sign
+MAX_THREADS = 1024  # more than any machine has; llama.cpp starts them all
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,10 @@ CHECKS: dict[str, Callable[[Any], int | float]] = {
     "repeat_penalty": _real(0.01, 100),
     "seed": _whole(0, MAX_SEED),
 }
-LOAD_CHECKS: dict[str, Callable[[Any], int | float]] = {"ctx": _whole(0), "threads": _whole(0)}
+LOAD_CHECKS: dict[str, Callable[[Any], int | float]] = {
+    "ctx": _whole(0, MAX_CTX),
+    "threads": _whole(0, MAX_THREADS),
+}
 
 
 def _argument(check: Callable[[Any], int | float]) -> Callable[[str], int | float]:

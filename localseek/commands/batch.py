@@ -105,6 +105,8 @@ class Work:
                     if entry is None:
                         return True
                     self.output.append(entry)
+                    if session.interrupted:  # too late to cut this row off
+                        return True
         except KeyboardInterrupt:
             return True
         finally:
@@ -135,7 +137,7 @@ class Work:
     def _reply(self, session: Session, request: Request) -> Reply:
         """Run a request; if the engine dies over it, once more with a new one."""
         reply = session.reply(request, lambda _event: None)
-        if reply.finish_reason == "failed" and not session.alive:
+        if reply.finish_reason == "failed" and not session.alive and not session.interrupted:
             if not self.quiet:
                 self._line.end()
                 note("The engine died; the row is tried once more.")

@@ -28,6 +28,7 @@ WORDS = """/help           this list
 /retry          answer the last prompt again
 /stats          counts and speeds of the last answer
 /quit           leave; Ctrl-D too
+A prompt that begins with / is sent if a space stands before it.
 A line that ends with \\ goes on in the next. Ctrl-C stops an answer."""
 INTERRUPTED = 130
 
@@ -65,12 +66,12 @@ class Chat:
             try:
                 prompt = self._read()
                 interrupts = 0
-                if prompt in ("/quit", "/exit"):
+                if prompt.rstrip() in ("/quit", "/exit"):
                     break
                 if prompt.startswith("/"):
                     self._command(prompt)
                 elif prompt.strip():
-                    self._answer(prompt)
+                    self._answer(prompt[1:] if prompt.startswith(" /") else prompt)
             except EOFError:
                 break
             except KeyboardInterrupt:
@@ -102,7 +103,7 @@ class Chat:
             if self.terminal:
                 # Without colours, as with a screen reader, a word is better than a sign.
                 sign = ("> " if has_colours(sys.stderr) else "You: ") if not lines else ". "
-                line = input(sign)
+                line = _input(sign)
             else:
                 line = sys.stdin.readline()
                 if not line:
@@ -130,10 +131,21 @@ class Chat:
             self._complain(reply.error + kept)
         elif reply.finish_reason == "cancelled":
             note("Stopped.")
-            if not self.terminal:
-                raise KeyboardInterrupt
+        if self.session.interrupted and not self.terminal:
+            raise KeyboardInterrupt  # there is nobody to ask for the next prompt
         if self.terminal:
             print(file=sys.stderr)  # turns are easier to tell apart
+
+    def _retry(self) -> None:
+        """Answer the last prompt again; its turn stays unless there is a new answer."""
+        turns = self.conversation.turns
+        last = turns.pop()
+        before = len(turns)
+        try:
+            self._answer(last.prompt)
+        finally:
+            if len(turns) == before or turns[-1].reply.finish_reason == "failed":
+                turns[before:] = [last]
 
     def _complain(self, text: str) -> None:
         self.failed = True
@@ -156,10 +168,20 @@ class Chat:
             self.options = replace(self.options, think=think)
             note(f"Reasoning: {rest}.")
         elif word == "/retry" and turns:
-            self._answer(turns.pop().prompt)
+            self._retry()
         elif word == "/stats" and turns and turns[-1].reply.stats is not None:
             note(stats_line(turns[-1].reply.stats, full=True))
         elif word in ("/retry", "/stats"):
             note("There is no answer yet.")
         else:
             note(f"{line} is not understood; /help lists the words.")
+
+
+def _input(sign: str) -> str:
+    """Read a line from the terminal; the sign never gets among the answers on stdout."""
+    if is_terminal(sys.stdout):
+        return input(sign)
+    if is_terminal(sys.stderr):
+        sys.stderr.write(sign)
+        sys.stderr.flush()
+    return input()

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         result = convert(arguments.source, arguments.target, options, meter.show)
     except ConvertError as error:
         meter.end()
-        raise LocalseekError(f"{error}.".replace("..", ".")) from error
+        raise LocalseekError(f"{str(error).rstrip('.')}.") from error
     except KeyboardInterrupt:
         meter.end()
         note("Stopped; nothing was written.")

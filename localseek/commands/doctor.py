@@ -25,6 +25,11 @@ COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "missing": "\x1b[31m"}
 LITTLE_MEMORY = 4 * 10**9  # bytes; a 4-bit model of 3 B parameters and its cache
 LITTLE_DISK = 5 * 10**9  # bytes; the smallest useful model
 NARROW = 60  # columns below which the app's lines break
+REBUILD = "uv sync --reinstall-package llama-cpp-python"
+LACKS = {  # facts of the engine that should not be "no", and how to mend them
+    "rpc": f"Rebuild llama.cpp with -DGGML_RPC=ON, as pyproject.toml says: {REBUILD}",
+    "mtp": f"This build drafts no tokens; make the one that localseek is locked to: {REBUILD}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,9 @@ def _engine() -> Iterator[Check]:
         return
     yield Check("engine", "ok", "starts and answers")
     for name, value in facts.items():
-        state: State = "warn" if value.startswith("reachable") else "ok"
-        yield Check(f"engine: {name.replace('_', ' ')}", state, value)
+        remedy = LACKS.get(name, "") if value == "no" else ""
+        state: State = "warn" if remedy or value.startswith("reachable") else "ok"
+        yield Check(f"engine: {name.replace('_', ' ')}", state, value, remedy)
 
 
 def _machine() -> Iterator[Check]:

@@ -26,10 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     actions = parser.add_subparsers(dest="action", metavar="list|show")
     shown = actions.add_parser("list", help="the models in the library")
-    shown.add_argument("--json", action="store_true", help="print a JSON array")
+    # SUPPRESS: else an action's default would overwrite a --json that stands before it.
+    shown.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
+        help="print a JSON array")  # fmt: skip
     show = actions.add_parser("show", help="what a model file says about itself")
     show.add_argument("name", metavar="NAME", help="a name in the library, a GGUF file, or nano")
-    show.add_argument("--json", action="store_true", help="print one JSON object")
+    show.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
+        help="print one JSON object")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -58,7 +61,7 @@ def _list(as_json: bool) -> int:
         print(json.dumps(rows))
     elif rows:
         print(_table([HEADINGS, *(_row(row) for row in rows)]))
-    if not as_json and not any(row["name"].startswith("nano-") for row in rows):
+    if not as_json and not any(row["name"] == library.EMBEDDED for row in rows):
         there = (nano.CHECKPOINT / "config.json").is_file()
         place = f"Put GGUF files into {paths.models()}, or make them with localseek convert."
         note("nano, the embedded model, is prepared on first use." if there else place)

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     size = rough_size(download.size_bytes)
     note(f"{download.repository}: {kind}, {len(download.files)} files, {size}")
     root = paths.folder("checkpoints") if download.is_checkpoint else paths.models()
-    folder = root / download.repository.rpartition("/")[2]
+    folder = root / download.repository  # with its owner: two may use the same name
     if not arguments.dry_run:
         folder.mkdir(parents=True, exist_ok=True)
         hub.fetch(download, folder, is_terminal(sys.stderr) and not arguments.json)
@@ -50,5 +50,5 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{folder}\nNext: localseek convert {folder} {folder.name}.gguf --type Q4_K_M")
     else:
         name = (folder / download.files[0]).relative_to(paths.models()).with_suffix("")
-        print(f"{folder}\nNext: localseek ask -m {name} \"Hello\"")
+        print(f'{folder}\nNext: localseek ask -m {name} "Hello"')
     return 0

@@ -32,6 +32,7 @@ class Session:
         self.options, self.quiet = options, quiet
         self.path = find_runnable_model(options.model)
         self.name = Path(options.model).name.removesuffix(".gguf")
+        self.interrupted = False  # Ctrl-C came during a reply, in time to cut it off or not
         self._engine: Engine | None = None
 
     @property
@@ -69,6 +70,7 @@ class Session:
                     engine.cancel()  # Ctrl-C came before the engine knew of the request
                 show(event)
                 reply = reply.after(event)
+        self.interrupted |= interrupted()
         if not engine.alive:
             self.close()
         return reply

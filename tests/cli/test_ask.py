@@ -124,7 +124,9 @@ def test_a_missing_file_is_named(run_cli):
         ("--top-p", "1.5", "from 0 to 1"),
         ("--max-tokens", "0", "1 or more"),
         ("--seed", "4294967296", "from 0 to 4,294,967,295"),
-        ("--ctx", "-5", "0 or more"),
+        ("--ctx", "-5", "from 0 to 2,147,483,647"),
+        ("--ctx", "2147483648", "from 0 to 2,147,483,647"),
+        ("--threads", "1025", "from 0 to 1,024"),
     ],
 )
 def test_a_number_out_of_range_is_wrong_use_and_the_range_is_named(run_cli, option, value, rule):
@@ -282,3 +284,40 @@ def test_the_home_holds_no_more_than_a_log_after_an_answer(run_cli, home):
     run_cli("ask", "hi")
     files = sorted(str(p.relative_to(home)) for p in Path(home).rglob("*") if p.is_file())
     assert files == ["logs/engine.log", "models/tiny.gguf"]
+
+
+def test_an_interrupt_that_comes_too_late_to_cut_the_answer_off_exits_0(
+    command, environment, tmp_path
+):
+    process = subprocess.Popen(
+        [*command, "ask", "-m", "tiny", f"tail {tmp_path / 'reached'}"], env=environment,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    while not (tmp_path / "reached").exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == (b"all but the end\n", b"")
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_as_an_empty_one(command, environment, closed):
+    words = ["sh", "-c", f'exec "$@" {closed}', "sh", *command, "ask", "-m", "tiny", "-q", "say hi"]
+    done = subprocess.run(
+        words, env=environment, capture_output=True, timeout=60, check=False, input=b""
+    )
+    shown = b"" if ">&-" in closed.split() else b"hi\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, shown, b"")
+
+
+def test_a_name_that_no_file_can_have_is_one_line(run_cli):
+    outcome = run_cli("ask", "hi", "-m", "a" * 300)
+    assert (outcome.status, outcome.err.count("\n")) == (1, 1)
+    assert outcome.err.startswith("localseek: ") and "File name too long" in outcome.err
+
+
+def test_a_log_that_cannot_be_written_is_one_line(run_cli, home):
+    (home / "logs" / "engine.log").mkdir(parents=True)
+    outcome = run_cli("ask", "hi")
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (1, "", 1)
+    assert f"Is a directory: '{home}/logs/engine.log'" in outcome.err

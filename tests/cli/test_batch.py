@@ -1,5 +1,7 @@
 import fcntl
 import json
+import os
+import resource
 import signal
 import subprocess
 from pathlib import Path
@@ -197,3 +199,70 @@ def test_interrupt_leaves_a_file_that_the_same_command_goes_on_with(
     assert process.returncode == 130
     assert errors.startswith("2 rows: 1 answered, stopped: the same command goes on from here")
     assert [row["answer"] for row in read_rows(files[1])] == ["one"]
+
+
+def test_an_interrupt_in_the_tail_of_a_row_stops_after_it(command, environment, files, tmp_path):
+    reached = tmp_path / "reached"
+    write_rows(files[0], {"prompt": f"tail {reached}"}, {"prompt": "say two"})
+    process = subprocess.Popen(
+        [*command, "batch", "-m", "tiny", *files], env=environment, stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    while not reached.exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 130
+    assert errors.startswith("2 rows: 1 answered, stopped: the same command goes on from here")
+    assert [row["answer"] for row in read_rows(files[1])] == ["all but the end"]
+
+
+def test_an_output_that_is_no_regular_file_is_refused_and_left_alone(run_cli, files):
+    write_rows(files[0], {"prompt": "say one"})
+    os.mkfifo(files[1])
+    outcome = run_cli("batch", *files)
+    assert outcome.status == 2
+    assert outcome.err == f"localseek: {files[1]} is no regular file. Give another OUT.\n"
+    assert Path(files[1]).is_fifo()
+
+
+def test_an_empty_file_that_was_there_before_stays(run_cli, files, monkeypatch):
+    monkeypatch.setenv("FAKE_ENGINE", "load-fails")
+    write_rows(files[0], {"prompt": "say one"})
+    Path(files[1]).touch()
+    assert run_cli("batch", *files).status == 1
+    assert Path(files[1]).read_bytes() == b""
+
+
+def run_with_little_room(words: list[str], environment: dict[str, str], size_bytes: int) -> str:
+    done = subprocess.run(
+        words, env={**environment, "PYTHONDONTWRITEBYTECODE": "1"}, stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    return done.stderr
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(command, environment, files, run_cli):
+    write_rows(files[0], {"prompt": "say one"}, {"prompt": f"say {'x' * 2000}"})
+    said = run_with_little_room([*command, "batch", "-m", "tiny", *files], environment, 1000)
+    assert said == (
+        f"localseek: {files[1]} cannot be written: File too large. "
+        "Make room and run the same command again: what is answered stays.\n"
+    )
+    assert run_cli("batch", *files).status == 0
+    assert [row["answer"] for row in read_rows(files[1])] == ["one", "x" * 2000]
+
+
+def test_a_full_disk_while_the_output_is_repaired_leaves_it_as_it_was(
+    command, environment, files, run_cli
+):
+    write_rows(files[0], {"prompt": f"say {'x' * 2000}"}, {"prompt": "fail"})
+    assert run_cli("batch", *files).status == 3
+    before = Path(files[1]).read_bytes()
+    said = run_with_little_room([*command, "batch", "-m", "tiny", *files], environment, 1000)
+    assert said.startswith(f"localseek: {files[1]} cannot be written: File too large.")
+    assert said.count("\n") == 1
+    assert Path(files[1]).read_bytes() == before
+    assert [p.name for p in Path(files[1]).parent.glob("out*")] == ["out.jsonl"]

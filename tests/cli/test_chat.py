@@ -192,3 +192,34 @@ def test_a_killed_engine_leaves_the_chat_alive(terminal):
     chat.press("say back\r")
     chat.wait_for("back\r\n\x1b[2m19")
     chat.press("\x04")
+
+
+def test_a_retry_that_gets_no_engine_keeps_the_prompt_for_another(run_cli, monkeypatch, tmp_path):
+    monkeypatch.setenv("FAKE_ENGINE", f"load-once {tmp_path / 'loaded'}")
+    errors = run_cli("chat", "-q", stdin=b"die\n/retry\n/retry\n").err.splitlines()
+    assert errors[0].startswith("localseek: The engine died of signal 9.")
+    assert errors[1:] == ["localseek: No memory. Buy."] * 2
+
+
+def test_a_retry_that_fails_keeps_the_answer_there_was(run_cli, tmp_path):
+    prompt = f"fail-later {tmp_path / 'answered'}"
+    outcome = run_cli("chat", "-q", stdin=f"{prompt}\n/retry\necho\n".encode())
+    sent = json.loads(outcome.out.splitlines()[-1])["request"]["messages"]
+    assert [m["content"] for m in sent] == [prompt, "fine", "echo"]
+
+
+def test_a_prompt_that_begins_with_a_slash_is_sent_with_a_space_before_it(run_cli):
+    outcome = run_cli("chat", "-q", stdin=b" /quit\necho\n")
+    sent = json.loads(outcome.out.splitlines()[1])["request"]["messages"]
+    assert sent[0]["content"] == "/quit"
+
+
+def test_the_sign_of_the_prompt_is_never_among_the_answers(command, environment, tmp_path):
+    words = ["sh", "-c", f'exec "$@" >{tmp_path}/out', "sh", *command, "chat", "-m", "tiny"]
+    chat = Terminal(words, environment)
+    chat.wait_for("> ")
+    chat.press("say hi\r")
+    chat.wait_for("> ")
+    chat.press("\x04")
+    assert chat.status() == 0
+    assert (tmp_path / "out").read_text() == "hi\n"

@@ -82,6 +82,22 @@ def test_nano_is_prepared_again_when_checkpoint_or_converter_change(checkpoint, 
     assert list((home / "models").glob("*.gguf")) == [third]
 
 
+def test_a_file_of_the_users_own_is_not_taken_for_an_old_nano(checkpoint, home):
+    (home / "models").mkdir(exist_ok=True)
+    own = home / "models" / "nano-Q8_0-finetuned.gguf"
+    own.write_bytes(b"mine")
+    old = library.resolve("nano", Preparing().preparation)
+    new = library.resolve("nano", Preparing(version="2").preparation)
+    assert (own.exists(), old.exists(), new.exists()) == (True, False, True)
+    assert library.library_name(own) == "nano-Q8_0-finetuned"
+
+
+def test_a_lock_that_cannot_be_written_is_an_error_with_a_remedy(checkpoint, home):
+    (home / "models" / ".nano.lock").mkdir(parents=True)
+    with pytest.raises(ModelError, match="nano.lock cannot be written: .* Set LOCALSEEK_HOME"):
+        library.resolve("nano", Preparing().preparation)
+
+
 def test_a_conversion_that_fails_leaves_nothing_that_counts(checkpoint, home):
     def convert(_source: Path, target: Path) -> None:
         target.write_bytes(b"half")
@@ -133,6 +149,14 @@ def test_the_list_is_a_table_of_what_is_in_the_library(run_cli, home, checkpoint
         "tiny      llama         Q8_0  13.0 kB  10.6 k      2,048    -        no\n"
     )
     assert outcome.err == "nano, the embedded model, is prepared on first use.\n"
+
+
+def test_the_embedded_model_is_listed_by_the_name_that_it_is_asked_for(run_cli, home, checkpoint):
+    (home / "models").mkdir(exist_ok=True)
+    write_dense(home / "models" / "nano-Q8_0-0123456789ab.gguf")
+    outcome = run_cli("models", "--json", "list")
+    assert [row["name"] for row in json.loads(outcome.out)] == ["nano", "tiny"]
+    assert run_cli("models", "list").err == ""
 
 
 def test_a_damaged_file_in_the_library_is_named_and_the_rest_listed(run_cli, home, checkpoint):

@@ -22,6 +22,8 @@ REPOSITORIES = {
     "someone/Split-GGUF": {
         "big-00001-of-00002.gguf": b"GGUF1", "big-00002-of-00002.gguf": b"GGUF2",
     },
+    "another/Split-GGUF": {"big-00001-of-00002.gguf": b"other"},
+    "someone/Dated-GGUF": {"m-05-01-Q4.gguf": b"GGUF4", "m-05-01-Q8.gguf": b"GGUF8"},
     "someone/Text": {"README.md": b"hello"},
 }  # fmt: skip
 
@@ -44,7 +46,7 @@ def pull(environment):
 def test_a_checkpoint_comes_without_what_localseek_does_not_read(pull, home):
     done = pull("deepseek-ai/Tiny")
     assert done.returncode == 0, done.stderr
-    folder = home / "checkpoints" / "Tiny"
+    folder = home / "checkpoints" / "deepseek-ai" / "Tiny"
     files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     assert {f for f in files if not f.startswith(".cache")} == {
         "config.json", "tokenizer.json",
@@ -57,7 +59,7 @@ def test_a_checkpoint_comes_without_what_localseek_does_not_read(pull, home):
 
 def test_a_second_pull_downloads_nothing_again(pull, home):
     pull("deepseek-ai/Tiny")
-    file = home / "checkpoints" / "Tiny" / "config.json"
+    file = home / "checkpoints" / "deepseek-ai" / "Tiny" / "config.json"
     before = file.stat().st_mtime_ns
     assert pull("deepseek-ai/Tiny").returncode == 0
     assert file.stat().st_mtime_ns == before
@@ -69,8 +71,23 @@ def test_one_of_several_gguf_files_must_be_chosen(pull, home):
     assert "tiny-Q4_K_M.gguf, tiny-Q8_0.gguf" in done.stderr and "--file" in done.stderr
     done = pull("someone/Tiny-GGUF", "--file", "*Q4*")
     assert done.returncode == 0, done.stderr
-    assert [p.name for p in (home / "models" / "Tiny-GGUF").glob("*.gguf")] == ["tiny-Q4_K_M.gguf"]
-    assert "localseek ask -m Tiny-GGUF/tiny-Q4_K_M" in done.stdout
+    folder = home / "models" / "someone" / "Tiny-GGUF"
+    assert [p.name for p in folder.glob("*.gguf")] == ["tiny-Q4_K_M.gguf"]
+    assert "localseek ask -m someone/Tiny-GGUF/tiny-Q4_K_M" in done.stdout
+
+
+def test_numbers_in_names_do_not_make_two_models_one(pull):
+    done = pull("someone/Dated-GGUF")
+    assert done.returncode == 2
+    assert "holds several models: m-05-01-Q4.gguf, m-05-01-Q8.gguf" in done.stderr
+
+
+def test_repositories_of_two_owners_do_not_mix(pull, home):
+    for owner in ("someone", "another"):
+        assert pull(f"{owner}/Split-GGUF").returncode == 0
+    for owner, content in (("someone", b"GGUF1"), ("another", b"other")):
+        file = home / "models" / owner / "Split-GGUF" / "big-00001-of-00002.gguf"
+        assert file.read_bytes() == content
 
 
 def test_the_parts_of_a_split_model_come_together(pull, home):
@@ -85,7 +102,7 @@ def test_a_dry_run_downloads_nothing(pull, home):
     done = pull("deepseek-ai/Tiny", "--dry-run")
     assert done.returncode == 0
     assert "config.json" in done.stdout.splitlines()
-    assert not (home / "checkpoints" / "Tiny").exists()
+    assert not (home / "checkpoints").exists() or not list((home / "checkpoints").iterdir())
 
 
 @pytest.mark.parametrize(

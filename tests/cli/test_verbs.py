@@ -63,7 +63,7 @@ def test_an_unknown_verb_is_answered_with_the_verbs(run_cli):
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err == (
         "localseek: There is no verb 'aks'. "
-        "The verbs are: ask, chat, batch, convert, models, doctor.\n"
+        "The verbs are: ask, chat, batch, convert, pull, models, doctor.\n"
     )
 
 
@@ -129,6 +129,12 @@ def test_a_conversion_that_fails_is_one_line_and_status_1(run_cli, monkeypatch):
     assert outcome.err == "localseek: R1 holds no config.json.\n"
 
 
+def test_a_conversion_that_fails_names_paths_as_they_were_given(run_cli, monkeypatch):
+    fake_conversion(monkeypatch, converters.ConvertError("../nothere is no folder."))
+    outcome = run_cli("convert", "../nothere", "r1.gguf")
+    assert outcome.err.endswith("localseek: ../nothere is no folder.\n")
+
+
 def test_a_conversion_that_is_interrupted_says_that_nothing_was_written(run_cli, monkeypatch):
     fake_conversion(monkeypatch, KeyboardInterrupt())
     outcome = run_cli("convert", "R1", "r1.gguf")
@@ -163,6 +169,19 @@ def test_doctor_names_what_was_looked_at_and_the_engine_says_what_it_is(run_cli,
     for words in ("localseek", "Python", "llama-cpp-python", "memory", "C++ compiler", "disk"):
         assert any(line[8:].startswith(words) for line in lines)
     assert any(line.endswith("engine: gpu offload  no") for line in lines)
+
+
+def test_doctor_warns_of_a_build_that_lacks_something_and_says_how_to_mend_it(run_cli, monkeypatch):
+    facts = {"gpu_offload": "no", "rpc": "no", "mtp": "no", "network": "reachable: no seccomp"}
+    monkeypatch.setattr(client, "diagnose", lambda: facts)
+    checks = {c["name"]: c for c in json.loads(run_cli("doctor", "--json").out)["checks"]}
+    states = {name: checks[f"engine: {name}"]["state"] for name in ("rpc", "mtp", "network")}
+    assert states == {"rpc": "warn", "mtp": "warn", "network": "warn"}
+    assert checks["engine: gpu offload"]["state"] == "ok"
+    for name in ("rpc", "mtp"):
+        remedy = checks[f"engine: {name}"]["remedy"]
+        assert "uv sync --reinstall-package llama-cpp-python" in remedy
+    assert "-DGGML_RPC=ON" in checks["engine: rpc"]["remedy"]
 
 
 def test_doctor_fails_when_the_engine_does_not_start(run_cli, monkeypatch):

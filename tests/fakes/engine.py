@@ -3,7 +3,8 @@
 The words of the last prompt choose the behaviour: `echo` answers with the request and the load
 options as JSON, `die` ends the process in the middle of the answer, `forever` streams until it is
 cancelled, `fail` refuses, `escape` sends control characters, `length` ends at the limit, `die-once
-FILE` dies unless FILE exists. `LOAD=...` in FAKE_ENGINE makes the load fail or hang.
+FILE` dies unless FILE exists, `tail FILE` makes FILE and stops of itself when it is cancelled,
+`fail-later FILE` refuses if FILE exists and else makes it. FAKE_ENGINE makes the load fail or hang.
 """
 
 import json
@@ -65,9 +66,12 @@ class Child:
     def on_load(self, message: dict[str, Any]) -> None:
         self.load = {k: v for k, v in message.items() if k != "op"}
         behaviour = os.environ.get("FAKE_ENGINE", "")
-        if behaviour == "load-fails":
+        once = behaviour.removeprefix("load-once ")
+        if behaviour == "load-fails" or (once != behaviour and Path(once).exists()):
             self.send(protocol.encode({"event": "Failed", "message": "No memory.", "hint": "Buy."}))
             return
+        if once != behaviour:
+            Path(once).touch()
         if behaviour == "load-dies":
             os.abort()
         if behaviour == "load-hangs":
@@ -91,7 +95,10 @@ class Child:
             self.event(AnswerDelta(json.dumps({"request": asdict(request), "load": self.load})))
         elif word == "say":
             self.event(AnswerDelta(rest))
-        elif word == "fail":
+        elif word == "fail-later" and not Path(rest).exists():
+            Path(rest).touch()
+            self.event(AnswerDelta("fine"))
+        elif word in ("fail", "fail-later"):
             self.event(Failed("The prompt has 9,000 tokens, the context 2,048.", "Try --ctx."))
             return
         elif word == "notice":
@@ -105,6 +112,10 @@ class Child:
             if rest:
                 Path(rest).touch()
             os.kill(os.getpid(), 9)
+        elif word == "tail":
+            self.event(AnswerDelta("all but the end"))
+            Path(rest).touch()
+            self.cancelled.wait()
         elif word in ("forever", "long"):
             self.forever(4000 if word == "long" else None)
             return
