@@ -6,6 +6,7 @@ drawn again.
 """
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 
@@ -35,7 +36,9 @@ async def picture(
         if unfold and app.state.last:
             app.dispatch(act.Folded(app.state.last.id, False))
         await pilot.pause(0.5)
-        return app.export_screenshot(title="localseek")
+        svg = app.export_screenshot(title="localseek")
+        # The fonts that it names lie on somebody's server; the reader's own will do.
+        return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.S)
 
 
 def draw(model: Path, prompts: list[str], engine_factory: EngineFactory = Engine) -> str:
