@@ -86,7 +86,7 @@ def test_files_stay_short_and_say_what_they_are(path):
 
 
 def test_lint_and_types_are_clean():
-    for command in (["ruff", "check", "."], ["mypy"]):
-        command = [sys.executable, "-m", *command]
+    for words in (["ruff", "check", "."], ["mypy"]):
+        command = [sys.executable, "-m", *words]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
