@@ -20,6 +20,7 @@ class Outcome:
 
     reason: FinishReason = "stop"
     cached: int = 0
+    read: int = 0  # tokens of the prompt that were run, the cached ones not counted
     prompt_seconds: float = 0.0
     generated: int = 0
     drafts: DraftCounter = field(default_factory=DraftCounter)
@@ -122,6 +123,7 @@ class Decoder:
             self._batch.fill(part, start)
             self.target.decode(self._batch)
             self.cached += part
+            outcome.read += len(part)
             if self.drafter:
                 rows = self.target.hidden(len(part))
                 if start == keep:

@@ -57,7 +57,6 @@ def backend_facts() -> dict[str, str]:
     start_backend()
     return {
         "system": lib.llama_print_system_info().decode(errors="replace").strip(),
-        "gpu_offload": "yes" if lib.llama_supports_gpu_offload() else "no",
         "rpc": "yes" if lib.llama_supports_rpc() else "no",
         "mtp": "yes" if hasattr(ext, "llama_set_embeddings_nextn") else "no",
         "devices": ", ".join(devices()) or "CPU",

@@ -280,11 +280,10 @@ class Worker:
         stream.finish()
         seconds = time.perf_counter() - started
         decoding = seconds - outcome.prompt_seconds
-        read = len(tokens) - outcome.cached
         stats = Stats(
             prompt_tokens=len(tokens),
             cached_tokens=outcome.cached,
-            prompt_tps=round(read / outcome.prompt_seconds, 2) if outcome.prompt_seconds else 0.0,
+            prompt_tps=round(outcome.read / max(outcome.prompt_seconds, 1e-9), 2),
             generated_tokens=outcome.generated,
             reasoning_tokens=min(stream.reasoning_tokens, outcome.generated),
             decode_tps=round(outcome.generated / decoding, 2) if decoding > 0 else 0.0,
