@@ -4,7 +4,9 @@ import pty
 import select
 import signal
 import sys
+import time
 
+import psutil
 import pytest
 
 DEADLINE_S = 30.0  # that a slow machine may take to draw anything
@@ -110,6 +112,23 @@ class Terminal:
     def press(self, keys: str) -> None:
         os.write(self.descriptor, keys.encode())
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C when the program has gone to sleep at its prompt.
+
+        A prompt is drawn a moment before the wait for keys begins, and readline notices a signal
+        between the two with the next key only: no hand is that fast, a test is.
+        """
+        asleep = 0
+        for _ in range(int(DEADLINE_S / 0.02)):
+            asleep = asleep + 1 if self.is_asleep() else 0
+            if asleep == 5:
+                break
+            time.sleep(0.02)
+        self.press("\x03")
+
+    def is_asleep(self) -> bool:
+        return psutil.Process(self.pid).status() == psutil.STATUS_SLEEPING
+
     def status(self) -> int:
         while self.read():
             pass
@@ -152,10 +171,10 @@ def test_interrupt_stops_the_answer_and_not_the_chat(terminal):
 def test_interrupt_twice_at_the_prompt_leaves_with_130(terminal):
     chat = terminal()
     chat.wait_for("> ")
-    chat.press("\x03")
+    chat.interrupt()
     chat.wait_for("Ctrl-C again, or Ctrl-D, leaves.")
     chat.wait_for("> ")
-    chat.press("\x03")
+    chat.interrupt()
     assert chat.status() == 130
 
 
