@@ -21,7 +21,7 @@ ALLOWED = {
 }
 TRAINING = {"model", "muon", "train", "export", "data", "vocabulary"}
 ONE_DOOR = {
-    "llama_cpp": "localseek/engine/llama.py",
+    "llama_cpp": "localseek/engine/llama/",
     "huggingface_hub": "localseek/hub.py",
 }
 
@@ -51,8 +51,8 @@ def test_imports_follow_the_arrows(path):
 
 @pytest.mark.parametrize(("package", "door"), ONE_DOOR.items())
 def test_what_is_tied_to_a_version_has_one_door(package, door):
-    users = {p.relative_to(ROOT).as_posix() for p in sources() if package in imported(p)}
-    assert users == {door}
+    users = [p.relative_to(ROOT).as_posix() for p in sources() if package in imported(p)]
+    assert users and all(user.startswith(door) for user in users)
 
 
 def test_the_readmes_file_map_is_the_real_tree():

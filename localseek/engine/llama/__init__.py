@@ -1,4 +1,4 @@
-"""The only module that knows llama_cpp: models, contexts, batches, samplers as Python objects.
+"""The only package that knows llama_cpp: models, contexts, batches, samplers as Python objects.
 
 Thin wrappers over llama.cpp's C interface, pinned to llama-cpp-python 0.3.36 (struct layouts and
 the NextN symbols are bound to that version). Each object frees what it holds in `close`. Runs in
@@ -10,19 +10,23 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
 from llama_cpp import llama_cpp_ext as ext
 from llama_cpp._ggml import libggml
-from numpy.typing import NDArray
 
+from localseek.engine.llama.batch import Batch
+from localseek.engine.llama.sampler import Sampler
+from localseek.engine.llama.types import Floats
 from localseek.errors import EngineError
 
-Floats = NDArray[np.float32]
-
+__all__ = [
+    "AbortFlag", "Aborted", "Batch", "Context", "Floats", "Model", "Sampler", "backend_facts",
+    "devices", "start_backend",
+]  # fmt: skip
 
 CONTEXT_STEP = 256  # tokens; llama.cpp's caches come in multiples of it
 ABORTED = 2  # what llama_decode returns then
@@ -229,43 +233,6 @@ class Model:
             self.handle = None
 
 
-class Batch:
-    """Room for rows of one sequence: tokens at positions, hidden rows beside them if asked for."""
-
-    def __init__(self, capacity: int, n_embd: int = 0) -> None:
-        self.capacity = capacity
-        self._tokens = (lib.llama_token * capacity)()
-        self._pos = (lib.llama_pos * capacity)()
-        self._n_seq = (ctypes.c_int32 * capacity)(*([1] * capacity))
-        zero = (lib.llama_seq_id * 1)(0)
-        pointer = ctypes.cast(zero, ctypes.POINTER(lib.llama_seq_id))
-        self._seq = (ctypes.POINTER(lib.llama_seq_id) * capacity)(*([pointer] * capacity))
-        self._logits = (ctypes.c_int8 * capacity)()
-        self.tokens: NDArray[np.int32] = np.ctypeslib.as_array(self._tokens)
-        self.pos: NDArray[np.int32] = np.ctypeslib.as_array(self._pos)
-        self.logits: NDArray[np.int8] = np.ctypeslib.as_array(self._logits)
-        self.rows: Floats = np.zeros((capacity, n_embd), dtype=np.float32)
-        floats = ctypes.POINTER(ctypes.c_float)
-        self.struct = lib.llama_batch(
-            0, self._tokens, self.rows.ctypes.data_as(floats) if n_embd else floats(), self._pos,
-            self._n_seq, self._seq, self._logits,
-        )  # fmt: skip
-        self._keep = zero
-
-    def fill(
-        self, tokens: Sequence[int], first: int, rows: Floats | None = None, outputs: str = "last"
-    ) -> None:
-        """Take tokens for positions `first`, `first`+1, …; `outputs` is none, last or all."""
-        count = len(tokens)
-        self.tokens[:count] = tokens
-        self.pos[:count] = range(first, first + count)
-        self.logits[:count] = outputs == "all"
-        self.logits[count - 1] = outputs != "none"
-        if rows is not None:
-            self.rows[:count] = rows
-        self.struct.n_tokens = count
-
-
 class Context:
     """A llama.cpp context with one sequence: its cache, its last logits and hidden rows."""
 
@@ -347,48 +314,4 @@ class Context:
         """Free the context."""
         if self.handle:
             lib.llama_free(self.handle)
-            self.handle = None
-
-
-class Sampler:
-    """llama.cpp's chain in its standard order: penalties, top-k, top-p, min-p, temperature."""
-
-    def __init__(
-        self, n_vocab: int, temperature: float, top_k: int, top_p: float, min_p: float,
-        repeat_penalty: float, seed: int,
-    ) -> None:  # fmt: skip
-        parameters = lib.llama_sampler_chain_default_params()
-        parameters.no_perf = True
-        self.handle = lib.llama_sampler_chain_init(parameters)
-        add = lib.llama_sampler_chain_add
-        if repeat_penalty != 1.0:
-            add(
-                self.handle,
-                lib.llama_sampler_init_penalties(n_vocab, 64, repeat_penalty, 0.0, 0.0),
-            )
-        if temperature <= 0:
-            add(self.handle, lib.llama_sampler_init_greedy())
-            return
-        if top_k > 0:
-            add(self.handle, lib.llama_sampler_init_top_k(top_k))
-        if top_p < 1:
-            add(self.handle, lib.llama_sampler_init_top_p(top_p, 1))
-        if min_p > 0:
-            add(self.handle, lib.llama_sampler_init_min_p(min_p, 1))
-        add(self.handle, lib.llama_sampler_init_temp(temperature))
-        add(self.handle, lib.llama_sampler_init_dist(seed))
-
-    def sample(self, context: Context, row: int) -> int:
-        """Choose and accept a token from an output row of the last decode."""
-        return int(lib.llama_sampler_sample(self.handle, context.handle, row))
-
-    def accept(self, tokens: Sequence[int]) -> None:
-        """Take tokens of the prompt into account, for penalties."""
-        for token in tokens:
-            lib.llama_sampler_accept(self.handle, token)
-
-    def close(self) -> None:
-        """Free the chain."""
-        if self.handle:
-            lib.llama_sampler_free(self.handle)
             self.handle = None

@@ -1,0 +1,51 @@
+"""Rows for one decode: tokens at positions of a sequence, hidden rows beside them if asked for.
+
+The memory that llama.cpp reads is made once and written through numpy; nothing is allocated for a
+step.
+"""
+
+import ctypes
+from collections.abc import Sequence
+
+import llama_cpp.llama_cpp as lib
+import numpy as np
+from numpy.typing import NDArray
+
+from localseek.engine.llama.types import Floats
+
+
+class Batch:
+    """Room for rows of one sequence: tokens at positions, hidden rows beside them if asked for."""
+
+    def __init__(self, capacity: int, n_embd: int = 0) -> None:
+        self.capacity = capacity
+        self._tokens = (lib.llama_token * capacity)()
+        self._pos = (lib.llama_pos * capacity)()
+        self._n_seq = (ctypes.c_int32 * capacity)(*([1] * capacity))
+        zero = (lib.llama_seq_id * 1)(0)
+        pointer = ctypes.cast(zero, ctypes.POINTER(lib.llama_seq_id))
+        self._seq = (ctypes.POINTER(lib.llama_seq_id) * capacity)(*([pointer] * capacity))
+        self._logits = (ctypes.c_int8 * capacity)()
+        self.tokens: NDArray[np.int32] = np.ctypeslib.as_array(self._tokens)
+        self.pos: NDArray[np.int32] = np.ctypeslib.as_array(self._pos)
+        self.logits: NDArray[np.int8] = np.ctypeslib.as_array(self._logits)
+        self.rows: Floats = np.zeros((capacity, n_embd), dtype=np.float32)
+        floats = ctypes.POINTER(ctypes.c_float)
+        self.struct = lib.llama_batch(
+            0, self._tokens, self.rows.ctypes.data_as(floats) if n_embd else floats(), self._pos,
+            self._n_seq, self._seq, self._logits,
+        )  # fmt: skip
+        self._keep = zero
+
+    def fill(
+        self, tokens: Sequence[int], first: int, rows: Floats | None = None, outputs: str = "last"
+    ) -> None:
+        """Take tokens for positions `first`, `first`+1, …; `outputs` is none, last or all."""
+        count = len(tokens)
+        self.tokens[:count] = tokens
+        self.pos[:count] = range(first, first + count)
+        self.logits[:count] = outputs == "all"
+        self.logits[count - 1] = outputs != "none"
+        if rows is not None:
+            self.rows[:count] = rows
+        self.struct.n_tokens = count

@@ -1,0 +1,6 @@
+"""The array types that cross the border to llama.cpp."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
