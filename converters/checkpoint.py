@@ -13,12 +13,11 @@ import math
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from converters.errors import ConvertError
+from converters.source import Source, StoredTensor
 
 # Bytes an element, for every dtype that the safetensors format names.
 ITEM_SIZES: dict[str, int] = {
@@ -31,29 +30,15 @@ ITEM_SIZES: dict[str, int] = {
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 _MAX_HEADER_BYTES = 100_000_000  # the limit that the safetensors library itself sets
-_COMPARE_BYTES = 1 << 24
 
 
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor as a shard stores it; `offset` counts bytes from the start of the file."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    shard: Path
-    offset: int
-    size_bytes: int
-
-
-class Checkpoint:
+class Checkpoint(Source):
     """An open checkpoint folder: tensor headers in memory, shards open for positioned reads."""
 
     def __init__(self, folder: Path) -> None:
         """Read and check all headers; raise ConvertError for anything missing or malformed."""
+        super().__init__()
         self.folder = folder
-        self.tensors: dict[str, StoredTensor] = {}
-        self._files: dict[Path, int] = {}
         if not folder.is_dir():
             raise ConvertError(f"{folder} is not a folder: give the folder that holds config.json")
         try:
@@ -67,56 +52,9 @@ class Checkpoint:
             self.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the shards."""
-        while self._files:
-            os.close(self._files.popitem()[1])
-
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON object that must be in the folder."""
         return read_json(self.folder / name)
-
-    def read_into(self, tensor: StoredTensor, start: int, target: memoryview) -> None:
-        """Fill `target` with the tensor's bytes from `start` on."""
-        done = 0
-        while done < len(target):
-            try:
-                count = os.preadv(
-                    self._files[tensor.shard], [target[done:]], tensor.offset + start + done
-                )
-            except OSError as error:
-                raise ConvertError(f"cannot read {tensor.shard}: {error.strerror}") from error
-            if count == 0:
-                raise ConvertError(
-                    f"{tensor.shard} ended inside {tensor.name}: it changed during the conversion; "
-                    "download it again"
-                )
-            done += count
-
-    def same_bytes(self, first: str, second: str) -> bool:
-        """Say whether two tensors are stored alike, to the byte."""
-        one, two = self.tensors[first], self.tensors[second]
-        if (one.dtype, one.shape) != (two.dtype, two.shape):
-            return False
-        left, right = bytearray(_COMPARE_BYTES), bytearray(_COMPARE_BYTES)
-        for start in range(0, one.size_bytes, _COMPARE_BYTES):
-            size = min(_COMPARE_BYTES, one.size_bytes - start)
-            self.read_into(one, start, memoryview(left)[:size])
-            self.read_into(two, start, memoryview(right)[:size])
-            if memoryview(left)[:size] != memoryview(right)[:size]:
-                return False
-        return True
 
     def _open_indexed(self) -> None:
         index = read_json(self.folder / INDEX_NAME)
@@ -144,9 +82,8 @@ class Checkpoint:
 
     def _open_shard(self, path: Path) -> None:
         try:
-            self._files[path] = os.open(path, os.O_RDONLY)
-            size = os.fstat(self._files[path]).st_size
-            for tensor in _read_header(path, self._files[path], size):
+            file = self._open(path)
+            for tensor in _read_header(path, file, os.fstat(file).st_size):
                 if tensor.name in self.tensors:
                     other = self.tensors[tensor.name].shard.name
                     raise ConvertError(f"{tensor.name} is in both {other} and {path.name}")

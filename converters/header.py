@@ -19,7 +19,7 @@ from gguf import GGUFValueType
 from converters.errors import ConvertError
 from converters.layout import Metadata, Value
 
-ALIGNMENT = 32  # GGUF's default; no general.alignment key is written
+ALIGNMENT = 32  # GGUF's default; another one needs the key general.alignment
 MAX_NAME_BYTES = 63  # GGML_MAX_NAME less the closing zero
 _MAGIC = b"GGUF"
 _VERSION = 3
@@ -41,12 +41,12 @@ class Entry:
     offset: int
 
 
-def padded(size: int) -> int:
+def padded(size: int, alignment: int = ALIGNMENT) -> int:
     """Round a size up to the alignment."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    return -(-size // alignment) * alignment
 
 
-def encode_head(metadata: Metadata, entries: Sequence[Entry]) -> bytes:
+def encode_head(metadata: Metadata, entries: Sequence[Entry], alignment: int = ALIGNMENT) -> bytes:
     """Return everything before the tensor data, padding included."""
     parts = [_MAGIC, struct.pack("<IQQ", _VERSION, len(entries), len(metadata))]
     for key, value in metadata.items():
@@ -61,7 +61,7 @@ def encode_head(metadata: Metadata, entries: Sequence[Entry]) -> bytes:
             struct.pack(layout, len(dims), *dims, entry.kind, entry.offset),
         ]
     head = b"".join(parts)
-    return head.ljust(padded(len(head)), b"\0")
+    return head.ljust(padded(len(head), alignment), b"\0")
 
 
 def _text(text: str) -> bytes:
@@ -103,7 +103,7 @@ class Head:
     data_start: int
 
 
-def read_head(file: BinaryIO) -> Head:
+def read_head(file: BinaryIO, alignment: int = ALIGNMENT) -> Head:
     """Read a head back, skipping the metadata values; raise ValueError if it is malformed."""
     if file.read(4) != _MAGIC:
         raise ValueError("the magic is not GGUF")
@@ -119,7 +119,7 @@ def read_head(file: BinaryIO) -> Head:
         (n_dims,) = _unpack(file, "<I")
         *dims, kind, offset = _unpack(file, f"<{n_dims}QIQ")
         entries.append(Entry(name, tuple(reversed(dims)), kind, offset))
-    return Head(n_metadata, tuple(entries), padded(file.tell()))
+    return Head(n_metadata, tuple(entries), padded(file.tell(), alignment))
 
 
 def _unpack(file: BinaryIO, layout: str) -> tuple[int, ...]:

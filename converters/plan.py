@@ -9,22 +9,23 @@ dtypes, scales. Does not read tensor data (but for the duplicates that a family 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from gguf import GGML_QUANT_VERSION, size_label
 from gguf import GGMLQuantizationType as Kind
 
-from converters.checkpoint import Checkpoint, StoredTensor
+from converters.checkpoint import Checkpoint
 from converters.config import Config
 from converters.dtypes import FLOAT_DTYPES, SCALE_SUFFIX, scale_shape
 from converters.errors import ConvertError
 from converters.families import Family, find_family
-from converters.header import Entry, encode_head, padded
+from converters.header import ALIGNMENT, Entry, encode_head, padded
 from converters.layout import Dropped, Metadata, Piece, Target, Value
 from converters.quantize import row_bytes
-from converters.recipe import MIXTURES, Facts, Shape, choose_types
+from converters.recipe import MIXTURES, Choice, Facts, Shape, choose_types
 from converters.sampling import sampling_metadata
+from converters.source import Source, StoredTensor
 from converters.tokenizer import tokenizer_metadata
 
 
@@ -50,6 +51,7 @@ class Plan:
     n_metadata: int
     tensors: tuple[PlannedTensor, ...]
     size_bytes: int
+    alignment: int  # bytes between which tensors begin
     dropped: tuple[Dropped, ...]
     warnings: tuple[str, ...]
 
@@ -82,6 +84,21 @@ def make_plan(
     metadata |= sampling_metadata(checkpoint)
     metadata |= _prefixed(family, described.values)
     metadata |= tokenizer_metadata(checkpoint.folder, config.count("vocab_size"), raw)
+    return lay_out(
+        family.GGUF_ARCHITECTURE, metadata, targets, choices, dropped, described.warnings
+    )
+
+
+def lay_out(
+    architecture: str,
+    metadata: Metadata,
+    targets: Sequence[Target],
+    choices: Mapping[str, Choice],
+    dropped: Sequence[Dropped] = (),
+    warnings: tuple[str, ...] = (),
+    alignment: int = ALIGNMENT,
+) -> Plan:
+    """Give every tensor its place in the file, in the order of `targets`, and write the head."""
     tensors: list[PlannedTensor] = []
     end = 0
     for target in targets:
@@ -92,21 +109,22 @@ def make_plan(
                 target.name, target.shape, choice.kind, choice.why, end, size, target.pieces
             )
         )
-        end += padded(size)
+        end += padded(size, alignment)
     entries = [Entry(one.name, one.shape, int(one.kind), one.offset) for one in tensors]
-    head = encode_head(metadata, entries)
+    head = encode_head(metadata, entries, alignment)
     return Plan(
-        architecture=family.GGUF_ARCHITECTURE,
+        architecture=architecture,
         head=head,
         n_metadata=len(metadata),
-        tensors=tuple(_moved(one, len(head)) for one in tensors),
+        tensors=tuple(replace(one, offset=len(head) + one.offset) for one in tensors),
         size_bytes=len(head) + end,
+        alignment=alignment,
         dropped=tuple(dropped),
-        warnings=described.warnings,
+        warnings=warnings,
     )
 
 
-def scale_of(checkpoint: Checkpoint, tensor: StoredTensor) -> StoredTensor:
+def scale_of(checkpoint: Source, tensor: StoredTensor) -> StoredTensor:
     """Return the block scales of an FP8 weight; raise ConvertError if they are missing or wrong."""
     name = tensor.name + SCALE_SUFFIX
     scale = checkpoint.tensors.get(name)
@@ -123,18 +141,6 @@ def scale_of(checkpoint: Checkpoint, tensor: StoredTensor) -> StoredTensor:
     return scale
 
 
-def _moved(tensor: PlannedTensor, start: int) -> PlannedTensor:
-    return PlannedTensor(
-        tensor.name,
-        tensor.shape,
-        tensor.kind,
-        tensor.why,
-        start + tensor.offset,
-        tensor.size_bytes,
-        tensor.pieces,
-    )
-
-
 def _split(described: Iterable[Target | Dropped]) -> tuple[list[Target], list[Dropped]]:
     targets: list[Target] = []
     dropped: list[Dropped] = []
@@ -147,7 +153,7 @@ def _split(described: Iterable[Target | Dropped]) -> tuple[list[Target], list[Dr
 
 
 def _check_sources(
-    checkpoint: Checkpoint, targets: Iterable[Target], dropped: Iterable[Dropped]
+    checkpoint: Source, targets: Iterable[Target], dropped: Iterable[Dropped]
 ) -> None:
     """Check that every piece is there and as described, and that nothing stored is left over."""
     used: set[str] = set()
@@ -168,7 +174,7 @@ def _check_sources(
         )
 
 
-def _check_piece(checkpoint: Checkpoint, piece: Piece) -> set[str]:
+def _check_piece(checkpoint: Source, piece: Piece) -> set[str]:
     """Check one source tensor; return the names that it uses up."""
     tensor = checkpoint.tensors.get(piece.source)
     if tensor is None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.checkpoint import ITEM_SIZES, Checkpoint, StoredTensor
 from converters.dtypes import FP8_BLOCK, Bytes, Floats, decode_fp8_rows, decode_rows
 from converters.errors import ConvertError
 from converters.layout import Piece
 from converters.plan import Plan, PlannedTensor, scale_of
 from converters.quantize import COPIED_TYPES, is_valid, quantize_rows, row_bytes
+from converters.source import Source, StoredTensor
 
 # 4 MiB of float32: large enough that Python's share of the work is lost in the kernels' (measured:
 # 2 ns a value over Q8_0's 10), small enough that a few threads need some tens of MB.
@@ -44,10 +44,10 @@ class Tile:
     @property
     def source_bytes(self) -> int:
         """Bytes read for the tile, block scales left out."""
-        return self.elements * ITEM_SIZES[self.source.dtype]
+        return self.rows * self.source.row_bytes
 
 
-def plan_tiles(plan: Plan, checkpoint: Checkpoint) -> Iterator[Tile]:
+def plan_tiles(plan: Plan, checkpoint: Source) -> Iterator[Tile]:
     """Yield all tiles in file order."""
     for tensor in plan.tensors:
         offset = tensor.offset
@@ -71,7 +71,7 @@ def _tile_rows(cols: int) -> int:
 class TileWriter:
     """One thread's buffers, and the work on a tile; `file` is open for positioned writes."""
 
-    def __init__(self, checkpoint: Checkpoint, file: int, name: str) -> None:
+    def __init__(self, checkpoint: Source, file: int, name: str) -> None:
         self._checkpoint = checkpoint
         self._file = file
         self._name = name  # of the file, for messages
@@ -81,8 +81,7 @@ class TileWriter:
     def write(self, tile: Tile) -> None:
         """Convert a tile; raise ConvertError if it cannot be read, encoded or written."""
         raw = self._buffer("raw", tile.source_bytes)
-        start = tile.first_row * tile.piece.cols * ITEM_SIZES[tile.source.dtype]
-        self._checkpoint.read_into(tile.source, start, raw.data)
+        self._checkpoint.read_into(tile.source, tile.first_row * tile.source.row_bytes, raw.data)
         kind = tile.tensor.kind
         if COPIED_TYPES.get(tile.source.dtype) == kind and not tile.piece.transpose:
             data = raw

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from converters.errors import ConvertError
-from converters.header import ALIGNMENT, read_head
+from converters.header import read_head
 from converters.plan import Plan
 
 
@@ -17,7 +17,7 @@ def verify_file(path: Path, plan: Plan) -> None:
     """Raise ConvertError unless the file's head and size are what the plan says."""
     try:
         with path.open("rb") as file:
-            head = read_head(file)
+            head = read_head(file, plan.alignment)
     except (OSError, ValueError) as error:
         raise ConvertError(f"{path} cannot be read back: {error}") from error
     size = path.stat().st_size
@@ -31,6 +31,6 @@ def verify_file(path: Path, plan: Plan) -> None:
         found = (entry.name, entry.shape, entry.kind, start)
         if found != (tensor.name, tensor.shape, int(tensor.kind), tensor.offset):
             raise ConvertError(f"{path} was not written as planned: {tensor.name} differs")
-        if start % ALIGNMENT or start < end or start + tensor.size_bytes > size:
+        if start % plan.alignment or start < end or start + tensor.size_bytes > size:
             raise ConvertError(f"{path} was not written as planned: {tensor.name} is misplaced")
         end = start + tensor.size_bytes

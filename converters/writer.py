@@ -18,9 +18,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from converters.checkpoint import Checkpoint
 from converters.errors import ConvertError
 from converters.plan import Plan
+from converters.source import Source
 from converters.tiles import Tile, TileWriter, plan_tiles
 from converters.verify import verify_file
 
@@ -29,7 +29,7 @@ Report = Callable[[int, str], None]
 
 
 def write_file(
-    plan: Plan, checkpoint: Checkpoint, target: Path, threads: int, force: bool, report: Report
+    plan: Plan, checkpoint: Source, target: Path, threads: int, force: bool, report: Report
 ) -> None:
     """Write the planned file to `target`; raise ConvertError and leave nothing if it fails."""
     partial = target.with_name(target.name + ".partial")
@@ -53,7 +53,7 @@ def write_file(
         os.close(file)
 
 
-def source_bytes(plan: Plan, checkpoint: Checkpoint) -> int:
+def source_bytes(plan: Plan, checkpoint: Source) -> int:
     """Return how many bytes of tensors the plan reads."""
     return sum(tile.source_bytes for tile in plan_tiles(plan, checkpoint))
 
@@ -133,7 +133,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _run(
     tiles: Iterator[Tile],
-    checkpoint: Checkpoint,
+    checkpoint: Source,
     file: int,
     threads: int,
     report: Report,

@@ -1,0 +1,96 @@
+"""Tensors in open files: what the rest of a conversion asks of its source, whatever its format.
+
+A format's class (checkpoint.py, …) reads headers, fills `tensors` and keeps the files open; bytes
+are read only when asked for, by position, so nothing is loaded whole and threads need no lock.
+Does not know what the tensors mean, nor how their dtypes are decoded.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from converters.errors import ConvertError
+
+_COMPARE_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as a file stores it; `offset` counts bytes from the start of the file."""
+
+    name: str
+    dtype: str  # as its format names it: a safetensors dtype or a ggml type
+    shape: tuple[int, ...]  # outermost first
+    shard: Path
+    offset: int
+    size_bytes: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of a row, the last dimension, which every format stores as whole bytes."""
+        return self.size_bytes // max(1, math.prod(self.shape[:-1]))
+
+
+class Source:
+    """Tensors by name and the open files that hold them; a context manager that closes these."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, StoredTensor] = {}
+        self._files: dict[Path, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+    def read_into(self, tensor: StoredTensor, start: int, target: memoryview) -> None:
+        """Fill `target` with the tensor's bytes from `start` on."""
+        done = 0
+        while done < len(target):
+            try:
+                count = os.preadv(
+                    self._files[tensor.shard], [target[done:]], tensor.offset + start + done
+                )
+            except OSError as error:
+                raise ConvertError(f"cannot read {tensor.shard}: {error.strerror}") from error
+            if count == 0:
+                raise ConvertError(
+                    f"{tensor.shard} ended inside {tensor.name}: it changed during the conversion; "
+                    "download it again"
+                )
+            done += count
+
+    def same_bytes(self, first: str, second: str) -> bool:
+        """Say whether two tensors are stored alike, to the byte."""
+        one, two = self.tensors[first], self.tensors[second]
+        if (one.dtype, one.shape) != (two.dtype, two.shape):
+            return False
+        left, right = bytearray(_COMPARE_BYTES), bytearray(_COMPARE_BYTES)
+        for start in range(0, one.size_bytes, _COMPARE_BYTES):
+            size = min(_COMPARE_BYTES, one.size_bytes - start)
+            self.read_into(one, start, memoryview(left)[:size])
+            self.read_into(two, start, memoryview(right)[:size])
+            if memoryview(left)[:size] != memoryview(right)[:size]:
+                return False
+        return True
+
+    def _open(self, path: Path) -> int:
+        """Open a file for as long as the source is; return its descriptor."""
+        self._files[path] = os.open(path, os.O_RDONLY)
+        return self._files[path]
