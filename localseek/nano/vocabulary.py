@@ -36,6 +36,7 @@ SPLITS = (
     "[一-龥ࠀ-一가-퟿]+",
 )
 
+
 def train(samples: int = 30_000, seed: int = 1) -> Tokenizer:
     """Train the tokenizer on problems of every family."""
     rng = random.Random(seed)

@@ -1,0 +1,57 @@
+"""llama.cpp started, its log and last complaints, and what this build can do."""
+
+import ctypes
+import sys
+from collections import deque
+from typing import Any
+
+import llama_cpp.llama_cpp as lib
+from llama_cpp import llama_cpp_ext as ext
+from llama_cpp._ggml import libggml
+
+DEBUG, ERROR, CONTINUED = 1, 4, 5  # enum ggml_log_level in ggml.h
+_complaints: deque[str] = deque(maxlen=3)  # llama.cpp's last errors, to say why it refused
+
+
+@lib.llama_log_callback  # type: ignore[untyped-decorator]  # ctypes has no types for it
+def _log(level: int, text: bytes, _: Any) -> None:
+    """Write llama.cpp's log to standard error, but for its debugging, and remember errors."""
+    if level == ERROR:
+        _complaints.append(text.decode(errors="replace").strip())
+    if level not in (DEBUG, CONTINUED):
+        sys.stderr.buffer.write(text)
+        sys.stderr.buffer.flush()
+
+
+def start_backend() -> None:
+    """Start llama.cpp, with a log that survives any bytes it prints; may be called again."""
+    lib.llama_log_set(_log, None)
+    lib.llama_backend_init()
+    _complaints.clear()
+
+
+def because() -> str:
+    """Give llama.cpp's last complaint as the end of a sentence, or nothing."""
+    return f": {_complaints[-1].rstrip('.')}" if _complaints else ""
+
+
+def backend_facts() -> dict[str, str]:
+    """Give what this build of llama.cpp can do, for `doctor`."""
+    start_backend()
+    return {
+        "system": lib.llama_print_system_info().decode(errors="replace").strip(),
+        "rpc": "yes" if lib.llama_supports_rpc() else "no",
+        "mtp": "yes" if hasattr(ext, "llama_set_embeddings_nextn") else "no",
+        "devices": ", ".join(devices()) or "CPU",
+    }
+
+
+def devices() -> list[str]:
+    """Give name and description of each ggml device."""
+    count = ctypes.CFUNCTYPE(ctypes.c_size_t)(("ggml_backend_dev_count", libggml))
+    get = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)(("ggml_backend_dev_get", libggml))
+    text = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_void_p)
+    name = text(("ggml_backend_dev_name", libggml))
+    description = text(("ggml_backend_dev_description", libggml))
+    found = [get(index) for index in range(count())]
+    return [f"{name(device).decode()} ({description(device).decode()})" for device in found]

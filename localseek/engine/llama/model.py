@@ -1,0 +1,140 @@
+"""A loaded GGUF file and its vocabulary."""
+
+import ctypes
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import llama_cpp.llama_cpp as lib
+
+from localseek.engine.llama.backend import because, start_backend
+from localseek.errors import EngineError
+
+
+class Model:
+    """A loaded GGUF file and its vocabulary."""
+
+    def __init__(
+        self, path: str, load_mtp: bool, progress: Callable[[float], None] | None = None
+    ) -> None:
+        """Load the file; raises EngineError when llama.cpp refuses it."""
+        start_backend()
+        parameters = lib.llama_model_default_params()
+        parameters.load_mtp = load_mtp
+        last = 0.0
+
+        def report(done: float, _: Any) -> bool:
+            nonlocal last
+            now = time.monotonic()
+            if progress and (done >= 1.0 or now - last > 0.1):
+                last = now
+                progress(done)
+            return True
+
+        self._progress = lib.llama_progress_callback(report)
+        parameters.progress_callback = self._progress
+        self.handle = lib.llama_model_load_from_file(os.fsencode(path), parameters)
+        if not self.handle:
+            raise EngineError(
+                f"llama.cpp could not load {path}{because()}.",
+                "`localseek models show` says what the file holds.",
+            )
+        self.vocab = lib.llama_model_get_vocab(self.handle)
+        self.n_vocab = lib.llama_vocab_n_tokens(self.vocab)
+        self.n_embd = lib.llama_model_n_embd_out(self.handle) or lib.llama_model_n_embd(self.handle)
+        self.n_nextn = lib.llama_model_n_layer_nextn(self.handle) if load_mtp else 0
+        self._pieces: dict[int, bytes] = {}
+
+    @property
+    def n_ctx_train(self) -> int:
+        """Give the context length that the model was trained for, in tokens."""
+        return int(lib.llama_model_n_ctx_train(self.handle))
+
+    @property
+    def size_bytes(self) -> int:
+        """Give the size of all loaded tensors."""
+        return int(lib.llama_model_size(self.handle))
+
+    @property
+    def n_params(self) -> int:
+        """Give the number of loaded parameters."""
+        return int(lib.llama_model_n_params(self.handle))
+
+    @property
+    def description(self) -> str:
+        """Give llama.cpp's own words for architecture, size and type."""
+        buffer = ctypes.create_string_buffer(256)
+        lib.llama_model_desc(self.handle, buffer, len(buffer))
+        return buffer.value.decode(errors="replace")
+
+    def metadata(self, key: str) -> str | None:
+        """Give a metadata value as llama.cpp prints it."""
+        buffer = ctypes.create_string_buffer(1)
+        length = lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, 1)
+        if length < 0:
+            return None
+        buffer = ctypes.create_string_buffer(length + 1)
+        lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, length + 1)
+        return buffer.value.decode(errors="replace")
+
+    def tokenize(self, text: str, parse_special: bool = True) -> list[int]:
+        """Give the tokens of a text, special tokens by their names, no BOS added."""
+        raw = text.encode("utf-8", errors="replace")
+        room = len(raw) + 8
+        buffer = (lib.llama_token * room)()
+        count = lib.llama_tokenize(self.vocab, raw, len(raw), buffer, room, False, parse_special)
+        if count < 0:
+            raise EngineError("llama.cpp could not tokenize the prompt.")
+        return list(buffer[:count])
+
+    def piece(self, token: int) -> bytes:
+        """Give the bytes of a token; control tokens are empty, thinking tags are not."""
+        found = self._pieces.get(token)
+        if found is None:
+            found = self._piece(token, special=False)
+            if not found:
+                named = self._piece(token, special=True)
+                found = named if named in (b"<think>", b"</think>") else b""
+            self._pieces[token] = found
+        return found
+
+    def _piece(self, token: int, special: bool) -> bytes:
+        buffer = ctypes.create_string_buffer(256)
+        length = lib.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, special)
+        if length < 0:
+            buffer = ctypes.create_string_buffer(-length)
+            length = lib.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, special)
+        return buffer.raw[:length]
+
+    def text(self, token: int) -> str:
+        """Give a token's text as the vocabulary has it, or nothing for no token."""
+        if token < 0:
+            return ""
+        raw = lib.llama_vocab_get_text(self.vocab, token)
+        return raw.decode(errors="replace") if raw else ""
+
+    @property
+    def bos(self) -> int:
+        """Give the beginning-of-sequence token, or -1."""
+        return int(lib.llama_vocab_bos(self.vocab))
+
+    @property
+    def eos(self) -> int:
+        """Give the end-of-sequence token, or -1."""
+        return int(lib.llama_vocab_eos(self.vocab))
+
+    @property
+    def add_bos(self) -> bool:
+        """Tell whether every sequence begins with BOS."""
+        return bool(lib.llama_vocab_get_add_bos(self.vocab))
+
+    def is_end(self, token: int) -> bool:
+        """Tell whether a token ends generation."""
+        return bool(lib.llama_vocab_is_eog(self.vocab, token))
+
+    def close(self) -> None:
+        """Free the model; its contexts must be closed before."""
+        if self.handle:
+            lib.llama_model_free(self.handle)
+            self.handle = None
