@@ -68,32 +68,22 @@ def _tile_rows(cols: int) -> int:
     return rows // FP8_BLOCK * FP8_BLOCK or rows
 
 
-class TileWriter:
-    """One thread's buffers, and the work on a tile; `file` is open for positioned writes."""
+class TileReader:
+    """One thread's buffers, and a tile as the checkpoint means it: float32 rows."""
 
-    def __init__(self, checkpoint: Source, file: int, name: str) -> None:
+    def __init__(self, checkpoint: Source) -> None:
         self._checkpoint = checkpoint
-        self._file = file
-        self._name = name  # of the file, for messages
         self._buffers: dict[str, Bytes] = {}
         self._scales: tuple[str, Floats] | None = None  # of the weight that was last in work
 
-    def write(self, tile: Tile) -> None:
-        """Convert a tile; raise ConvertError if it cannot be read, encoded or written."""
+    def read(self, tile: Tile) -> Bytes:
+        """Read a tile as it is stored; the bytes are there until the next call."""
         raw = self._buffer("raw", tile.source_bytes)
         self._checkpoint.read_into(tile.source, tile.first_row * tile.source.row_bytes, raw.data)
-        kind = tile.tensor.kind
-        if COPIED_TYPES.get(tile.source.dtype) == kind and not tile.piece.transpose:
-            data = raw
-        else:
-            data = self._encode(tile, raw)
-        if not is_valid(kind, data):
-            raise ConvertError(
-                f"{tile.source.name} holds values that {kind.name} cannot (infinite or no number)"
-            )
-        self._put(data, tile.offset)
+        return raw
 
-    def _encode(self, tile: Tile, raw: Bytes) -> Bytes:
+    def decode(self, tile: Tile, raw: Bytes) -> Floats:
+        """Return a tile's rows as the file orders them, until the next call."""
         rows = self._buffer("rows", 4 * tile.elements).view(np.float32)
         rows = rows.reshape(tile.rows, tile.piece.cols)
         if tile.source.dtype == "F8_E4M3":
@@ -108,10 +98,7 @@ class TileWriter:
             turned = self._buffer("turned", rows.nbytes).view(np.float32).reshape(rows.shape[::-1])
             turned[:] = rows.T
             rows = turned
-        count, cols = rows.shape
-        data = self._buffer("data", count * row_bytes(tile.tensor.kind, cols))
-        quantize_rows(tile.tensor.kind, rows, data)
-        return data
+        return rows
 
     def _scales_of(self, weight: StoredTensor) -> Floats:
         """Return a weight's whole scale table, one value a 16,384 weights."""
@@ -130,6 +117,36 @@ class TileWriter:
         if buffer is None or buffer.nbytes < size:
             buffer = self._buffers[role] = np.empty(size, np.uint8)
         return buffer[:size]
+
+
+class TileWriter(TileReader):
+    """A reader that also encodes and writes; `file` is open for positioned writes."""
+
+    def __init__(self, checkpoint: Source, file: int, name: str) -> None:
+        super().__init__(checkpoint)
+        self._file = file
+        self._name = name  # of the file, for messages
+
+    def write(self, tile: Tile) -> None:
+        """Convert a tile; raise ConvertError if it cannot be read, encoded or written."""
+        raw = self.read(tile)
+        kind = tile.tensor.kind
+        if COPIED_TYPES.get(tile.source.dtype) == kind and not tile.piece.transpose:
+            data = raw
+        else:
+            data = self._encode(tile, raw)
+        if not is_valid(kind, data):
+            raise ConvertError(
+                f"{tile.source.name} holds values that {kind.name} cannot (infinite or no number)"
+            )
+        self._put(data, tile.offset)
+
+    def _encode(self, tile: Tile, raw: Bytes) -> Bytes:
+        rows = self.decode(tile, raw)
+        count, cols = rows.shape
+        data = self._buffer("data", count * row_bytes(tile.tensor.kind, cols))
+        quantize_rows(tile.tensor.kind, rows, data)
+        return data
 
     def _put(self, data: Bytes, offset: int) -> None:
         view, done = data.data, 0
