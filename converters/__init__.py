@@ -2,6 +2,7 @@
 
 from converters.convert import ConvertOptions, ConvertResult, Progress, convert
 from converters.errors import ConvertError
+from converters.preview import PartPreview, Preview, TypeUse, preview
 from converters.recipe import TYPE_NAMES
 
 __all__ = [
@@ -9,6 +10,10 @@ __all__ = [
     "ConvertError",
     "ConvertOptions",
     "ConvertResult",
+    "PartPreview",
+    "Preview",
     "Progress",
+    "TypeUse",
     "convert",
+    "preview",
 ]

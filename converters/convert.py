@@ -69,7 +69,7 @@ def convert(
     """
     options = options or ConvertOptions()
     started = time.monotonic()
-    threads = _thread_count(options.threads)
+    threads = thread_count(options.threads)
     _check_target(target, options.force)
     load_kernels()
     with Checkpoint(source) as checkpoint:
@@ -98,7 +98,8 @@ def convert(
     )
 
 
-def _thread_count(asked: int | None) -> int:
+def thread_count(asked: int | None) -> int:
+    """Return how many threads work: those asked for, or one a processor of this process."""
     if asked is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     if asked < 1:

@@ -48,6 +48,7 @@ class Plan:
 
     architecture: str
     head: bytes
+    metadata: Metadata
     n_metadata: int
     tensors: tuple[PlannedTensor, ...]
     size_bytes: int
@@ -83,7 +84,8 @@ def make_plan(
     }
     metadata |= sampling_metadata(checkpoint)
     metadata |= _prefixed(family, described.values)
-    metadata |= tokenizer_metadata(checkpoint.folder, config.count("vocab_size"), raw)
+    if checkpoint.has_tokenizer:
+        metadata |= tokenizer_metadata(checkpoint.folder, config.count("vocab_size"), raw)
     return lay_out(
         family.GGUF_ARCHITECTURE, metadata, targets, choices, dropped, described.warnings
     )
@@ -115,6 +117,7 @@ def lay_out(
     return Plan(
         architecture=architecture,
         head=head,
+        metadata=metadata,
         n_metadata=len(metadata),
         tensors=tuple(replace(one, offset=len(head) + one.offset) for one in tensors),
         size_bytes=len(head) + end,

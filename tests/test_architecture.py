@@ -17,6 +17,7 @@ FORBIDDEN = {
 ALLOWED = {
     "localseek/commands/app.py": {"tui"},
     "localseek/commands/convert.py": {"converters"},
+    "localseek/commands/convert_table.py": {"converters"},
     "localseek/commands/preparing.py": {"converters"},
 }
 TRAINING = {"model", "muon", "train", "export", "data", "vocabulary"}

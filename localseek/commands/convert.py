@@ -19,12 +19,13 @@ from localseek.messages import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from converters import ConvertResult, Progress
+    from converters import ConvertOptions, ConvertResult, Progress
 
 EXAMPLES = """examples:
   localseek convert ./DeepSeek-V2-Lite v2-lite.gguf
   localseek convert ./DeepSeek-R1 r1.gguf --type Q4_K_M
   localseek convert ./DeepSeek-R1 r1.gguf --type Q2_K --tensor-type 'ffn_down_exps=Q3_K'
+  localseek convert ./DeepSeek-R1/config.json --type Q4_K_M --dry-run
 """
 BAR = 24
 TYPES_NAMED_IN_HELP = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K", "F16", "BF16", "F32")
@@ -35,7 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     add = parser.add_argument
     add("source", metavar="SOURCE", type=Path, help="a folder with config.json and safetensors")
-    add("target", metavar="OUT.gguf", type=Path, help="the file to write")
+    add("target", metavar="OUT.gguf", type=Path, nargs="?", help="the file to write")
+    add("--dry-run", action="store_true",
+        help="say what would be written; SOURCE may be a config.json alone")  # fmt: skip
     add("--type", default="Q8_0", metavar="TYPE",
         help=f"one of {', '.join(TYPES_NAMED_IN_HELP)} and more (default: Q8_0)")  # fmt: skip
     add("--tensor-type", action="append", default=[], metavar="REGEX=TYPE",
@@ -64,6 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         force=arguments.force,
     )
+    if arguments.dry_run:
+        return _dry_run(arguments, options)
+    if arguments.target is None:
+        raise UsageError("Give the file to write: localseek convert SOURCE OUT.gguf.")
     meter = Meter(quiet=arguments.json and not is_terminal(sys.stderr))
     try:
         result = convert(arguments.source, arguments.target, options, meter.show)
@@ -78,6 +85,23 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in result.warnings:
         note(f"warning: {warning}")
     print(_json(result) if arguments.json else _summary(result))
+    return 0
+
+
+def _dry_run(arguments: argparse.Namespace, options: "ConvertOptions") -> int:
+    from converters import ConvertError, preview
+    from localseek.commands import convert_table
+
+    try:
+        found = preview(arguments.source, options)
+    except ConvertError as error:
+        raise LocalseekError(f"{str(error).rstrip('.')}.") from error
+    for warning in found.warnings:
+        note(f"warning: {warning}")
+    if arguments.json:
+        print(convert_table.as_json(found))
+    else:
+        convert_table.show(found)
     return 0
 
 

@@ -1,0 +1,175 @@
+"""What a conversion would write, told before it is begun: sizes to the byte, types and why.
+
+Takes a source, which may be a config.json without weights, and options. Gives the size of the file,
+its parameters, its parts with their types, and the time that it will take on this machine. Nothing
+is written and no weights are read, but for the copies that a family compares.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gguf import GGMLQuantizationType as Kind
+
+from converters.checkpoint import Checkpoint
+from converters.config_only import open_source
+from converters.convert import ConvertOptions, thread_count
+from converters.estimate import expected_seconds
+from converters.groups import GROUPS, Group, active_parameters, group_of
+from converters.layout import Value
+from converters.plan import Plan, PlannedTensor, make_plan
+from converters.quantize import load_kernels
+
+
+@dataclass(frozen=True)
+class TypeUse:
+    """How much of a part has one type, and the reasons, most tensors first."""
+
+    type: str
+    tensors: int
+    parameters: int
+    size_bytes: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PartPreview:
+    """One part of the model; `types` from the largest to the smallest share of bytes."""
+
+    group: Group
+    tensors: int
+    parameters: int
+    size_bytes: int
+    types: tuple[TypeUse, ...]
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Mean bits a parameter."""
+        return 8 * self.size_bytes / self.parameters
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A file that a conversion would write.
+
+    `size_bytes` is exact where `has_tokenizer`; else the metadata of the tokenizer comes on top.
+    `data_bytes` are the tensors with their padding, always exact.
+    """
+
+    architecture: str
+    name: str
+    type: str
+    size_bytes: int
+    head_bytes: int
+    data_bytes: int
+    has_weights: bool
+    has_tokenizer: bool
+    tensors: int
+    parameters: int
+    active_parameters: int  # that one token meets, without the MTP layer
+    mtp_parameters: int
+    left_out_parameters: int  # stored copies and what the runtime computes
+    source_bytes: int  # of the checkpoint's tensors
+    expected_s: float
+    threads: int
+    parts: tuple[PartPreview, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Mean bits a parameter, metadata and padding left out."""
+        return 8 * sum(part.size_bytes for part in self.parts) / self.parameters
+
+
+def preview(source: Path, options: ConvertOptions | None = None) -> Preview:
+    """Tell what `convert` would write; raise ConvertError for what it would refuse."""
+    options = options or ConvertOptions()
+    threads = thread_count(options.threads)
+    load_kernels()
+    with open_source(source) as checkpoint:
+        plan = make_plan(
+            checkpoint,
+            options.type,
+            mtp=options.mtp == "keep",
+            overrides=options.tensor_types,
+            name=options.name,
+        )
+        return _describe(plan, checkpoint, options, threads)
+
+
+def _describe(plan: Plan, checkpoint: Checkpoint, options: ConvertOptions, threads: int) -> Preview:
+    parts = _parts(plan)
+    parameters: dict[Group, int] = {part.group: part.parameters for part in parts}
+    total, draft = sum(parameters.values()), parameters.get("MTP layer", 0)
+    n_expert, n_used = _count(plan, "expert_count"), _count(plan, "expert_used_count")
+    stored = checkpoint.tensors
+    left_out = (stored[one.source].shape for one in plan.dropped if one.source in stored)
+    return Preview(
+        architecture=plan.architecture,
+        name=str(plan.metadata["general.name"]),
+        type=options.type,
+        size_bytes=plan.size_bytes,
+        head_bytes=len(plan.head),
+        data_bytes=plan.size_bytes - len(plan.head),
+        has_weights=checkpoint.has_weights,
+        has_tokenizer=checkpoint.has_tokenizer,
+        tensors=len(plan.tensors),
+        parameters=total,
+        active_parameters=active_parameters(parameters, max(1, n_expert), max(1, n_used)),
+        mtp_parameters=draft,
+        left_out_parameters=sum(math.prod(shape) for shape in left_out),
+        source_bytes=sum(tensor.size_bytes for tensor in stored.values()),
+        expected_s=expected_seconds(_work(plan, checkpoint), threads),
+        threads=threads,
+        parts=parts,
+        warnings=plan.warnings,
+    )
+
+
+def _count(plan: Plan, key: str) -> int:
+    value: Value = plan.metadata.get(f"{plan.architecture}.{key}", 0)
+    return value if isinstance(value, int) else 0
+
+
+def _parts(plan: Plan) -> tuple[PartPreview, ...]:
+    n_layer = _count(plan, "block_count") - _count(plan, "nextn_predict_layers")
+    found: defaultdict[Group, list[PlannedTensor]] = defaultdict(list)
+    for tensor in plan.tensors:
+        found[group_of(tensor.name, n_layer)].append(tensor)
+    return tuple(_part(group, found[group]) for group in GROUPS if group in found)
+
+
+def _part(group: Group, tensors: list[PlannedTensor]) -> PartPreview:
+    by_type: defaultdict[Kind, list[PlannedTensor]] = defaultdict(list)
+    for tensor in tensors:
+        by_type[tensor.kind].append(tensor)
+    uses = [
+        TypeUse(
+            kind.name,
+            len(members),
+            _parameters(members),
+            sum(member.size_bytes for member in members),
+            tuple(why for why, _ in Counter(member.why for member in members).most_common()),
+        )
+        for kind, members in by_type.items()
+    ]
+    uses.sort(key=lambda use: (-use.size_bytes, use.type))
+    size = sum(use.size_bytes for use in uses)
+    return PartPreview(group, len(tensors), _parameters(tensors), size, tuple(uses))
+
+
+def _parameters(tensors: Iterable[PlannedTensor]) -> int:
+    return sum(math.prod(tensor.shape) for tensor in tensors)
+
+
+def _work(plan: Plan, checkpoint: Checkpoint) -> Counter[tuple[str, Kind]]:
+    """Count the values of the plan by what they are stored as and what they become."""
+    work: Counter[tuple[str, Kind]] = Counter()
+    for tensor in plan.tensors:
+        for piece in tensor.pieces:
+            work[checkpoint.tensors[piece.source].dtype, tensor.kind] += piece.elements
+    return work
