@@ -22,8 +22,9 @@ from converters.errors import ConvertError
 from converters.families import Family, find_family
 from converters.header import ALIGNMENT, Entry, encode_head, padded
 from converters.layout import Dropped, Metadata, Piece, Target, Value
+from converters.mixtures import MIXTURES, Choice, Facts, Shape
 from converters.quantize import row_bytes
-from converters.recipe import MIXTURES, Choice, Facts, Shape, choose_types
+from converters.recipe import canonical_type, choose_types
 from converters.sampling import sampling_metadata
 from converters.source import Source, StoredTensor
 from converters.tokenizer import tokenizer_metadata
@@ -65,13 +66,14 @@ def make_plan(
     name: str | None = None,
 ) -> Plan:
     """Plan a conversion; raise ConvertError for whatever the headers show to be wrong."""
+    type_name = canonical_type(type_name)
     raw = checkpoint.read_json("config.json")
     config = Config(raw)
     family = find_family(config)
     described = family.metadata(config, checkpoint, mtp)
     targets, dropped = _split(family.tensors(config, checkpoint, mtp))
     _check_sources(checkpoint, targets, dropped)
-    facts = _facts(described.values)
+    facts = _facts(family.GGUF_ARCHITECTURE, described.values)
     shapes = [Shape(target.name, target.shape) for target in targets]
     choices = choose_types(shapes, type_name, facts, overrides)
     metadata: dict[str, Value] = {
@@ -197,7 +199,7 @@ def _check_piece(checkpoint: Source, piece: Piece) -> set[str]:
     return {tensor.name}
 
 
-def _facts(values: Metadata) -> Facts:
+def _facts(architecture: str, values: Metadata) -> Facts:
     """Collect what the type rules ask about the model from its metadata."""
 
     def count(key: str, default: int) -> int:
@@ -206,11 +208,15 @@ def _facts(values: Metadata) -> Facts:
 
     blocks = count("block_count", 0)
     heads = count("attention.head_count", 1)
+    heads_kv = count("attention.head_count_kv", heads)
+    # llama.cpp calls a model of 80 layers 70B, but for llama only with grouped attention.
+    is_70b = blocks == 80 and (architecture == "qwen2" or heads != heads_kv)
     return Facts(
         n_layer=blocks - count("nextn_predict_layers", 0),
         n_layer_all=blocks,
         n_expert=count("expert_count", 0),
-        n_gqa=heads // count("attention.head_count_kv", heads),
+        n_gqa=heads // heads_kv,
+        is_70b=is_70b and architecture in ("llama", "qwen2"),
     )
 
 

@@ -27,6 +27,11 @@ COPIED_TYPES = {
     "BF16": GGMLQuantizationType.BF16,
 }
 
+# ggml's kernels for these stop the process when they get no importance.
+NEEDS_IMPORTANCE = frozenset(
+    (GGMLQuantizationType.IQ2_XXS, GGMLQuantizationType.IQ2_XS, GGMLQuantizationType.IQ1_S)
+)
+
 
 def row_bytes(kind: GGMLQuantizationType, cols: int) -> int:
     """Return the size of a row; `cols` must be whole blocks of the type."""

@@ -1,100 +1,69 @@
 """Which ggml type each tensor gets, and why.
 
-Takes names and shapes, the mixture's name and a few facts about the model; gives a type with its
-reason for every tensor. Mixtures follow llama-quantize (src/llama-quant.cpp), plain types follow
-convert_hf_to_gguf.py, so the result can be compared tensor by tensor. One rule is our own: the
-MTP layer stays at Q8_0 or above, for a draft that guesses badly costs more than it saves.
+Takes names and shapes, the mixture's name, a few facts about the model and which tensors have
+importance; gives a type with its reason for every tensor. Mixtures follow llama-quantize (see
+mixtures.py), plain types follow convert_hf_to_gguf.py. Two rules are our own: the MTP layer stays
+at Q8_0 or above, for a draft that guesses badly costs more than it saves; and where an importance
+matrix lacks a tensor whose type needs it, a type that needs none stands in (llama-quantize stops).
 Does not know data, files or offsets.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from gguf import GGMLQuantizationType as Kind
-from gguf import LlamaFileType
 
 from converters.errors import ConvertError
-from converters.quantize import block_length
+from converters.mixtures import ALIASES, MIXTURES, PLAIN, Choice, Facts, Shape, Walk
+from converters.quantize import NEEDS_IMPORTANCE, block_length
 
+TYPE_NAMES: tuple[str, ...] = (*MIXTURES, *ALIASES)
 
-@dataclass(frozen=True)
-class Mixture:
-    """A value of --type: the type of most tensors, and its number in general.file_type."""
-
-    base: Kind
-    file_type: LlamaFileType
-
-
-MIXTURES: dict[str, Mixture] = {
-    "F32": Mixture(Kind.F32, LlamaFileType.ALL_F32),
-    "F16": Mixture(Kind.F16, LlamaFileType.MOSTLY_F16),
-    "BF16": Mixture(Kind.BF16, LlamaFileType.MOSTLY_BF16),
-    "Q8_0": Mixture(Kind.Q8_0, LlamaFileType.MOSTLY_Q8_0),
-    "Q6_K": Mixture(Kind.Q6_K, LlamaFileType.MOSTLY_Q6_K),
-    "Q5_K_M": Mixture(Kind.Q5_K, LlamaFileType.MOSTLY_Q5_K_M),
-    "Q4_K_M": Mixture(Kind.Q4_K, LlamaFileType.MOSTLY_Q4_K_M),
-    "Q4_K_S": Mixture(Kind.Q4_K, LlamaFileType.MOSTLY_Q4_K_S),
-    "Q3_K_M": Mixture(Kind.Q3_K, LlamaFileType.MOSTLY_Q3_K_M),
-    "Q2_K": Mixture(Kind.Q2_K, LlamaFileType.MOSTLY_Q2_K),
-}
-TYPE_NAMES: tuple[str, ...] = tuple(MIXTURES)
-
-# Types that --tensor-type may name: every type that a mixture here can produce.
+# Types that --tensor-type may name: all that ggml can quantize to and the gguf package knows.
 TENSOR_TYPES: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind.F32, Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q6_K, Kind.Q5_K, Kind.Q4_K, Kind.Q3_K,
-        Kind.Q2_K, Kind.Q5_1, Kind.Q5_0, Kind.Q4_1, Kind.Q4_0,
+        *PLAIN, Kind.Q8_0, Kind.Q5_1, Kind.Q5_0, Kind.Q4_1, Kind.Q4_0,
+        Kind.Q6_K, Kind.Q5_K, Kind.Q4_K, Kind.Q3_K, Kind.Q2_K,
+        Kind.IQ4_NL, Kind.IQ4_XS, Kind.IQ3_S, Kind.IQ3_XXS, Kind.IQ2_S, Kind.IQ2_XS, Kind.IQ2_XXS,
+        Kind.IQ1_M, Kind.IQ1_S, Kind.MXFP4, Kind.NVFP4, Kind.TQ2_0, Kind.TQ1_0, Kind.Q1_0,
     )
 }  # fmt: skip
 
-_PLAIN = (Kind.F32, Kind.F16, Kind.BF16)
-# What a row that is no multiple of 256 falls back to, in blocks of 32.
+# What a row falls back to that holds no whole blocks of a type: blocks of 32.
 _NARROW = {
-    Kind.Q2_K: Kind.Q4_0, Kind.Q3_K: Kind.Q4_0, Kind.Q4_K: Kind.Q5_0,
-    Kind.Q5_K: Kind.Q5_1, Kind.Q6_K: Kind.Q8_0,
+    Kind.Q6_K: Kind.Q8_0, Kind.Q5_K: Kind.Q5_1, Kind.Q4_K: Kind.Q5_0,
+    **dict.fromkeys((Kind.Q3_K, Kind.Q2_K, Kind.TQ2_0, Kind.TQ1_0), Kind.Q4_0),
+    **dict.fromkeys((Kind.IQ4_XS, Kind.IQ3_S, Kind.IQ3_XXS), Kind.IQ4_NL),
+    **dict.fromkeys((Kind.IQ2_S, Kind.IQ2_XS, Kind.IQ2_XXS, Kind.IQ1_M, Kind.IQ1_S), Kind.IQ4_NL),
+    **dict.fromkeys((Kind.NVFP4, Kind.Q1_0), Kind.Q4_0),  # ours: llama-quantize stops
 }  # fmt: skip
-_DRAFT_FLOOR = (*_PLAIN, Kind.Q8_0)
+
+# Types that are garbage without importance (llama-quantize's list, longer than ggml's), and the
+# type of about their size that needs none.
+_WITHOUT_IMPORTANCE = {
+    Kind.IQ3_XXS: Kind.IQ3_S,
+    **dict.fromkeys((Kind.IQ2_S, Kind.IQ2_XS, Kind.IQ2_XXS), Kind.Q2_K),
+    **dict.fromkeys((Kind.IQ1_M, Kind.IQ1_S), Kind.Q2_K),
+    Kind.Q2_K: Kind.Q3_K,  # only in Q2_K_S
+}
+# Mixtures in which such a type is a rule for some tensor of every model.
+NEED_IMATRIX = (
+    "IQ3_XS", "IQ3_XXS", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S", "Q2_K_S",
+)  # fmt: skip
+_DRAFT_FLOOR = (*PLAIN, Kind.Q8_0)
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A tensor's name and its shape, outermost first."""
-
-    name: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A type and the reason for it."""
-
-    kind: Kind
-    why: str
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the rules ask about a model; `n_layer_all` counts the MTP layer, `n_layer` does not."""
-
-    n_layer: int
-    n_layer_all: int
-    n_expert: int
-    n_gqa: int
-    is_llama_70b: bool = False
-
-
-@dataclass
-class _Counters:
-    """Where the walk stands: some rules go by the how-manyeth attention or down tensor."""
-
-    n_attention_v: int
-    tied: bool
-    attention_v: int = 0
-    ffn_down: int = 0
+def canonical_type(name: str) -> str:
+    """Return the mixture that a value of --type names, in any case; raise ConvertError if none."""
+    known = ALIASES.get(name.upper(), name.upper())
+    if known not in MIXTURES:
+        raise ConvertError(f"unknown type {name!r}: choose from {', '.join(TYPE_NAMES)}")
+    return known
 
 
 def choose_types(
@@ -102,63 +71,68 @@ def choose_types(
     type_name: str,
     facts: Facts,
     overrides: Sequence[tuple[str, str]] = (),
+    important: Container[str] = frozenset(),
 ) -> dict[str, Choice]:
-    """Choose a type for every tensor; raise ConvertError for a bad type name or override."""
-    if type_name not in MIXTURES:
-        raise ConvertError(f"unknown type {type_name!r}: choose from {', '.join(TYPE_NAMES)}")
-    patterns = [_compile(pattern, kind) for pattern, kind in overrides]
-    matched = [False] * len(patterns)
-    counters = _Counters(
-        n_attention_v=sum(_role(tensor.name) == "attn_v" for tensor in tensors),
-        tied=all(tensor.name != "output.weight" for tensor in tensors),
-    )
+    """Choose a type for every tensor; `important` are the tensors that an imatrix has data for.
+
+    Raises ConvertError for a bad type name or override, and without an imatrix for a type that
+    needs one.
+    """
+    type_name = canonical_type(type_name)
+    patterns = [_Override.parse(pattern, kind) for pattern, kind in overrides]
+    walk = Walk(type_name, facts, tensors)
     choices: dict[str, Choice] = {}
-    for tensor in sorted(tensors, key=_walk_order):
+    for tensor in Walk.order(tensors):
         if why := _kept_in_f32(tensor):
             choices[tensor.name] = Choice(Kind.F32, why)
             continue
-        choice = _by_mixture(tensor, type_name, facts, counters)
-        if _layer(tensor.name) >= facts.n_layer and choice.kind not in _DRAFT_FLOOR:
-            choice = Choice(Kind.Q8_0, "the MTP layer stays at Q8_0")
-        for index, (pattern, kind) in enumerate(patterns):
-            if pattern.search(tensor.name):
-                choice = Choice(kind, f"--tensor-type {pattern.pattern}")
-                matched[index] = True
-                break
-        choices[tensor.name] = _fit(choice, tensor.shape[-1])
-    for (pattern, _), used in zip(patterns, matched, strict=True):
-        if not used:
+        override = next((one for one in patterns if one.pattern.search(tensor.name)), None)
+        if override:
+            override.used = True
+            choice = Choice(override.kind, f"--tensor-type {override.pattern.pattern}")
+        else:
+            choice = walk.visit(tensor)
+            if tensor.layer >= facts.n_layer and choice.kind not in _DRAFT_FLOOR:
+                choice = Choice(Kind.Q8_0, "the MTP layer stays at Q8_0")
+        choice = _fit(choice, tensor.shape[-1])
+        known = tensor.name in important
+        if not known and _needs_importance(choice.kind, tensor.name, type_name):
+            choice = _without_importance(choice, tensor.name, facts)
+        choices[tensor.name] = choice
+    for override in patterns:
+        if not override.used:
             raise ConvertError(
-                f"--tensor-type {pattern.pattern} decides no tensor: look for its GGUF name, and "
-                "for an earlier pattern that already matches"
+                f"--tensor-type {override.pattern.pattern} decides no tensor: look for its GGUF "
+                "name, and for an earlier pattern that already matches"
             )
     return choices
 
 
-def _compile(pattern: str, kind: str) -> tuple[re.Pattern[str], Kind]:
-    if kind.upper() not in TENSOR_TYPES:
-        raise ConvertError(
-            f"--tensor-type {pattern}: unknown type {kind!r}, choose from {', '.join(TENSOR_TYPES)}"
-        )
-    try:
-        return re.compile(pattern), TENSOR_TYPES[kind.upper()]
-    except re.error as error:
-        raise ConvertError(f"--tensor-type {pattern!r} is no valid pattern: {error}") from error
+@dataclass
+class _Override:
+    """One --tensor-type, and whether it decided anything."""
 
+    pattern: re.Pattern[str]
+    kind: Kind
+    used: bool = False
 
-def _layer(name: str) -> int:
-    found = re.match(r"blk\.(\d+)\.", name)
-    return int(found[1]) if found else -1
-
-
-def _walk_order(tensor: Shape) -> tuple[int, str]:
-    """Order tensors as llama-quantize visits them: by layer, then by name."""
-    return _layer(tensor.name), tensor.name
+    @classmethod
+    def parse(cls, pattern: str, kind: str) -> _Override:
+        if kind.upper() not in TENSOR_TYPES:
+            known = ", ".join(TENSOR_TYPES)
+            raise ConvertError(
+                f"--tensor-type {pattern}: unknown type {kind!r}, choose from {known}"
+            )
+        try:
+            return cls(re.compile(pattern), TENSOR_TYPES[kind.upper()])
+        except re.error as error:
+            raise ConvertError(f"--tensor-type {pattern!r} is no valid pattern: {error}") from error
 
 
 def _kept_in_f32(tensor: Shape) -> str:
     """Return why a tensor is never quantized, or an empty string."""
-    if len(tensor.shape) < 2:
+    # ggml does not count outer dimensions of 1.
+    if len(tensor.shape) < 2 or math.prod(tensor.shape[:-1]) == 1:
         return "vectors stay in F32"
     if not tensor.name.endswith(".weight"):
         return "biases stay in F32"
@@ -176,99 +150,26 @@ def _fit(choice: Choice, cols: int) -> Choice:
     narrow = _NARROW.get(choice.kind, choice.kind)
     if cols % block_length(narrow):
         return Choice(Kind.F16, f"rows of {cols} fit no block type")
-    return Choice(narrow, f"rows of {cols} are no multiple of 256: {choice.kind.name} falls back")
+    length = block_length(choice.kind)
+    return Choice(narrow, f"rows of {cols} are no multiple of {length}: no {choice.kind.name}")
 
 
-# Substrings in the order in which llama-quantize asks for them.
-_ROLES = (
-    ("attn_qkv.weight", "attn_v"), ("attn_kv_b.weight", "attn_v"), ("attn_v.weight", "attn_v"),
-    ("attn_k.weight", "attn_k"), ("attn_q.weight", "attn_q"), ("attn_output.weight", "attn_output"),
-    ("ffn_up", "ffn_up"), ("ffn_gate", "ffn_gate"), ("ffn_down", "ffn_down"),
-)  # fmt: skip
+def _needs_importance(kind: Kind, name: str, type_name: str) -> bool:
+    """Say whether a tensor of this type is garbage without importance, as llama-quantize judges."""
+    if kind in NEEDS_IMPORTANCE:
+        return True
+    if name in ("token_embd.weight", "output.weight"):
+        return False
+    return type_name == "Q2_K_S" if kind == Kind.Q2_K else kind in _WITHOUT_IMPORTANCE
 
 
-def _role(name: str) -> str:
-    if name in ("output.weight", "token_embd.weight"):
-        return name.removesuffix(".weight")
-    return next((role for part, role in _ROLES if part in name), "other")
-
-
-def _more_bits(layer: int, layers: int) -> bool:
-    """Say whether a layer is among the first and last eighth, or a third of those between."""
-    first = layers // 8
-    return layer < first or layer >= 7 * layers // 8 or (layer - first) % 3 == 2
-
-
-def _by_mixture(tensor: Shape, type_name: str, facts: Facts, counters: _Counters) -> Choice:
-    """Apply llama-quantize's rule for the tensor's role; the fallback for widths comes later."""
-    base = MIXTURES[type_name].base
-    choice = Choice(base, f"{type_name} base type")
-    if base in _PLAIN or type_name == "Q8_0":
-        return choice
-    role = _role(tensor.name)
-    if role == "output" or (role == "token_embd" and counters.tied):
-        if tensor.shape[-1] % block_length(base):
-            return Choice(Kind.Q8_0, "the output matrix, rows no multiple of 256")
-        return Choice(Kind.Q6_K, "the output matrix keeps 6 bits")
-    if role == "attn_v":
-        return _attention_v(choice, type_name, facts, counters)
-    if role == "ffn_down":
-        return _ffn_down(choice, tensor.name, type_name, facts, counters)
-    if role == "attn_k" and facts.n_expert == 8:
-        return Choice(Kind.Q8_0, "small in a model of 8 experts")
-    if role == "attn_output":
-        return _attention_output(choice, type_name, facts)
-    return choice
-
-
-def _attention_v(choice: Choice, type_name: str, facts: Facts, counters: _Counters) -> Choice:
-    index = counters.attention_v
-    counters.attention_v += 1
-    sensitive = "attention values are sensitive"
-    kind = choice.kind
-    if type_name == "Q2_K":
-        kind = Kind.Q4_K if facts.n_gqa >= 4 else Kind.Q3_K
-    elif type_name == "Q3_K_M":
-        kind = Kind.Q5_K if index < 2 else Kind.Q4_K
-    elif type_name in ("Q4_K_M", "Q5_K_M") and _more_bits(index, counters.n_attention_v):
-        kind = Kind.Q6_K
-    elif type_name == "Q4_K_S" and index < 4:
-        kind = Kind.Q5_K
-    if facts.is_llama_70b and kind in (Kind.Q3_K, Kind.Q4_K):
-        kind = Kind.Q5_K
-    if facts.n_expert == 8:
-        return Choice(Kind.Q8_0, "small in a model of 8 experts")
-    return choice if kind == choice.kind else Choice(kind, sensitive)
-
-
-def _ffn_down(
-    choice: Choice, name: str, type_name: str, facts: Facts, counters: _Counters
-) -> Choice:
-    layers = facts.n_layer_all
-    # With experts a layer has several such tensors, so the name tells the layer.
-    layer = _layer(name) if facts.n_expert > 1 else counters.ffn_down
-    counters.ffn_down += 1
-    kind = choice.kind
-    if type_name == "Q2_K":
-        kind = Kind.Q3_K
-    elif type_name == "Q3_K_M":
-        kind = Kind.Q5_K if layer < layers // 16 else Kind.Q4_K
-    elif type_name in ("Q4_K_M", "Q5_K_M") and _more_bits(layer, layers):
-        kind = Kind.Q6_K
-    elif type_name == "Q4_K_S" and layer < layers // 8:
-        kind = Kind.Q5_K
-    if kind == choice.kind:
-        return choice
-    return Choice(kind, f"down projection of layer {layer} of {layers} is sensitive")
-
-
-def _attention_output(choice: Choice, type_name: str, facts: Facts) -> Choice:
-    why = "attention output is sensitive"
-    if facts.n_expert == 8:
-        if type_name in ("Q2_K", "Q3_K_M", "Q4_K_S", "Q4_K_M"):
-            return Choice(Kind.Q5_K, why)
-    elif type_name == "Q2_K":
-        return Choice(Kind.Q3_K, why)
-    elif type_name == "Q3_K_M":
-        return Choice(Kind.Q4_K, why)
-    return choice
+def _without_importance(choice: Choice, name: str, facts: Facts) -> Choice:
+    """Return what stands in for a type that needs importance; without an imatrix, raise."""
+    if not facts.has_imatrix:
+        free = ", ".join(one for one in MIXTURES if one not in NEED_IMATRIX)
+        raise ConvertError(
+            f"{name} would be {choice.kind.name} ({choice.why}), which needs an importance matrix; "
+            f"types that need none: {free}"
+        )
+    kind = _WITHOUT_IMPORTANCE[choice.kind]
+    return Choice(kind, f"the imatrix lacks it: no {choice.kind.name}")
