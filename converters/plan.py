@@ -22,9 +22,9 @@ from converters.errors import ConvertError
 from converters.families import Family, find_family
 from converters.header import ALIGNMENT, Entry, encode_head, padded
 from converters.layout import Dropped, Metadata, Piece, Target, Value
-from converters.mixtures import MIXTURES, Choice, Facts, Shape
+from converters.mixtures import MIXTURES, Choice, Shape
 from converters.quantize import row_bytes
-from converters.recipe import canonical_type, choose_types
+from converters.recipe import canonical_type, choose_types, model_facts
 from converters.sampling import sampling_metadata
 from converters.source import Source, StoredTensor
 from converters.tokenizer import tokenizer_metadata
@@ -73,7 +73,7 @@ def make_plan(
     described = family.metadata(config, checkpoint, mtp)
     targets, dropped = _split(family.tensors(config, checkpoint, mtp))
     _check_sources(checkpoint, targets, dropped)
-    facts = _facts(family.GGUF_ARCHITECTURE, described.values)
+    facts = model_facts(family.GGUF_ARCHITECTURE, described.values)
     shapes = [Shape(target.name, target.shape) for target in targets]
     choices = choose_types(shapes, type_name, facts, overrides)
     metadata: dict[str, Value] = {
@@ -197,27 +197,6 @@ def _check_piece(checkpoint: Source, piece: Piece) -> set[str]:
     if tensor.dtype == "F8_E4M3":
         return {tensor.name, scale_of(checkpoint, tensor).name}
     return {tensor.name}
-
-
-def _facts(architecture: str, values: Metadata) -> Facts:
-    """Collect what the type rules ask about the model from its metadata."""
-
-    def count(key: str, default: int) -> int:
-        value = values.get(key, default)
-        return value if isinstance(value, int) else default
-
-    blocks = count("block_count", 0)
-    heads = count("attention.head_count", 1)
-    heads_kv = count("attention.head_count_kv", heads)
-    # llama.cpp calls a model of 80 layers 70B, but for llama only with grouped attention.
-    is_70b = blocks == 80 and (architecture == "qwen2" or heads != heads_kv)
-    return Facts(
-        n_layer=blocks - count("nextn_predict_layers", 0),
-        n_layer_all=blocks,
-        n_expert=count("expert_count", 0),
-        n_gqa=heads // heads_kv,
-        is_70b=is_70b and architecture in ("llama", "qwen2"),
-    )
 
 
 def _prefixed(family: Family, values: Metadata) -> dict[str, Value]:

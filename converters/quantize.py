@@ -60,6 +60,11 @@ def is_valid(kind: GGMLQuantizationType, data: Bytes) -> bool:
     return bool(_library().ggml_validate_row_data(kind.value, data.ctypes.data, data.nbytes))
 
 
+def requires_importance(kind: GGMLQuantizationType) -> bool:
+    """Say whether ggml's kernel for the type stops the process when it gets no importance."""
+    return bool(_library().ggml_quantize_requires_imatrix(kind.value))
+
+
 def load_kernels() -> None:
     """Load the library now, so that its absence is known before a file is begun."""
     _library()
@@ -71,6 +76,7 @@ def _library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
         quantize, validate = library.ggml_quantize_chunk, library.ggml_validate_row_data
+        requires = library.ggml_quantize_requires_imatrix
     except (OSError, AttributeError) as error:
         raise ConvertError(f"cannot load ggml's kernels from {path}: {error}") from error
     # size_t ggml_quantize_chunk(type, src, dst, start, nrows, n_per_row, imatrix)
@@ -82,6 +88,9 @@ def _library() -> ctypes.CDLL:
     # bool ggml_validate_row_data(type, data, nbytes)
     validate.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
     validate.restype = ctypes.c_bool
+    # bool ggml_quantize_requires_imatrix(type)
+    requires.argtypes = [ctypes.c_int]
+    requires.restype = ctypes.c_bool
     return library
 
 

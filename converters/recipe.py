@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from gguf import GGMLQuantizationType as Kind
 
 from converters.errors import ConvertError
+from converters.layout import Metadata
 from converters.mixtures import ALIASES, MIXTURES, PLAIN, Choice, Facts, Shape, Walk
 from converters.quantize import NEEDS_IMPORTANCE, block_length
 
@@ -64,6 +65,28 @@ def canonical_type(name: str) -> str:
     if known not in MIXTURES:
         raise ConvertError(f"unknown type {name!r}: choose from {', '.join(TYPE_NAMES)}")
     return known
+
+
+def model_facts(architecture: str, values: Metadata, has_imatrix: bool = False) -> Facts:
+    """Collect what the type rules ask about a model from its metadata, keys without the prefix."""
+
+    def count(key: str, default: int) -> int:
+        value = values.get(key, default)
+        return value if isinstance(value, int) else default
+
+    blocks = count("block_count", 0)
+    heads = count("attention.head_count", 1)
+    heads_kv = count("attention.head_count_kv", heads)
+    # llama.cpp calls a model of 80 layers 70B, but for llama only with grouped attention.
+    is_70b = blocks == 80 and (architecture == "qwen2" or heads != heads_kv)
+    return Facts(
+        n_layer=blocks - count("nextn_predict_layers", 0),
+        n_layer_all=blocks,
+        n_expert=count("expert_count", 0),
+        n_gqa=heads // heads_kv,
+        is_70b=is_70b and architecture in ("llama", "qwen2"),
+        has_imatrix=has_imatrix,
+    )
 
 
 def choose_types(

@@ -26,9 +26,18 @@ EXAMPLES = """examples:
   localseek convert ./DeepSeek-R1 r1.gguf --type Q4_K_M
   localseek convert ./DeepSeek-R1 r1.gguf --type Q2_K --tensor-type 'ffn_down_exps=Q3_K'
   localseek convert ./DeepSeek-R1/config.json --type Q4_K_M --dry-run
+
+types, as llama-quantize mixes them (those with a * need an importance matrix):
+  unquantized          F32 BF16 F16
+  plain blocks         Q8_0 Q5_1 Q5_0 Q4_1 Q4_0
+  K-quants             Q6_K Q5_K_M Q5_K_S Q4_K_M Q4_K_S Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S*
+  I-quants             IQ4_NL IQ4_XS IQ3_M IQ3_S IQ3_XS* IQ3_XXS*
+                       IQ2_M* IQ2_S* IQ2_XS* IQ2_XXS* IQ1_M* IQ1_S*
+  experts in FP4       MXFP4_MOE
+  ternary and one bit  TQ2_0 TQ1_0 Q1_0
+--tensor-type takes ggml's own types: those without _S, _M, _L and _MOE, MXFP4 and NVFP4.
 """
 BAR = 24
-TYPES_NAMED_IN_HELP = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K", "F16", "BF16", "F32")
 SECONDS_BETWEEN_LINES = 10.0  # where no terminal shows a bar
 
 
@@ -40,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true",
         help="say what would be written; SOURCE may be a config.json alone")  # fmt: skip
     add("--type", default="Q8_0", metavar="TYPE",
-        help=f"one of {', '.join(TYPES_NAMED_IN_HELP)} and more (default: Q8_0)")  # fmt: skip
+        help="Q4_K_M, Q6_K, BF16, … in any case: all are listed below (default: Q8_0)")  # fmt: skip
     add("--tensor-type", action="append", default=[], metavar="REGEX=TYPE",
         help="another type for the tensors whose name matches (repeatable)")  # fmt: skip
     add("--mtp", choices=("keep", "drop"), default="keep",

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import converters
+from converters.mixtures import NAMES_BY_GROUP
+from converters.recipe import NEED_IMATRIX
 from localseek import cli
 from localseek.commands import convert
 from localseek.engine import client
@@ -156,9 +158,14 @@ def test_a_conversion_asked_for_wrongly_is_status_2(run_cli, words, message):
     assert outcome.err.startswith(f"localseek: {message}")
 
 
-def test_the_types_in_the_help_of_convert_exist():
-    named = convert.TYPES_NAMED_IN_HELP
-    assert set(named) <= set(converters.TYPE_NAMES)
+def test_the_help_of_convert_lists_every_type_in_its_group_and_what_needs_an_imatrix():
+    _, _, listing = convert.EXAMPLES.partition("\ntypes, ")
+    words = iter(listing.partition(":\n")[2].partition("--tensor-type")[0].split())
+    for group, names in NAMES_BY_GROUP.items():
+        assert [next(words) for _ in group.split()] == group.split()
+        marked = [name + "*" * (name in NEED_IMATRIX) for name in names]
+        assert [next(words) for _ in names] == marked
+    assert list(words) == []
 
 
 def test_doctor_names_what_was_looked_at_and_the_engine_says_what_it_is(run_cli, monkeypatch):

@@ -5,15 +5,13 @@
 Needs torch and transformers in the Python that runs it (for convert_hf_to_gguf.py); the converters
 themselves run in the same Python with numpy, gguf and llama-cpp-python's library on its path.
 Makes the small checkpoints of tests/checkpoints.py, converts each with both programs, compares
-tensors bit for bit and metadata key by key, and writes tests/converters/golden_types.json, the
-types that llama-quantize chose for every mixture, which the test suite compares with; with models
-named, only those are compared and nothing is written.
+tensors bit for bit and metadata key by key. The mixtures that need no importance matrix are
+compared with llama-quantize; quantize_types.py compares the types of all of them.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import multiprocessing
 import runpy
 import subprocess
@@ -31,10 +29,10 @@ import golden_models  # noqa: E402 - the paths above come first
 from gguf import GGUFReader  # noqa: E402
 
 import converters  # noqa: E402
+from converters import recipe  # noqa: E402
 
 PLAIN = ("F32", "F16", "BF16", "Q8_0")
-MIXTURES = tuple(name for name in converters.TYPE_NAMES if name not in PLAIN)
-GOLDEN = ROOT / "tests" / "converters" / "golden_types.json"
+MIXTURES = tuple(name for name in recipe.MIXTURES if name not in (*PLAIN, *recipe.NEED_IMATRIX))
 
 # Why a metadata key may differ; a key that is not here is an unexplained difference.
 EXPLAINED = {
@@ -137,9 +135,7 @@ def main() -> None:
     work.mkdir(parents=True)
     importlib.import_module("torch")
     importlib.import_module("transformers").AutoTokenizer  # noqa: B018 - loads it before the forks
-    golden: dict[str, dict[str, dict[str, str]]] = {}
-    asked = sys.argv[4:]
-    for name in asked or golden_models.MODELS:
+    for name in sys.argv[4:] or golden_models.MODELS:
         golden_models.MODELS[name](work / name)
         depth = golden_models.DEPTHS[name]
         print(name)
@@ -151,7 +147,6 @@ def main() -> None:
             print(f"    {kind}: {compare_tensors(*readers, depth)}")
             if kind == "F32":
                 print("\n".join(compare_metadata(*readers)))
-        golden[name] = {}
         for kind in MIXTURES:
             ours, theirs = work / f"{name}-{kind}.gguf", work / f"{name}-{kind}-ref.gguf"
             converters.convert(work / name, ours, converters.ConvertOptions(type=kind))
@@ -160,19 +155,8 @@ def main() -> None:
             subprocess.run(command, check=True, capture_output=True, timeout=600)
             readers = GGUFReader(ours), GGUFReader(theirs)
             print(f"    {kind}: {compare_tensors(*readers, depth)}")
-            chosen = tensors(readers[1])
-            golden[name][kind] = {
-                key: one.tensor_type.name
-                for key, one in chosen.items()
-                if one.tensor_type.name != "F32"
-            }
             theirs.unlink()
             ours.unlink()
-    if asked:
-        return
-    for name in golden_models.SAME_TYPES:
-        del golden[name]
-    GOLDEN.write_text(json.dumps(golden, indent=0, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
