@@ -8,7 +8,6 @@ import pytest
 from gguf import GGMLQuantizationType as Kind
 
 from converters import (
-    TYPE_NAMES,
     ConvertError,
     ConvertOptions,
     Preview,
@@ -37,7 +36,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoints.make_v3(tmp_path_factory.mktemp("small") / "v3", SMALL)
 
 
-@pytest.mark.parametrize("kind", TYPE_NAMES)
+@pytest.mark.parametrize(
+    "kind",
+    ["F32", "BF16", "Q8_0", "Q5_1", "Q4_K_M", "Q2_K", "IQ4_XS", "MXFP4_MOE", "TQ2_0"],
+)
 def test_the_predicted_size_is_that_of_the_file(small: Path, tmp_path: Path, kind: str) -> None:
     options = ConvertOptions(kind, threads=1)
     expected = preview(small, options)
