@@ -9,7 +9,6 @@ Does not know files, tensor names or threads.
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,8 @@ Floats = npt.NDArray[np.float32]
 FLOAT_DTYPES = ("F32", "F16", "BF16", "F8_E4M3")
 FP8_BLOCK = 128
 SCALE_SUFFIX = "_scale_inv"
+_E4M3_BITS = np.int32(-0x80000000 | 0x7F << 20)  # sign, four bits of exponent, three of mantissa
+_E4M3_UNIT = np.float32(2.0**120)  # float32's exponent bias 127 less E4M3's 7
 
 
 def scale_shape(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -49,39 +50,28 @@ def decode_fp8_rows(raw: Bytes, scales: Floats, first_row: int, out: Floats) -> 
     `scales` is the weight's whole scale table [ceil(rows/128), ceil(cols/128)].
     """
     rows, cols = out.shape
-    _decode_e4m3(raw, out)
+    codes = raw.view(np.int8).reshape(rows, cols)
     row = 0
     while row < rows:
         block = (first_row + row) // FP8_BLOCK
         end = min(rows, (block + 1) * FP8_BLOCK - first_row)
-        factors = np.repeat(scales[block], FP8_BLOCK)[:cols]
-        np.multiply(out[row:end], factors, out=out[row:end])
+        _decode_e4m3(codes[row:end], np.repeat(scales[block], FP8_BLOCK)[:cols], out[row:end])
         row = end
+    if (raw & np.uint8(0x7F)).max(initial=0) == 0x7F:
+        out[codes & np.int8(0x7F) == 0x7F] = np.nan
 
 
-def _decode_e4m3(raw: Bytes, out: Floats) -> None:
-    flat = out.reshape(-1)
-    if raw.size % 2 == 0 and raw.ctypes.data % 2 == 0:
-        # Two values a lookup: half the indexing, and 512 KiB still fits the second-level cache.
-        np.take(_pair_table(), raw.view(np.uint16), out=flat.view(np.uint64), mode="clip")
+def _decode_e4m3(codes: npt.NDArray[np.int8], factors: Floats, out: Floats) -> None:
+    """Decode codes × factors, but for NaN; both steps are exact up to the last product's rounding.
+
+    Shifted into a float32's exponent and mantissa, E4M3 means its value × 2^-120, subnormals too:
+    a quarter of the time that a table of 256 values takes.
+    """
+    bits = out.view(np.int32)
+    np.left_shift(codes, np.int32(20), out=bits, dtype=np.int32)
+    np.bitwise_and(bits, _E4M3_BITS, out=bits)  # off with the copies of the sign in the exponent
+    if factors.max(initial=0) >= 128 or factors.min(initial=0) <= -128:
+        np.multiply(out, _E4M3_UNIT, out=out)  # in one, factor and unit would overflow
+        np.multiply(out, factors, out=out)
     else:
-        np.take(e4m3_table(), raw, out=flat, mode="clip")
-
-
-@cache
-def e4m3_table() -> Floats:
-    """Return the 256 values of F8_E4M3: 1-4-3 bits, bias 7, no infinities, 0x7F and 0xFF NaN."""
-    values = np.empty(256, np.float32)
-    for code in range(256):
-        exponent, mantissa = (code >> 3) & 15, code & 7
-        size = mantissa * 2.0**-9 if exponent == 0 else (8 + mantissa) * 2.0 ** (exponent - 10)
-        values[code] = -size if code & 128 else size
-    values[[0x7F, 0xFF]] = np.nan
-    return values
-
-
-@cache
-def _pair_table() -> npt.NDArray[np.uint64]:
-    codes = np.arange(1 << 16)
-    pairs = np.stack([e4m3_table()[codes & 255], e4m3_table()[codes >> 8]], axis=1)
-    return np.ascontiguousarray(pairs).view(np.uint64).reshape(-1)
+        np.multiply(out, factors * _E4M3_UNIT, out=out)
