@@ -14,9 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from converters.errors import ConvertError
 
-_COMPARE_BYTES = 1 << 24
+_COMPARE_BYTES = 1 << 20  # stays in the cache between reading and comparing
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,13 @@ class Source:
         one, two = self.tensors[first], self.tensors[second]
         if (one.dtype, one.shape) != (two.dtype, two.shape):
             return False
-        left, right = bytearray(_COMPARE_BYTES), bytearray(_COMPARE_BYTES)
+        # Arrays: memory views of bytes compare value by value, 30 times slower.
+        left, right = np.empty((2, min(_COMPARE_BYTES, one.size_bytes)), np.uint8)
         for start in range(0, one.size_bytes, _COMPARE_BYTES):
             size = min(_COMPARE_BYTES, one.size_bytes - start)
-            self.read_into(one, start, memoryview(left)[:size])
-            self.read_into(two, start, memoryview(right)[:size])
-            if memoryview(left)[:size] != memoryview(right)[:size]:
+            self.read_into(one, start, left[:size].data)
+            self.read_into(two, start, right[:size].data)
+            if not np.array_equal(left[:size], right[:size]):
                 return False
         return True
 
