@@ -18,7 +18,7 @@ from converters.checkpoint import Checkpoint
 from converters.errors import ConvertError
 from converters.plan import make_plan
 from converters.quantize import load_kernels
-from converters.writer import source_bytes, write_file
+from converters.writer import WriteOptions, journal_path, source_bytes, write_file
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,21 @@ class ConvertOptions:
     threads: int | None = None  # None: one a processor that this process may use
     force: bool = False  # replace an existing target
     name: str | None = None  # general.name; None: the folder's name
+    restart: bool = False  # forget what an unfinished conversion has done
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a conversion is, in bytes of the checkpoint's tensors; never goes back."""
+    """How far a conversion is, in bytes of the checkpoint's tensors; never goes back.
+
+    The first report comes before any work and names no tensor.
+    """
 
     done_bytes: int
     total_bytes: int
     tensor: str
-    elapsed_s: float
+    elapsed_s: float  # of this run
+    resumed_bytes: int = 0  # done by earlier runs
 
 
 @dataclass(frozen=True)
@@ -61,16 +66,19 @@ def convert(
     target: Path,
     options: ConvertOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> ConvertResult:
     """Convert the checkpoint in `source` to the GGUF file `target`.
 
-    `progress` is called on this thread. Raises ConvertError with one line for the user, and
-    leaves nothing under `target` then.
+    `progress` and `notice` are called on this thread. Raises ConvertError with one line for the
+    user, and leaves nothing under `target` then. What a stopped conversion has done is kept beside
+    `target`, and the same call goes on with it (UnfinishedError, Ctrl-C, a killed process).
     """
     options = options or ConvertOptions()
     started = time.monotonic()
-    threads = thread_count(options.threads)
-    _check_target(target, options.force)
+    writing = WriteOptions(thread_count(options.threads), options.force, options.restart)
+    written = _followed(target)
+    _check_target(written, source, options.force)
     load_kernels()
     with Checkpoint(source) as checkpoint:
         plan = make_plan(
@@ -82,11 +90,12 @@ def convert(
         )
         total = source_bytes(plan, checkpoint)
 
-        def report(done: int, tensor: str) -> None:
+        def report(done: int, resumed: int, tensor: str) -> None:
             if progress is not None:
-                progress(Progress(done, total, tensor, time.monotonic() - started))
+                elapsed = time.monotonic() - started
+                progress(Progress(done, total, tensor, elapsed, resumed))
 
-        write_file(plan, checkpoint, target, threads, options.force, report)
+        write_file(plan, checkpoint, written, writing, report, notice or (lambda _text: None))
     return ConvertResult(
         path=target,
         size_bytes=plan.size_bytes,
@@ -107,10 +116,25 @@ def thread_count(asked: int | None) -> int:
     return asked
 
 
-def _check_target(target: Path, force: bool) -> None:
+def _followed(target: Path) -> Path:
+    """Return where a link leads, so that the file is written there and the link stays."""
+    if not target.is_symlink():
+        return target
+    try:
+        return target.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        raise ConvertError(f"{target} is a link that leads nowhere: remove it first") from error
+
+
+def _check_target(target: Path, source: Path, force: bool) -> None:
     if not target.parent.is_dir():
         raise ConvertError(f"{target.parent} is not a folder: create it first")
     if target.is_dir():
         raise ConvertError(f"{target} is a folder: give the name of a file")
-    if target.exists() and not force:
+    if not target.exists():
+        return
+    files = [file for file in source.iterdir() if file.exists()] if source.is_dir() else []
+    if any(target.samefile(file) for file in files):
+        raise ConvertError(f"{target} is a file of the checkpoint: choose another name")
+    if not force and not journal_path(target).exists():  # with one, it may only need tidying up
         raise ConvertError(f"{target} exists already: choose another name or --force")

@@ -9,3 +9,7 @@ from __future__ import annotations
 
 class ConvertError(Exception):
     """A conversion that cannot go on; `str(error)` is one line for the user."""
+
+
+class UnfinishedError(ConvertError):
+    """A conversion that was stopped from outside; what it has done is kept, so it can go on."""

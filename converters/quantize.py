@@ -72,7 +72,7 @@ def load_kernels() -> None:
 
 @cache
 def _library() -> ctypes.CDLL:
-    path = _library_path()
+    path = library_path()
     try:
         library = ctypes.CDLL(str(path))
         quantize, validate = library.ggml_quantize_chunk, library.ggml_validate_row_data
@@ -94,7 +94,8 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def _library_path() -> Path:
+def library_path() -> Path:
+    """Return where the library with the kernels is; raise ConvertError if it is not installed."""
     spec = importlib.util.find_spec("llama_cpp")
     for folder in spec.submodule_search_locations or () if spec else ():
         for name in _LIBRARY_NAMES:

@@ -16,7 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from converters.errors import ConvertError
+from converters.errors import ConvertError, UnfinishedError
 
 _COMPARE_BYTES = 1 << 20  # stays in the cache between reading and comparing
 
@@ -43,6 +43,7 @@ class Source:
 
     def __init__(self) -> None:
         self.tensors: dict[str, StoredTensor] = {}
+        self.states: dict[Path, os.stat_result] = {}  # of the files, when they were opened
         self._files: dict[Path, int] = {}
 
     def __enter__(self) -> Self:
@@ -70,13 +71,26 @@ class Source:
                     self._files[tensor.shard], [target[done:]], tensor.offset + start + done
                 )
             except OSError as error:
-                raise ConvertError(f"cannot read {tensor.shard}: {error.strerror}") from error
+                raise UnfinishedError(f"cannot read {tensor.shard}: {error.strerror}") from error
             if count == 0:
                 raise ConvertError(
                     f"{tensor.shard} ended inside {tensor.name}: it changed during the conversion; "
                     "download it again"
                 )
             done += count
+
+    def check_unchanged(self) -> None:
+        """Raise ConvertError if a file is not as it was opened, or another stands in its place."""
+        for path, state in self.states.items():
+            try:
+                found = [_identity(os.fstat(self._files[path])), _identity(path.stat())]
+            except OSError:
+                found = []
+            if found != [_identity(state)] * 2:
+                raise ConvertError(
+                    f"{path} changed during the conversion: wait until it is complete, then "
+                    "convert again"
+                )
 
     def same_bytes(self, first: str, second: str) -> bool:
         """Say whether two tensors are stored alike, to the byte."""
@@ -95,5 +109,10 @@ class Source:
 
     def _open(self, path: Path) -> int:
         """Open a file for as long as the source is; return its descriptor."""
-        self._files[path] = os.open(path, os.O_RDONLY)
-        return self._files[path]
+        file = self._files[path] = os.open(path, os.O_RDONLY)
+        self.states[path] = os.fstat(file)
+        return file
+
+
+def _identity(state: os.stat_result) -> tuple[int, ...]:
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns

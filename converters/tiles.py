@@ -7,7 +7,6 @@ Takes a plan and open files. Knows nothing of threads, progress or the file's na
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import numpy as np
 from converters.dtypes import FP8_BLOCK, Bytes, Floats, decode_fp8_rows, decode_rows
 from converters.errors import ConvertError
 from converters.layout import Piece
+from converters.output import Output
 from converters.plan import Plan, PlannedTensor, scale_of
 from converters.quantize import COPIED_TYPES, is_valid, quantize_rows, row_bytes
 from converters.source import Source, StoredTensor
@@ -120,12 +120,11 @@ class TileReader:
 
 
 class TileWriter(TileReader):
-    """A reader that also encodes and writes; `file` is open for positioned writes."""
+    """A reader that also encodes and writes."""
 
-    def __init__(self, checkpoint: Source, file: int, name: str) -> None:
+    def __init__(self, checkpoint: Source, output: Output) -> None:
         super().__init__(checkpoint)
-        self._file = file
-        self._name = name  # of the file, for messages
+        self._output = output
 
     def write(self, tile: Tile) -> None:
         """Convert a tile; raise ConvertError if it cannot be read, encoded or written."""
@@ -139,7 +138,7 @@ class TileWriter(TileReader):
             raise ConvertError(
                 f"{tile.source.name} holds values that {kind.name} cannot (infinite or no number)"
             )
-        self._put(data, tile.offset)
+        self._output.write(data.data, tile.offset)
 
     def _encode(self, tile: Tile, raw: Bytes) -> Bytes:
         rows = self.decode(tile, raw)
@@ -147,14 +146,6 @@ class TileWriter(TileReader):
         data = self._buffer("data", count * row_bytes(tile.tensor.kind, cols))
         quantize_rows(tile.tensor.kind, rows, data)
         return data
-
-    def _put(self, data: Bytes, offset: int) -> None:
-        view, done = data.data, 0
-        while done < len(view):
-            try:
-                done += os.pwrite(self._file, view[done:], offset + done)
-            except OSError as error:
-                raise ConvertError(f"cannot write {self._name}: {error.strerror}") from error
 
 
 def _not_finite(name: str) -> ConvertError:

@@ -1,56 +1,96 @@
-"""A plan → a finished file, or no file.
+"""A plan → a finished file, or an unfinished one that the same command finishes.
 
-Writes under a temporary name in the target's folder with all space reserved first, on several
-threads, each taking the next tile; then syncs, checks and renames. Whatever goes wrong, also
-Ctrl-C, the temporary file is removed and nothing stands under the final name; after a kill -9
-it stays behind and the next run replaces it.
+Writes `.partial` files with all space reserved first, on several threads, each taking the next
+tile. What is done is kept in a journal (journal.py, saver.py); an interrupted run leaves both, and
+the next one with the same fingerprint goes on. The order that makes this safe when the power fails:
+1. The journal is emptied and synced before the output is made anew, so it never tells of old data.
+2. Output, its size and head are synced, then the folder, before the journal names the first tile.
+3. A tile's data is synced before the journal names the tile.
+4. All data is synced and checked, then the journal says so, before the first file gets its name.
+5. The folder is synced with the final names before the journal is removed; the lock goes last.
 Does not know checkpoints beyond tiles, nor types.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
 import queue
-import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from converters.errors import ConvertError
+from converters.errors import ConvertError, UnfinishedError
+from converters.journal import Journal
+from converters.output import Output, Part
 from converters.plan import Plan
+from converters.provenance import conversion_fingerprint
+from converters.saver import Saver
 from converters.source import Source
 from converters.tiles import Tile, TileWriter, plan_tiles
 from converters.verify import verify_file
 
-# Called on the caller's thread with the bytes read so far and the tensor in work.
-Report = Callable[[int, str], None]
+# Called on the caller's thread with the bytes read so far, those of them that earlier runs have
+# read, and the tensor in work; first before any work, without a tensor.
+Report = Callable[[int, int, str], None]
+Numbered = tuple[int, Tile]
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How to write: `force` replaces finished files, `restart` forgets an unfinished run."""
+
+    threads: int
+    force: bool = False
+    restart: bool = False
 
 
 def write_file(
-    plan: Plan, checkpoint: Source, target: Path, threads: int, force: bool, report: Report
+    plan: Plan,
+    checkpoint: Source,
+    target: Path,
+    options: WriteOptions,
+    report: Report,
+    notice: Callable[[str], None],
 ) -> None:
-    """Write the planned file to `target`; raise ConvertError and leave nothing if it fails."""
-    partial = target.with_name(target.name + ".partial")
-    file = _open_partial(partial)
+    """Write the planned file to `target`, going on where an earlier run stopped.
+
+    Raises UnfinishedError when it is stopped from outside, with what is done kept, and ConvertError
+    for what makes it useless, with nothing kept. `notice` is told what becomes of an earlier run.
+    """
+    fingerprint = conversion_fingerprint(plan, checkpoint)
+    output = Output([Part(target, 0, plan.size_bytes, plan.head)])
+    journal = Journal(journal_path(target))
     try:
-        _reserve(file, plan.size_bytes, target)
-        _write_head(file, plan.head, target)
-        _run(plan_tiles(plan, checkpoint), checkpoint, file, threads, report, target.name)
-        _sync(file, target)
-        verify_file(partial, plan)
-        if target.exists() and not force:
-            raise ConvertError(f"{target} appeared meanwhile: choose another name or --force")
-        os.replace(partial, target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise ConvertError(f"cannot write {target}: {error.strerror}") from error
+        _begin(output, journal, fingerprint, target, options, notice)
+        if not journal.complete:
+            _work(plan, checkpoint, output, journal, options.threads, report)
+            checkpoint.check_unchanged()
+            verify_file(target.with_name(target.name + ".partial"), plan)
+            journal.finish()
+        output.publish(options.force)
+        journal.remove()
+    except BaseException as error:
+        failure = error
+        if isinstance(error, OSError):
+            failure = UnfinishedError(f"cannot write {target}: {error.strerror}")
+        if _is_useless(failure) or (output.is_new and not journal.done):
+            output.discard()
+            journal.remove()
+        elif journal.is_empty:
+            journal.remove()
+        elif isinstance(failure, UnfinishedError):
+            kept = "what is done is kept, run the same command to go on"
+            failure = UnfinishedError(f"{failure}; {kept}")
+        raise failure from error
     finally:
-        # The lock goes last: without it, another conversion could write what is renamed above.
-        if _is_named(file, partial):
-            partial.unlink()
-        os.close(file)
+        output.close()
+        # Without the lock, another conversion could write what is renamed above.
+        journal.close()
+
+
+def journal_path(target: Path) -> Path:
+    """Return where the journal of an unfinished conversion to `target` lies."""
+    return target.with_name(target.name + ".partial.journal")
 
 
 def source_bytes(plan: Plan, checkpoint: Source) -> int:
@@ -58,109 +98,102 @@ def source_bytes(plan: Plan, checkpoint: Source) -> int:
     return sum(tile.source_bytes for tile in plan_tiles(plan, checkpoint))
 
 
-def _open_partial(partial: Path) -> int:
-    try:
-        file = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise ConvertError(f"cannot create {partial}: {error.strerror}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Renamed between open and lock, it is another conversion's finished file: hands off.
-        if not _is_named(file, partial):
-            raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
-        os.ftruncate(file, 0)
-    except OSError as error:
-        os.close(file)
-        raise ConvertError(f"another conversion is writing {partial}") from error
-    return file
+def _is_useless(error: BaseException) -> bool:
+    """Say whether an error shows that what has been written can never become a file."""
+    return isinstance(error, ConvertError) and not isinstance(error, UnfinishedError)
 
 
-def _is_named(file: int, path: Path) -> bool:
-    """Say whether the open file still stands under the path."""
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False
+def _begin(
+    output: Output,
+    journal: Journal,
+    fingerprint: str,
+    target: Path,
+    options: WriteOptions,
+    notice: Callable[[str], None],
+) -> None:
+    """Open what an earlier run left if it can be trusted, else make everything anew."""
+    earlier = not journal.is_empty
+    known = earlier and not options.restart and journal.read(fingerprint)
+    if known and journal.complete and output.is_published():
+        return  # all that was left to do is to remove the journal, or to rename
+    if output.is_named() and not options.force:
+        raise UnfinishedError(f"{target} exists already: choose another name or --force")
+    if known and output.reopen():
+        return
+    if options.restart and earlier:
+        notice("the unfinished conversion is discarded (--restart)")
+    elif known:
+        notice("the unfinished file is not as it was left: starting anew")
+    elif earlier:
+        notice(
+            "the unfinished conversion is of another source, version or options, or its journal is "
+            "damaged: starting anew"
+        )
+    journal.begin(fingerprint)
+    output.create()
 
 
-def _reserve(file: int, size: int, target: Path) -> None:
-    """Reserve all space now, so that a full disk ends the run before the work."""
-    free = shutil.disk_usage(target.parent).free
-    try:
-        _fallocate(file, size, free)
-    except OSError as error:
-        raise ConvertError(
-            f"no room for {target}: it needs {size / 1e9:.3f} GB, {free / 1e9:.3f} GB are free "
-            f"({error.strerror})"
-        ) from error
-
-
-def _fallocate(file: int, size: int, free: int) -> None:
-    """Reserve space, or compare with what is free where the system cannot (macOS, some mounts)."""
-    try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file, 0, size)
-            return
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+def _work(
+    plan: Plan,
+    checkpoint: Source,
+    output: Output,
+    journal: Journal,
+    threads: int,
+    report: Report,
+) -> None:
+    """Work off the tiles that are left, and save those that are finished, come what may."""
+    done = list(journal.done)
+    tiles = enumerate(plan_tiles(plan, checkpoint))
+    resumed = 0
+    if done:
+        resumed = sum(tile.source_bytes for number, tile in tiles if _is_in(number, done))
+        tiles = enumerate(plan_tiles(plan, checkpoint))
+    report(resumed, resumed, "")
+    left = ((number, tile) for number, tile in tiles if not _is_in(number, done))
+    with Saver(output, journal) as saver:
+        try:
+            _run(left, lambda: TileWriter(checkpoint, output), threads, resumed, saver, report)
+        except BaseException as error:
+            if not _is_useless(error):
+                saver.finish()
             raise
-    if size > free:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    os.ftruncate(file, size)
+        saver.finish()
 
 
-def _write_head(file: int, head: bytes, target: Path) -> None:
-    done = 0
-    while done < len(head):
-        done += os.pwrite(file, memoryview(head)[done:], done)
-
-
-def _sync(file: int, target: Path) -> None:
-    try:
-        os.fsync(file)
-    except OSError as error:
-        raise ConvertError(f"cannot write {target}: {error.strerror}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _is_in(number: int, spans: list[range]) -> bool:
+    return any(number in span for span in spans)
 
 
 def _run(
-    tiles: Iterator[Tile],
-    checkpoint: Source,
-    file: int,
+    tiles: Iterator[Numbered],
+    new_writer: Callable[[], TileWriter],
     threads: int,
+    resumed: int,
+    saver: Saver,
     report: Report,
-    name: str,
 ) -> None:
-    """Work all tiles off on `threads` threads; the caller's thread only reports."""
+    """Work all tiles off on `threads` threads; the caller's thread only saves and reports."""
     lock, stop = threading.Lock(), threading.Event()
     # Tiles done, an exception, or None when a thread has ended.
-    finished: queue.SimpleQueue[Tile | BaseException | None] = queue.SimpleQueue()
+    finished: queue.SimpleQueue[Numbered | BaseException | None] = queue.SimpleQueue()
 
     def work() -> None:
-        writer = TileWriter(checkpoint, file, name)
         try:
+            writer = new_writer()
             while not stop.is_set():
                 with lock:
-                    tile = next(tiles, None)
-                if tile is None:
+                    item = next(tiles, None)
+                if item is None:
                     break
-                writer.write(tile)
-                finished.put(tile)
+                writer.write(item[1])
+                finished.put(item)
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, raised there
             finished.put(error)
         finally:
             finished.put(None)
 
     workers = [threading.Thread(target=work, name=f"convert-{n}") for n in range(threads)]
-    done, running = 0, 0
+    running, done = 0, resumed
     try:
         for worker in workers:
             worker.start()
@@ -169,13 +202,19 @@ def _run(
             event = finished.get()
             if event is None:
                 running -= 1
-            elif isinstance(event, Tile):
-                done += event.source_bytes
-                report(done, event.tensor.name)
-            else:
+            elif isinstance(event, BaseException):
                 raise event
+            else:
+                number, tile = event
+                saver.add(number, tile.source_bytes)
+                done += tile.source_bytes
+                report(done, resumed, tile.tensor.name)
     finally:
         stop.set()
         for worker in workers:
             if worker.ident is not None:
                 worker.join()
+        while not finished.empty():
+            event = finished.get()
+            if isinstance(event, tuple):
+                saver.add(event[0], event[1].source_bytes)

@@ -56,6 +56,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the multi-token prediction layer, which speeds up decoding")  # fmt: skip
     add("--threads", type=int, metavar="N", help="default: one a processor")
     add("--force", action="store_true", help="replace OUT.gguf if it exists")
+    add("--restart", action="store_true",
+        help="begin again: forget what an interrupted run has done")  # fmt: skip
     add("--json", action="store_true", help="print the result as one JSON object")
 
 
@@ -75,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         tensor_types=overrides,
         threads=arguments.threads,
         force=arguments.force,
+        restart=arguments.restart,
     )
     if arguments.dry_run:
         return _dry_run(arguments, options)
@@ -82,13 +85,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("Give the file to write: localseek convert SOURCE OUT.gguf.")
     meter = Meter(quiet=arguments.json and not is_terminal(sys.stderr))
     try:
-        result = convert(arguments.source, arguments.target, options, meter.show)
+        result = convert(arguments.source, arguments.target, options, meter.show, note)
     except ConvertError as error:
         meter.end()
         raise LocalseekError(f"{str(error).rstrip('.')}.") from error
     except KeyboardInterrupt:
         meter.end()
-        note("Stopped; nothing was written.")
+        note(_stopped(meter.last))
         raise
     meter.end()
     for warning in result.warnings:
@@ -128,16 +131,21 @@ class Meter:
         self._quiet = quiet
         self._line = Line()
         self._next = 0.0 if self._line.live else SECONDS_BETWEEN_LINES
+        self.last: Progress | None = None
 
     def show(self, progress: "Progress") -> None:
         """Draw how far it is, at most ten times a second."""
+        if self.last is None and progress.resumed_bytes:
+            share = _share(progress)
+            note(f"Going on where it stopped, at {share:.0%}.")
+        self.last = progress
         now = time.monotonic()
         elapsed, done, total = progress.elapsed_s, progress.done_bytes, progress.total_bytes
         if self._quiet or (now if self._line.live else elapsed) < self._next:
             return
         self._next = now + 0.1 if self._line.live else elapsed + SECONDS_BETWEEN_LINES
-        share = done / total if total else 1.0
-        rate = done / elapsed if elapsed > 0 else 0.0
+        share = _share(progress)
+        rate = (done - progress.resumed_bytes) / elapsed if elapsed > 0 else 0.0
         left = f", {rough_time((total - done) / rate)} left" if rate and elapsed > 1 else ""
         text = (
             f"{share:4.0%} {rough_size(done)} of {rough_size(total)}, {rate / 1e6:.0f} MB/s{left}"
@@ -150,6 +158,16 @@ class Meter:
     def end(self) -> None:
         """Take the bar away."""
         self._line.end()
+
+
+def _share(progress: "Progress") -> float:
+    return progress.done_bytes / progress.total_bytes if progress.total_bytes else 1.0
+
+
+def _stopped(last: "Progress | None") -> str:
+    if last is None:
+        return "Stopped; nothing was written."
+    return f"Stopped at {_share(last):.0%}; run the same command to go on."
 
 
 def _summary(result: "ConvertResult") -> str:

@@ -75,13 +75,16 @@ def test_an_unknown_option_is_one_line(run_cli):
     assert outcome.err == ("localseek: unrecognized arguments: --fast. See localseek ask --help.\n")
 
 
-def fake_conversion(monkeypatch, outcome):
+def fake_conversion(monkeypatch, outcome, reports=range(0, 101, 25), resumed=0):
     asked = {}
 
-    def convert_(source, target, options, progress):
+    def convert_(source, target, options, progress, notice):
         asked.update(source=source, target=target, options=options)
-        for done in range(0, 101, 25):
-            progress(converters.Progress(done * 10**6, 10**8, f"blk.{done}.ffn", done / 2))
+        for done in reports:
+            share = converters.Progress(
+                done * 10**6, 10**8, f"blk.{done}.ffn", done / 2, resumed * 10**6
+            )
+            progress(share)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
@@ -137,11 +140,29 @@ def test_a_conversion_that_fails_names_paths_as_they_were_given(run_cli, monkeyp
     assert outcome.err.endswith("localseek: ../nothere is no folder.\n")
 
 
-def test_a_conversion_that_is_interrupted_says_that_nothing_was_written(run_cli, monkeypatch):
-    fake_conversion(monkeypatch, KeyboardInterrupt())
+def test_a_conversion_that_is_interrupted_says_how_it_goes_on(run_cli, monkeypatch):
+    fake_conversion(monkeypatch, KeyboardInterrupt(), reports=(0, 25, 50))
     outcome = run_cli("convert", "R1", "r1.gguf")
     assert outcome.status == 130
-    assert outcome.err.endswith("\nStopped; nothing was written.\n")
+    assert outcome.err.endswith("\nStopped at 50%; run the same command to go on.\n")
+
+
+def test_a_conversion_that_is_interrupted_while_it_plans_says_that_nothing_was_written(
+    run_cli, monkeypatch
+):
+    fake_conversion(monkeypatch, KeyboardInterrupt(), reports=())
+    outcome = run_cli("convert", "R1", "r1.gguf")
+    assert (outcome.status, outcome.err) == (130, "Stopped; nothing was written.\n")
+
+
+def test_a_conversion_that_goes_on_says_so_and_measures_its_own_speed(run_cli, monkeypatch):
+    fake_conversion(monkeypatch, RESULT, reports=(40, 60), resumed=40)
+    outcome = run_cli("convert", "R1", "r1.gguf", "--restart")
+    assert outcome.err.startswith(
+        "Going on where it stopped, at 40%.\n"
+        " 40% 40.0 MB of 100.0 MB, 0 MB/s\n"
+        " 60% 60.0 MB of 100.0 MB, 1 MB/s, 1 min 0 s left\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -29,14 +29,16 @@ def test_a_second_conversion_is_refused_until_the_first_has_its_final_name(
     assert out.read_bytes()[:4] == b"GGUF"
 
 
-def test_a_file_renamed_before_the_lock_is_left_alone(
+def test_a_conversion_that_ends_before_the_lock_is_left_alone(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, partial, real = tmp_path / "model.gguf", tmp_path / "model.gguf.partial", fcntl.flock
-    partial.write_bytes(b"finished by another")
+    out, journal = tmp_path / "model.gguf", tmp_path / "model.gguf.partial.journal"
+    real = fcntl.flock
+    journal.write_bytes(b"")
 
     def lock_late(file: int, operation: int) -> None:
-        os.replace(partial, out)
+        out.write_bytes(b"finished by another")
+        journal.unlink()
         real(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", lock_late)

@@ -1,0 +1,52 @@
+"""Fingerprints: of a checkpoint, and of all that determines the bytes that come out of it.
+
+Takes a plan and an open source, gives hexadecimal SHA-256. No weights are read: a shard counts by
+its name, size, time of change and table of tensors, ggml's kernels and our code by their contents.
+Does not know what a fingerprint is used for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from converters import tiles
+from converters.plan import Plan
+from converters.quantize import library_path
+from converters.source import Source
+
+
+def conversion_fingerprint(plan: Plan, checkpoint: Source) -> str:
+    """Return what stays the same as long as the same bytes come out, tile by tile.
+
+    Two runs with the same fingerprint may share their work: it changes with the source, the
+    options, the kernels, numpy, and any line of this package.
+    """
+    digest = hashlib.sha256()
+    add_texts(digest, [np.__version__, str(tiles.TILE_ELEMENTS), *_code()])
+    digest.update(plan.head)
+    for tensor in plan.tensors:
+        add_texts(digest, [tensor.name, str(tensor.offset), *map(repr, tensor.pieces)])
+    for path, state in checkpoint.states.items():
+        add_texts(digest, [path.name, str(state.st_size), str(state.st_mtime_ns)])
+    for stored in checkpoint.tensors.values():
+        place = (stored.dtype, stored.shape, stored.offset, stored.size_bytes)
+        add_texts(digest, [stored.name, stored.shard.name, repr(place)])
+    return digest.hexdigest()
+
+
+def add_texts(digest: hashlib._Hash, texts: Iterable[str]) -> None:
+    """Add texts so that no two lists of texts can be taken for one another."""
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+
+
+def _code() -> list[str]:
+    """Return hashes of the kernels' library and of every module that decides about bytes."""
+    folder = Path(__file__).parent
+    files = [library_path(), *sorted(folder.rglob("*.py"))]
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
