@@ -16,7 +16,8 @@ import numpy.typing as npt
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-FLOAT_DTYPES = ("F32", "F16", "BF16", "F8_E4M3")
+PLAIN_DTYPES = ("F32", "F16", "BF16")  # ggml types of the same names hold the same bytes
+FLOAT_DTYPES = (*PLAIN_DTYPES, "F8_E4M3")
 FP8_BLOCK = 128
 SCALE_SUFFIX = "_scale_inv"
 _E4M3_BITS = np.int32(-0x80000000 | 0x7F << 20)  # sign, four bits of exponent, three of mantissa

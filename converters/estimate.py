@@ -16,7 +16,7 @@ from gguf import GGMLQuantizationType as Kind
 
 from converters.checkpoint import ITEM_SIZES
 from converters.dtypes import FP8_BLOCK, Bytes, Floats, decode_fp8_rows, decode_rows
-from converters.quantize import COPIED_TYPES, is_valid, quantize_rows, row_bytes
+from converters.quantize import is_valid, quantize_rows, row_bytes
 
 _COLS = 2048  # whole blocks of every type
 _ROWS = FP8_BLOCK
@@ -67,7 +67,7 @@ class _Buffers:
     def convert(self, rows: int) -> None:
         """Do to the first `rows` rows what a conversion does to a tile."""
         raw = self._raw[: rows * _COLS * ITEM_SIZES[self._dtype]]
-        if COPIED_TYPES.get(self._dtype) == self._kind:
+        if self._dtype == self._kind.name:
             is_valid(self._kind, raw)
             return
         values = self._rows[:rows]

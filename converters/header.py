@@ -1,9 +1,9 @@
-"""The head of a GGUF file: magic, metadata and tensor table, as bytes and back.
+"""The head of a GGUF file as bytes: magic, metadata and tensor table.
 
 Takes metadata and tensor entries, gives the bytes that stand before the data (format version 3,
-little-endian: ggml/docs/gguf.md). The reading side is independent of the writing one and serves
-to check a finished file. Metadata is typed by its Python value: bool, int, float, str, and tuples
-of str or int become BOOL, UINT32, FLOAT32, STRING, and arrays of STRING or INT32.
+little-endian: ggml/docs/gguf.md). Metadata is typed by its Python value: bool, int, float, str, and
+tuples of str or int become BOOL, UINT32, FLOAT32, STRING, and arrays of STRING or INT32; a
+RawValue is copied. gguf_reader.py reads heads back.
 Does not know models or tensor data.
 """
 
@@ -12,23 +12,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from gguf import GGUFValueType
 
 from converters.errors import ConvertError
-from converters.layout import Metadata, Value
+from converters.layout import Metadata, RawValue, Value
 
 ALIGNMENT = 32  # GGUF's default; another one needs the key general.alignment
 MAX_NAME_BYTES = 63  # GGML_MAX_NAME less the closing zero
 _MAGIC = b"GGUF"
 _VERSION = 3
-_FIXED_BYTES = {
-    GGUFValueType.UINT8: 1, GGUFValueType.INT8: 1, GGUFValueType.BOOL: 1,
-    GGUFValueType.UINT16: 2, GGUFValueType.INT16: 2,
-    GGUFValueType.UINT32: 4, GGUFValueType.INT32: 4, GGUFValueType.FLOAT32: 4,
-    GGUFValueType.UINT64: 8, GGUFValueType.INT64: 8, GGUFValueType.FLOAT64: 8,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,6 +70,8 @@ def _value(key: str, value: Value) -> bytes:
             return struct.pack("<II", GGUFValueType.UINT32, value)
         if isinstance(value, float):
             return struct.pack("<If", GGUFValueType.FLOAT32, value)
+        if isinstance(value, RawValue):
+            return struct.pack("<I", value.kind) + value.data
         if isinstance(value, str):
             return struct.pack("<I", GGUFValueType.STRING) + _text(value)
         return _array(value)
@@ -92,57 +87,3 @@ def _array(items: tuple[str, ...] | tuple[int, ...]) -> bytes:
     if kind == GGUFValueType.STRING:
         return head + b"".join(_text(item) for item in texts)
     return head + struct.pack(f"<{len(items)}i", *items)
-
-
-@dataclass(frozen=True)
-class Head:
-    """What a file says about itself before the data."""
-
-    n_metadata: int
-    entries: tuple[Entry, ...]
-    data_start: int
-
-
-def read_head(file: BinaryIO, alignment: int = ALIGNMENT) -> Head:
-    """Read a head back, skipping the metadata values; raise ValueError if it is malformed."""
-    if file.read(4) != _MAGIC:
-        raise ValueError("the magic is not GGUF")
-    version, n_tensors, n_metadata = _unpack(file, "<IQQ")
-    if version != _VERSION:
-        raise ValueError(f"the version is {version}")
-    for _ in range(n_metadata):
-        _read_text(file)
-        _skip_value(file, GGUFValueType(_unpack(file, "<I")[0]))
-    entries = []
-    for _ in range(n_tensors):
-        name = _read_text(file)
-        (n_dims,) = _unpack(file, "<I")
-        *dims, kind, offset = _unpack(file, f"<{n_dims}QIQ")
-        entries.append(Entry(name, tuple(reversed(dims)), kind, offset))
-    return Head(n_metadata, tuple(entries), padded(file.tell(), alignment))
-
-
-def _unpack(file: BinaryIO, layout: str) -> tuple[int, ...]:
-    data = file.read(struct.calcsize(layout))
-    try:
-        return struct.unpack(layout, data)
-    except struct.error as error:
-        raise ValueError("it ends too early") from error
-
-
-def _read_text(file: BinaryIO) -> str:
-    return file.read(_unpack(file, "<Q")[0]).decode()
-
-
-def _skip_value(file: BinaryIO, kind: GGUFValueType) -> None:
-    if kind == GGUFValueType.STRING:
-        file.seek(_unpack(file, "<Q")[0], 1)
-    elif kind == GGUFValueType.ARRAY:
-        item, count = _unpack(file, "<IQ")
-        if item == GGUFValueType.STRING:
-            for _ in range(count):
-                _skip_value(file, GGUFValueType.STRING)
-        else:
-            file.seek(count * _FIXED_BYTES[GGUFValueType(item)], 1)
-    else:
-        file.seek(_FIXED_BYTES[kind], 1)

@@ -12,8 +12,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+
+@dataclass(frozen=True)
+class RawValue:
+    """A metadata value as another GGUF file stores it: the number of its type, and its bytes."""
+
+    kind: int
+    data: bytes
+
+
 # A GGUF metadata value; bool, int, float and str stand for BOOL, UINT32, FLOAT32 and STRING.
-Value = bool | int | float | str | tuple[str, ...] | tuple[int, ...]
+Value = bool | int | float | str | tuple[str, ...] | tuple[int, ...] | RawValue
 Metadata = Mapping[str, Value]
 
 

@@ -20,13 +20,6 @@ from converters.errors import ConvertError
 
 _LIBRARY_NAMES = ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll")
 
-# ggml types that stored dtypes already are, so that their bytes can be copied.
-COPIED_TYPES = {
-    "F32": GGMLQuantizationType.F32,
-    "F16": GGMLQuantizationType.F16,
-    "BF16": GGMLQuantizationType.BF16,
-}
-
 # ggml's kernels for these stop the process when they get no importance.
 NEEDS_IMPORTANCE = frozenset(
     (GGMLQuantizationType.IQ2_XXS, GGMLQuantizationType.IQ2_XS, GGMLQuantizationType.IQ1_S)
@@ -65,9 +58,9 @@ def requires_importance(kind: GGMLQuantizationType) -> bool:
     return bool(_library().ggml_quantize_requires_imatrix(kind.value))
 
 
-def load_kernels() -> None:
+def load_kernels() -> ctypes.CDLL:
     """Load the library now, so that its absence is known before a file is begun."""
-    _library()
+    return _library()
 
 
 @cache

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.dtypes import FP8_BLOCK, Bytes, Floats, decode_fp8_rows, decode_rows
+from converters.dequantize import dequantize_rows
+from converters.dtypes import FP8_BLOCK, PLAIN_DTYPES, Bytes, Floats, decode_fp8_rows, decode_rows
 from converters.errors import ConvertError
 from converters.layout import Piece
 from converters.output import Output
 from converters.plan import Plan, PlannedTensor, scale_of
-from converters.quantize import COPIED_TYPES, is_valid, quantize_rows, row_bytes
+from converters.quantize import is_valid, quantize_rows, row_bytes
 from converters.source import Source, StoredTensor
 
 # 4 MiB of float32: large enough that Python's share of the work is lost in the kernels' (measured:
@@ -88,8 +89,10 @@ class TileReader:
         rows = rows.reshape(tile.rows, tile.piece.cols)
         if tile.source.dtype == "F8_E4M3":
             decode_fp8_rows(raw, self._scales_of(tile.source), tile.first_row, rows)
-        else:
+        elif tile.source.dtype in PLAIN_DTYPES:
             decode_rows(tile.source.dtype, raw, rows)
+        else:
+            dequantize_rows(tile.source.dtype, raw, rows)
         # Quantizing would hide them: ggml looks at block scales only. 0.1 ns a value over Q8_0's 4.
         finite = self._buffer("finite", tile.elements).view(np.bool_).reshape(rows.shape)
         if not np.isfinite(rows, out=finite).all():
@@ -130,7 +133,7 @@ class TileWriter(TileReader):
         """Convert a tile; raise ConvertError if it cannot be read, encoded or written."""
         raw = self.read(tile)
         kind = tile.tensor.kind
-        if COPIED_TYPES.get(tile.source.dtype) == kind and not tile.piece.transpose:
+        if tile.source.dtype == kind.name and not tile.piece.transpose:
             data = raw
         else:
             data = self._encode(tile, raw)

@@ -9,21 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from converters.errors import ConvertError
-from converters.header import read_head
+from converters.gguf_reader import read_head
 from converters.plan import Plan
 
 
 def verify_file(path: Path, plan: Plan) -> None:
     """Raise ConvertError unless the file's head and size are what the plan says."""
-    try:
-        with path.open("rb") as file:
-            head = read_head(file, plan.alignment)
-    except (OSError, ValueError) as error:
-        raise ConvertError(f"{path} cannot be read back: {error}") from error
+    head = read_head(path)
     size = path.stat().st_size
     if size != plan.size_bytes:
         raise ConvertError(f"{path} has {size} bytes instead of {plan.size_bytes}")
-    if head.n_metadata != plan.n_metadata or len(head.entries) != len(plan.tensors):
+    if len(head.metadata) != plan.n_metadata or len(head.entries) != len(plan.tensors):
         raise ConvertError(f"{path} was not written as planned: its counts differ")
     end = head.data_start
     for entry, tensor in zip(head.entries, plan.tensors, strict=True):
