@@ -106,7 +106,7 @@ def choose_types(
     walk = Walk(type_name, facts, tensors)
     choices: dict[str, Choice] = {}
     for tensor in Walk.order(tensors):
-        if why := _kept_in_f32(tensor):
+        if why := _kept_in_f32(tensor, type_name):
             choices[tensor.name] = Choice(Kind.F32, why)
             continue
         override = next((one for one in patterns if one.pattern.search(tensor.name)), None)
@@ -152,7 +152,7 @@ class _Override:
             raise ConvertError(f"--tensor-type {pattern!r} is no valid pattern: {error}") from error
 
 
-def _kept_in_f32(tensor: Shape) -> str:
+def _kept_in_f32(tensor: Shape, type_name: str) -> str:
     """Return why a tensor is never quantized, or an empty string."""
     # ggml does not count outer dimensions of 1.
     if len(tensor.shape) < 2 or math.prod(tensor.shape[:-1]) == 1:
@@ -163,6 +163,10 @@ def _kept_in_f32(tensor: Shape) -> str:
         return "norms stay in F32"
     if "ffn_gate_inp.weight" in tensor.name:
         return "the router stays in F32"
+    # convert_hf_to_gguf.py keeps these, llama-quantize does not; so it is with mixtures.
+    converted = MIXTURES[type_name].base in PLAIN or type_name == "Q8_0"
+    if converted and "indexer.proj.weight" in tensor.name:
+        return "the indexer's weights of heads stay in F32"
     return ""
 
 

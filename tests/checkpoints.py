@@ -190,10 +190,16 @@ def make_v3(
     """Make a DeepSeek-V3-shaped checkpoint; `shared_mtp` repeats embedding and head in the MTP."""
     dims = dims or Dims()
     values = v3_config(dims, dtype, mtp)
+    tensors = v3_tensors(dims, dtype, seed, mtp, shared_mtp)
+    return write(folder, values | (config or {}), tensors, shards, v3_tokenizer())
+
+
+def v3_tensors(dims: Dims, dtype: str, seed: int, mtp: bool, shared_mtp: bool) -> Tensors:
+    """Return the tensors of a V3-shaped checkpoint."""
     tensors = _model(dims, dtype, seed, sigmoid=True)
     if mtp:
         _add_mtp(tensors, dims, dtype, seed, shared_mtp)
-    return _write(folder, values | (config or {}), tensors, shards, v3_tokenizer())
+    return tensors
 
 
 def make_v2_lite(
@@ -219,12 +225,13 @@ def make_v2_lite(
     }  # fmt: skip
     tensors = _model(dims, dtype, seed, sigmoid=False)
     tensors.entries |= extra.entries if extra else {}
-    return _write(folder, values | (config or {}), tensors, shards, v2_tokenizer())
+    return write(folder, values | (config or {}), tensors, shards, v2_tokenizer())
 
 
-def _write(
+def write(
     folder: Path, config: dict[str, Any], tensors: Tensors, shards: int, tokenizer: dict[str, Any]
 ) -> Path:
+    """Write a checkpoint folder: config, weights, tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
@@ -233,7 +240,7 @@ def _write(
     return folder
 
 
-def _random(seed: int, name: str, *shape: int) -> Floats:
+def random_weight(seed: int, name: str, *shape: int) -> Floats:
     """Draw a weight that depends on seed and name only, so that variants share their weights."""
     rng = np.random.default_rng([seed, *name.encode()])
     drawn = rng.standard_normal(shape, dtype=np.float32)
@@ -246,12 +253,14 @@ def _model(dims: Dims, dtype: str, seed: int, sigmoid: bool) -> Tensors:
     tensors = Tensors()
     plain = "BF16" if dtype == "F8_E4M3" else dtype
     table = (dims.vocab_size, dims.hidden_size)
-    embedding = _random(seed, "model.embed_tokens.weight", *table) * np.sqrt(dims.hidden_size)
+    embedding = random_weight(seed, "model.embed_tokens.weight", *table) * np.sqrt(dims.hidden_size)
     tensors.add("model.embed_tokens.weight", embedding.astype(np.float32), plain)
     for layer in range(dims.num_hidden_layers):
         _add_layer(tensors, dims, dtype, seed, layer, sigmoid)
-    tensors.add("model.norm.weight", _random(seed, "model.norm.weight", dims.hidden_size), plain)
-    tensors.add("lm_head.weight", _random(seed, "lm_head.weight", *table), plain)
+    tensors.add(
+        "model.norm.weight", random_weight(seed, "model.norm.weight", dims.hidden_size), plain
+    )
+    tensors.add("lm_head.weight", random_weight(seed, "lm_head.weight", *table), plain)
     return tensors
 
 
@@ -288,10 +297,10 @@ def _add_layer(
     for name, shape in shapes.items():
         full = f"{prefix}.{name}.weight"
         kept = len(shape) == 1 or name == "mlp.gate"
-        tensors.add(full, _random(seed, full, *shape), plain if kept else dtype)
+        tensors.add(full, random_weight(seed, full, *shape), plain if kept else dtype)
     if sigmoid and "mlp.gate" in shapes:
         full = f"{prefix}.mlp.gate.e_score_correction_bias"
-        tensors.add(full, _random(seed, full, dims.n_routed_experts), "F32")
+        tensors.add(full, random_weight(seed, full, dims.n_routed_experts), "F32")
 
 
 def _add_mtp(tensors: Tensors, dims: Dims, dtype: str, seed: int, shared: bool) -> None:
@@ -305,7 +314,7 @@ def _add_mtp(tensors: Tensors, dims: Dims, dtype: str, seed: int, shared: bool) 
         ("shared_head.norm", (hidden,)),
     ):
         full = f"{prefix}.{name}.weight"
-        tensors.add(full, _random(seed, full, *shape), plain)
+        tensors.add(full, random_weight(seed, full, *shape), plain)
     for copy, main in (
         (f"{prefix}.embed_tokens.weight", "model.embed_tokens.weight"),
         (f"{prefix}.shared_head.head.weight", "lm_head.weight"),
@@ -313,7 +322,7 @@ def _add_mtp(tensors: Tensors, dims: Dims, dtype: str, seed: int, shared: bool) 
         if shared:
             tensors.entries[copy] = tensors.entries[main]
         else:
-            tensors.add(copy, _random(seed, copy, dims.vocab_size, hidden), plain)
+            tensors.add(copy, random_weight(seed, copy, dims.vocab_size, hidden), plain)
 
 
 TOKENIZER_CONFIG: dict[str, Any] = {

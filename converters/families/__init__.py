@@ -16,7 +16,7 @@ from converters.config import Config, architecture_of
 from converters.errors import ConvertError
 from converters.layout import Described, Dropped, Target
 
-_MODULES = ("deepseek_v2", "deepseek_v3")
+_MODULES = ("deepseek_v2", "deepseek_v3", "deepseek_v32")
 
 
 class Family(Protocol):

@@ -1,4 +1,4 @@
-"""What DeepSeek V2 and V3 share: latent attention (MLA) and experts, as GGUF `deepseek2`.
+"""What DeepSeek V2, V3 and V3.2 share: latent attention (MLA) and experts, as GGUF `deepseek2`.
 
 Takes a config and gives the metadata and the decoder layers. MLA stays compressed: `kv_b_proj` is
 split a head into `attn_k_b` (transposed) and `attn_v_b`, so the cache holds kv_lora_rank + rope
@@ -23,6 +23,15 @@ _GATING = {"softmax": 1, "sigmoid": 2}
 # Trunk depths at which the loader takes the model for a lite one, without q_lora_rank.
 _LITE_DEPTHS = (26, 27)
 _LITE_DEPTH_AND_VOCAB = (48, 128256)
+
+
+@dataclass(frozen=True)
+class Indexer:
+    """What sparse attention (V3.2) adds to a layer: it picks the tokens that a query may see."""
+
+    n_head: int
+    head_size: int
+    top_k: int  # tokens a query sees
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class Model:
     rms_eps: float
     rope: Rope
     tied: bool
+    indexer: Indexer | None = None
 
 
 def read_model(config: Config, mtp: bool, router: str) -> Model:
@@ -92,6 +102,16 @@ def read_model(config: Config, mtp: bool, router: str) -> Model:
     return model
 
 
+def refuse_lite_depths(config: Config, model: Model) -> None:
+    """Raise ConvertError where the `deepseek2` loader would take a model for a lite one."""
+    lite = model.n_layer in _LITE_DEPTHS or (model.n_layer, model.n_vocab) == _LITE_DEPTH_AND_VOCAB
+    if lite and model.q_lora_rank:
+        raise ConvertError(
+            f"{config.origin}: llama.cpp takes a deepseek2 model of {model.n_layer} layers for a "
+            "lite one and ignores its q_lora_rank: this model cannot run there"
+        )
+
+
 def usable_groups(config: Config, model: Model) -> tuple[tuple[int, int] | None, tuple[str, ...]]:
     """Return (groups, groups used) if they limit routing and llama.cpp accepts them, and warnings.
 
@@ -115,7 +135,7 @@ def usable_groups(config: Config, model: Model) -> tuple[tuple[int, int] | None,
 def describe(
     model: Model, groups: tuple[int, int] | None, warnings: tuple[str, ...] = ()
 ) -> Described:
-    """Return the `deepseek2.*` metadata."""
+    """Return the metadata, without the architecture's prefix."""
     values: dict[str, Value] = {
         "block_count": model.n_layer + model.mtp,
         "context_length": model.n_ctx_train,
@@ -148,6 +168,10 @@ def describe(
         values["expert_group_count"], values["expert_group_used_count"] = groups
     if model.mtp:
         values["nextn_predict_layers"] = 1
+    if model.indexer is not None:
+        values["attention.indexer.head_count"] = model.indexer.n_head
+        values["attention.indexer.key_length"] = model.indexer.head_size
+        values["attention.indexer.top_k"] = model.indexer.top_k
     if model.rope.yarn is not None:
         values |= _yarn_metadata(model.rope.yarn)
     return Described(values, warnings)
@@ -174,6 +198,8 @@ def layer_tensors(model: Model, checkpoint: Checkpoint, layer: int) -> Iterator[
         yield Dropped(inverse, "computed by the runtime from rope.freq_base")
     yield whole(f"{block}.attn_norm.weight", f"{source}.input_layernorm.weight", hidden)
     yield from _attention(model, f"{source}.self_attn", block)
+    if model.indexer is not None:
+        yield from _indexer(model, model.indexer, f"{source}.self_attn.indexer", f"{block}.indexer")
     yield whole(f"{block}.ffn_norm.weight", f"{source}.post_attention_layernorm.weight", hidden)
     if layer < model.n_layer_dense_lead:
         yield from _feed_forward(f"{source}.mlp", block, "", hidden, model.n_ff)
@@ -202,6 +228,17 @@ def _attention(model: Model, source: str, block: str) -> Iterator[Target]:
     rows = [Piece(kv_b, shape, head * step + nope, values) for head in range(heads)]
     yield Target(f"{block}.attn_v_b.weight", (heads, values, latent), tuple(rows))
     yield whole(f"{block}.attn_output.weight", f"{source}.o_proj.weight", hidden, heads * values)
+
+
+def _indexer(model: Model, indexer: Indexer, source: str, block: str) -> Iterator[Target]:
+    """Yield the indexer; its heads are stored [rope | nope], as llama.cpp rotates them."""
+    size, queries = indexer.head_size, indexer.n_head * indexer.head_size
+    yield whole(f"{block}.attn_q_b.weight", f"{source}.wq_b.weight", queries, model.q_lora_rank)
+    yield whole(f"{block}.attn_k.weight", f"{source}.wk.weight", size, model.n_embd)
+    yield whole(f"{block}.k_norm.weight", f"{source}.k_norm.weight", size)
+    yield whole(f"{block}.k_norm.bias", f"{source}.k_norm.bias", size)
+    name = f"{source}.weights_proj.weight"
+    yield whole(f"{block}.proj.weight", name, indexer.n_head, model.n_embd)
 
 
 def _experts(model: Model, checkpoint: Checkpoint, source: str, block: str) -> Iterator[Target]:
@@ -252,12 +289,6 @@ def _check_runtime(config: Config, model: Model) -> None:
         raise ConvertError(f"{origin}: num_experts_per_tok is above n_routed_experts")
     if model.n_layer_dense_lead > model.n_layer:
         raise ConvertError(f"{origin}: first_k_dense_replace is above num_hidden_layers")
-    lite = model.n_layer in _LITE_DEPTHS or (model.n_layer, model.n_vocab) == _LITE_DEPTH_AND_VOCAB
-    if lite and model.q_lora_rank:
-        raise ConvertError(
-            f"{origin}: llama.cpp takes a deepseek2 model of {model.n_layer} layers for a lite one "
-            "and ignores its q_lora_rank: this model cannot run there"
-        )
     yarn = model.rope.yarn
     if yarn is None:
         return

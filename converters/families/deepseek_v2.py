@@ -27,6 +27,7 @@ _GROUP_SCORE_WARNING = (
 def metadata(config: Config, checkpoint: Checkpoint, mtp: bool) -> Described:
     """Return the metadata; V2 has no MTP layer, so `mtp` changes nothing."""
     model = deepseek2.read_model(config, mtp=False, router="softmax")
+    deepseek2.refuse_lite_depths(config, model)
     method = config.choice("topk_method", ("greedy", "group_limited_greedy"), "greedy")
     if model.experts_normalized and model.expert_scale != 1.0:
         # The original skips the scale when it normalizes; llama.cpp would apply both.

@@ -3,7 +3,7 @@
 Sigmoid router with a selection bias and groups scored by their best two experts, which llama.cpp
 reproduces exactly, and one multi-token-prediction (MTP) layer after the trunk. llama.cpp's own
 converter drops that layer; here it becomes `blk.N.nextn.*`, as the `deepseek2` runtime reads it.
-What it shares with V2 is in deepseek2.py.
+What it shares with V2 is in deepseek2.py; V3.2 builds on this module.
 """
 
 from __future__ import annotations
@@ -23,17 +23,26 @@ GGUF_ARCHITECTURE = "deepseek2"
 
 def metadata(config: Config, checkpoint: Checkpoint, mtp: bool) -> Described:
     """Return the metadata, with one block more when the MTP layer is kept."""
-    config.choice("topk_method", ("noaux_tc",), "noaux_tc")
-    model = _read(config, checkpoint, mtp)
+    model = read(config, checkpoint, mtp)
+    deepseek2.refuse_lite_depths(config, model)
+    return describe(config, model, mtp)
+
+
+def tensors(config: Config, checkpoint: Checkpoint, mtp: bool) -> Iterator[Target | Dropped]:
+    """Yield the trunk and then the MTP layer, or its tensors as dropped."""
+    yield from all_layers(config, checkpoint, read(config, checkpoint, mtp))
+
+
+def describe(config: Config, model: Model, mtp: bool) -> Described:
+    """Return a model's metadata with groups of experts; `mtp` says whether its layer was wanted."""
     groups, warnings = deepseek2.usable_groups(config, model)
     if mtp and not model.mtp and _declared(config):
         warnings = (*warnings, "the checkpoint holds no MTP layer: the file will have none")
     return deepseek2.describe(model, groups, warnings)
 
 
-def tensors(config: Config, checkpoint: Checkpoint, mtp: bool) -> Iterator[Target | Dropped]:
-    """Yield the trunk and then the MTP layer, or its tensors as dropped."""
-    model = _read(config, checkpoint, mtp)
+def all_layers(config: Config, checkpoint: Checkpoint, model: Model) -> Iterator[Target | Dropped]:
+    """Yield a model's trunk and then the MTP layer, or its tensors as dropped."""
     yield from deepseek2.trunk(model, checkpoint)
     if model.mtp:
         yield from _mtp_layer(model, checkpoint)
@@ -48,8 +57,9 @@ def _declared(config: Config) -> int:
     return config.count("num_nextn_predict_layers", 0, least=0)
 
 
-def _read(config: Config, checkpoint: Checkpoint, mtp: bool) -> Model:
+def read(config: Config, checkpoint: Checkpoint, mtp: bool) -> Model:
     """Read the dimensions and decide whether there is an MTP layer to keep."""
+    config.choice("topk_method", ("noaux_tc",), "noaux_tc")
     layers = _declared(config)
     if layers > 1:
         raise ConvertError(

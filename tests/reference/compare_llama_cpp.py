@@ -127,6 +127,9 @@ def run_reference(tree: Path, arguments: tuple[str, ...], pre: str, log: Path) -
     sys.argv = list(arguments)
     base = importlib.import_module("conversion.base")
     base.TextModel.get_vocab_base_pre = lambda self, tokenizer: pre
+    # Its own set_vocab demands an attribute that transformers 5 tokenizers do not have.
+    v32 = importlib.import_module("conversion.deepseek").DeepseekV32Model
+    v32.set_vocab = lambda self: self._set_vocab_gpt2()
     runpy.run_path(str(tree / "convert_hf_to_gguf.py"), run_name="__main__")
 
 
