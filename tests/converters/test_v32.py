@@ -81,7 +81,7 @@ def test_text_is_the_same_with_and_without_drafts(v32_gguf: Path, home: Path) ->
     check_runnable(read_info(v32_gguf))
     texts, drafted = [], 0
     for mtp, depth in (("off", 1), ("auto", 1), ("auto", 3)):
-        options = LoadOptions(str(v32_gguf), mtp=mtp, draft_depth=depth, threads=1, n_ctx=256)
+        options = LoadOptions(str(v32_gguf), mtp=mtp, draft_depth=depth, threads=1, ctx=256)
         with Engine(options) as engine:
             assert engine.load().drafting == (mtp == "auto")
             request = Request(
