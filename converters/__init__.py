@@ -2,6 +2,7 @@
 
 from converters.convert import ConvertOptions, ConvertResult, Progress, convert
 from converters.errors import ConvertError
+from converters.fitting import FitLine, Fitted
 from converters.preview import PartPreview, Preview, TypeUse, preview
 from converters.recipe import TYPE_NAMES
 
@@ -10,6 +11,8 @@ __all__ = [
     "ConvertError",
     "ConvertOptions",
     "ConvertResult",
+    "FitLine",
+    "Fitted",
     "PartPreview",
     "Preview",
     "Progress",

@@ -16,6 +16,7 @@ from typing import Literal
 
 from converters.checkpoint import Checkpoint
 from converters.errors import ConvertError
+from converters.fitting import Fitted
 from converters.plan import make_plan
 from converters.quantize import load_kernels
 from converters.writer import WriteOptions, journal_path, source_bytes, write_file
@@ -25,13 +26,14 @@ from converters.writer import WriteOptions, journal_path, source_bytes, write_fi
 class ConvertOptions:
     """How to convert; `tensor_types` are (regular expression over GGUF names, ggml type)."""
 
-    type: str = "Q8_0"
+    type: str = "Q8_0"  # a mixture or one of our recipes; not used with fit_bytes
     mtp: Literal["keep", "drop"] = "keep"
     tensor_types: tuple[tuple[str, str], ...] = ()
     threads: int | None = None  # None: one a processor that this process may use
     force: bool = False  # replace an existing target
     name: str | None = None  # general.name; None: the folder's name
     restart: bool = False  # forget what an unfinished conversion has done
+    fit_bytes: int | None = None  # choose types so that the file takes no more bytes
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class ConvertResult:
     architecture: str
     types: dict[str, int]
     warnings: tuple[str, ...]
+    fitted: Fitted | None = None  # how the types were chosen for a size
 
 
 def convert(
@@ -87,6 +90,7 @@ def convert(
             mtp=options.mtp == "keep",
             overrides=options.tensor_types,
             name=options.name,
+            fit_bytes=options.fit_bytes,
         )
         total = source_bytes(plan, checkpoint)
 
@@ -104,6 +108,7 @@ def convert(
         architecture=plan.architecture,
         types=dict(Counter(tensor.kind.name for tensor in plan.tensors)),
         warnings=plan.warnings,
+        fitted=plan.fitted,
     )
 
 

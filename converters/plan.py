@@ -20,11 +20,18 @@ from converters.config import Config
 from converters.dtypes import FLOAT_DTYPES, SCALE_SUFFIX, scale_shape
 from converters.errors import ConvertError
 from converters.families import Family, find_family
+from converters.fitting import Fitted, fit_types
 from converters.header import ALIGNMENT, Entry, encode_head, padded
 from converters.layout import Dropped, Metadata, Piece, Target, Value
-from converters.mixtures import MIXTURES, Choice, Shape
+from converters.mixtures import Choice, Shape
 from converters.quantize import row_bytes
-from converters.recipe import canonical_type, choose_types, model_facts
+from converters.recipe import (
+    canonical_type,
+    choose_types,
+    file_type,
+    model_facts,
+    nearest_file_type,
+)
 from converters.sampling import sampling_metadata
 from converters.source import Source, StoredTensor
 from converters.tokenizer import tokenizer_metadata
@@ -56,6 +63,7 @@ class Plan:
     alignment: int  # bytes between which tensors begin
     dropped: tuple[Dropped, ...]
     warnings: tuple[str, ...]
+    fitted: Fitted | None = None  # how the types were chosen for a size
 
 
 def make_plan(
@@ -64,8 +72,12 @@ def make_plan(
     mtp: bool = True,
     overrides: Sequence[tuple[str, str]] = (),
     name: str | None = None,
+    fit_bytes: int | None = None,
 ) -> Plan:
-    """Plan a conversion; raise ConvertError for whatever the headers show to be wrong."""
+    """Plan a conversion; raise ConvertError for whatever the headers show to be wrong.
+
+    `fit_bytes` is the largest size of the file, for which types are chosen whatever `type_name`.
+    """
     type_name = canonical_type(type_name)
     raw = checkpoint.read_json("config.json")
     config = Config(raw)
@@ -75,22 +87,41 @@ def make_plan(
     _check_sources(checkpoint, targets, dropped)
     facts = model_facts(family.GGUF_ARCHITECTURE, described.values)
     shapes = [Shape(target.name, target.shape) for target in targets]
-    choices = choose_types(shapes, type_name, facts, overrides)
     metadata: dict[str, Value] = {
         "general.architecture": family.GGUF_ARCHITECTURE,
         "general.type": "model",
         "general.name": name or checkpoint.folder.resolve().name,
         "general.size_label": _size_label(targets),
-        "general.file_type": int(MIXTURES[type_name].file_type),
+        "general.file_type": 0,  # known when the types are
         "general.quantization_version": GGML_QUANT_VERSION,
     }
     metadata |= sampling_metadata(checkpoint)
     metadata |= _prefixed(family, described.values)
     if checkpoint.has_tokenizer:
         metadata |= tokenizer_metadata(checkpoint.folder, config.count("vocab_size"), raw)
-    return lay_out(
+    fitted = None
+    if fit_bytes is None:
+        choices = choose_types(shapes, type_name, facts, overrides)
+        metadata["general.file_type"] = int(file_type(type_name))
+    else:
+        reserve = 0 if checkpoint.has_tokenizer else _tokenizer_reserve(config)
+        # Types and offsets have fixed widths, so the head is as long whatever is chosen.
+        start = _head_bytes(metadata, targets)
+        choices, fitted = fit_types(shapes, facts, fit_bytes, start, reserve, overrides)
+        metadata["general.file_type"] = int(nearest_file_type(choices, shapes))
+    plan = lay_out(
         family.GGUF_ARCHITECTURE, metadata, targets, choices, dropped, described.warnings
     )
+    return replace(plan, fitted=fitted)
+
+
+def _tokenizer_reserve(config: Config) -> int:
+    """Return more bytes than the metadata of any DeepSeek tokenizer takes (41 a token for V3)."""
+    return 64 * config.count("vocab_size")
+
+
+def _head_bytes(metadata: Metadata, targets: Iterable[Target]) -> int:
+    return len(encode_head(metadata, [Entry(one.name, one.shape, 0, 0) for one in targets]))
 
 
 def lay_out(

@@ -19,6 +19,7 @@ from converters.checkpoint import Checkpoint
 from converters.config_only import open_source
 from converters.convert import ConvertOptions, thread_count
 from converters.estimate import expected_seconds
+from converters.fitting import Fitted
 from converters.groups import GROUPS, Group, active_parameters, group_of
 from converters.layout import Value
 from converters.plan import Plan, PlannedTensor, make_plan
@@ -62,7 +63,7 @@ class Preview:
 
     architecture: str
     name: str
-    type: str
+    type: str  # the mixture or recipe, or "fit"
     size_bytes: int
     head_bytes: int
     data_bytes: int
@@ -78,6 +79,7 @@ class Preview:
     threads: int
     parts: tuple[PartPreview, ...]
     warnings: tuple[str, ...]
+    fitted: Fitted | None  # how the types were chosen for a size
 
     @property
     def bits_per_weight(self) -> float:
@@ -97,6 +99,7 @@ def preview(source: Path, options: ConvertOptions | None = None) -> Preview:
             mtp=options.mtp == "keep",
             overrides=options.tensor_types,
             name=options.name,
+            fit_bytes=options.fit_bytes,
         )
         return _describe(plan, checkpoint, options, threads)
 
@@ -111,7 +114,7 @@ def _describe(plan: Plan, checkpoint: Checkpoint, options: ConvertOptions, threa
     return Preview(
         architecture=plan.architecture,
         name=str(plan.metadata["general.name"]),
-        type=options.type,
+        type=options.type if options.fit_bytes is None else "fit",
         size_bytes=plan.size_bytes,
         head_bytes=len(plan.head),
         data_bytes=plan.size_bytes - len(plan.head),
@@ -127,6 +130,7 @@ def _describe(plan: Plan, checkpoint: Checkpoint, options: ConvertOptions, threa
         threads=threads,
         parts=parts,
         warnings=plan.warnings,
+        fitted=plan.fitted,
     )
 
 

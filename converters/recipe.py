@@ -2,9 +2,10 @@
 
 Takes names and shapes, the mixture's name, a few facts about the model and which tensors have
 importance; gives a type with its reason for every tensor. Mixtures follow llama-quantize (see
-mixtures.py), plain types follow convert_hf_to_gguf.py. Two rules are our own: the MTP layer stays
-at Q8_0 or above, for a draft that guesses badly costs more than it saves; and where an importance
-matrix lacks a tensor whose type needs it, a type that needs none stands in (llama-quantize stops).
+mixtures.py), plain types follow convert_hf_to_gguf.py, recipes.py has our own for experts. Under
+all of them the MTP layer stays at Q8_0 or above, for a draft that guesses badly costs more than it
+saves; and where an importance matrix lacks a tensor whose type needs it, a type that needs none
+stands in (llama-quantize stops).
 Does not know data, files or offsets.
 """
 
@@ -12,17 +13,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Container, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from gguf import GGMLQuantizationType as Kind
+from gguf import LlamaFileType
 
 from converters.errors import ConvertError
 from converters.layout import Metadata
 from converters.mixtures import ALIASES, MIXTURES, PLAIN, Choice, Facts, Shape, Walk
 from converters.quantize import NEEDS_IMPORTANCE, block_length
+from converters.recipes import RECIPES, recipe_visit
 
-TYPE_NAMES: tuple[str, ...] = (*MIXTURES, *ALIASES)
+TYPE_NAMES: tuple[str, ...] = (*MIXTURES, *ALIASES, *RECIPES)
+Visit = Callable[[Shape], Choice]  # of tensors in the order of Walk.order
 
 # Types that --tensor-type may name: all that ggml can quantize to and the gguf package knows.
 TENSOR_TYPES: dict[str, Kind] = {
@@ -62,9 +67,25 @@ _DRAFT_FLOOR = (*PLAIN, Kind.Q8_0)
 def canonical_type(name: str) -> str:
     """Return the mixture that a value of --type names, in any case; raise ConvertError if none."""
     known = ALIASES.get(name.upper(), name.upper())
-    if known not in MIXTURES:
+    if known not in MIXTURES and known not in RECIPES:
         raise ConvertError(f"unknown type {name!r}: choose from {', '.join(TYPE_NAMES)}")
     return known
+
+
+def file_type(type_name: str) -> LlamaFileType:
+    """Return general.file_type for a canonical name; GGUF has no number for our own recipes."""
+    if type_name in RECIPES:
+        return RECIPES[type_name].file_type
+    return MIXTURES[type_name].file_type
+
+
+def nearest_file_type(choices: Mapping[str, Choice], tensors: Sequence[Shape]) -> LlamaFileType:
+    """Return general.file_type for free choices: of a mixture of the type that most values have."""
+    values: Counter[Kind] = Counter()
+    for tensor in tensors:
+        values[choices[tensor.name].kind] += math.prod(tensor.shape)
+    most = max(values, key=lambda kind: values[kind])
+    return next(one.file_type for one in MIXTURES.values() if one.base == most)
 
 
 def model_facts(architecture: str, values: Metadata, has_imatrix: bool = False) -> Facts:
@@ -91,19 +112,20 @@ def model_facts(architecture: str, values: Metadata, has_imatrix: bool = False) 
 
 def choose_types(
     tensors: Sequence[Shape],
-    type_name: str,
+    mixture: str | Visit,
     facts: Facts,
     overrides: Sequence[tuple[str, str]] = (),
     important: Container[str] = frozenset(),
 ) -> dict[str, Choice]:
     """Choose a type for every tensor; `important` are the tensors that an imatrix has data for.
 
+    `mixture` is a value of --type, or what chooses a type before the rules that hold for all.
     Raises ConvertError for a bad type name or override, and without an imatrix for a type that
     needs one.
     """
-    type_name = canonical_type(type_name)
+    type_name = canonical_type(mixture) if isinstance(mixture, str) else ""
     patterns = [_Override.parse(pattern, kind) for pattern, kind in overrides]
-    walk = Walk(type_name, facts, tensors)
+    visit = _visit(type_name, facts, tensors) if isinstance(mixture, str) else mixture
     choices: dict[str, Choice] = {}
     for tensor in Walk.order(tensors):
         if why := _kept_in_f32(tensor, type_name):
@@ -114,7 +136,7 @@ def choose_types(
             override.used = True
             choice = Choice(override.kind, f"--tensor-type {override.pattern.pattern}")
         else:
-            choice = walk.visit(tensor)
+            choice = visit(tensor)
             if tensor.layer >= facts.n_layer and choice.kind not in _DRAFT_FLOOR:
                 choice = Choice(Kind.Q8_0, "the MTP layer stays at Q8_0")
         choice = _fit(choice, tensor.shape[-1])
@@ -129,6 +151,14 @@ def choose_types(
                 "name, and for an earlier pattern that already matches"
             )
     return choices
+
+
+def _visit(type_name: str, facts: Facts, tensors: Sequence[Shape]) -> Visit:
+    if type_name not in RECIPES:
+        return Walk(type_name, facts, tensors).visit
+    if not facts.n_expert:
+        raise ConvertError(f"{type_name} is for models with routed experts: choose another type")
+    return recipe_visit(RECIPES[type_name], tensors, facts.n_layer)
 
 
 @dataclass

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from localseek.messages import (
     rough_size,
     rough_time,
 )  # fmt: skip
+from localseek.sizes import parse_size
 
 if TYPE_CHECKING:
     from converters import ConvertOptions, ConvertResult, Progress
@@ -26,6 +28,7 @@ EXAMPLES = """examples:
   localseek convert ./DeepSeek-R1 r1.gguf --type Q4_K_M
   localseek convert ./DeepSeek-R1 r1.gguf --type Q2_K --tensor-type 'ffn_down_exps=Q3_K'
   localseek convert ./DeepSeek-R1/config.json --type Q4_K_M --dry-run
+  localseek convert ./DeepSeek-V2-Lite v2-lite.gguf --fit 8GB
 
 types, as llama-quantize mixes them (those with a * need an importance matrix):
   unquantized          F32 BF16 F16
@@ -35,6 +38,8 @@ types, as llama-quantize mixes them (those with a * need an importance matrix):
                        IQ2_M* IQ2_S* IQ2_XS* IQ2_XXS* IQ1_M* IQ1_S*
   experts in FP4       MXFP4_MOE
   ternary and one bit  TQ2_0 TQ1_0 Q1_0
+and our own for models with routed experts, on which they save:
+  DeepSeek recipes     DS_Q4 DS_Q3 DS_Q2
 --tensor-type takes ggml's own types: those without _S, _M, _L and _MOE, MXFP4 and NVFP4.
 """
 BAR = 24
@@ -48,8 +53,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("target", metavar="OUT.gguf", type=Path, nargs="?", help="the file to write")
     add("--dry-run", action="store_true",
         help="say what would be written; SOURCE may be a config.json alone")  # fmt: skip
-    add("--type", default="Q8_0", metavar="TYPE",
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--type", default="Q8_0", metavar="TYPE",
         help="Q4_K_M, Q6_K, BF16, … in any case: all are listed below (default: Q8_0)")  # fmt: skip
+    choice.add_argument("--fit", metavar="SIZE",
+        help="the best mixture for a file of at most this size, such as 24GB or 24GiB")  # fmt: skip
     add("--tensor-type", action="append", default=[], metavar="REGEX=TYPE",
         help="another type for the tensors whose name matches (repeatable)")  # fmt: skip
     add("--mtp", choices=("keep", "drop"), default="keep",
@@ -78,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         force=arguments.force,
         restart=arguments.restart,
+        fit_bytes=None if arguments.fit is None else parse_size("--fit", arguments.fit),
     )
     if arguments.dry_run:
         return _dry_run(arguments, options)
@@ -96,7 +105,14 @@ def run(arguments: argparse.Namespace) -> int:
     meter.end()
     for warning in result.warnings:
         note(f"warning: {warning}")
-    print(_json(result) if arguments.json else _summary(result))
+    if arguments.json:
+        print(_json(result))
+        return 0
+    print(_summary(result))
+    if result.fitted is not None:
+        from localseek.commands import convert_table
+
+        convert_table.show_fit(result.fitted)
     return 0
 
 
@@ -189,4 +205,5 @@ def _json(result: "ConvertResult") -> str:
             "elapsed_s": round(result.elapsed_s, 3),
             "warnings": list(result.warnings),
         }
+        | ({"fitted": asdict(result.fitted)} if result.fitted is not None else {})
     )

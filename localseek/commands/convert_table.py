@@ -17,7 +17,7 @@ from rich.text import Text
 from localseek.messages import clean, has_colours, is_terminal, rough_size, rough_time
 
 if TYPE_CHECKING:
-    from converters import PartPreview, Preview, TypeUse
+    from converters import Fitted, PartPreview, Preview, TypeUse
 
 COLUMNS = 110  # where no terminal says how wide it is
 
@@ -29,8 +29,35 @@ def show(preview: "Preview") -> None:
     print()
     _print(_parts_table(preview.parts))
     print()
+    if preview.fitted is not None:
+        show_fit(preview.fitted)
+        print()
     for line in _foot(preview):
         print(line)
+
+
+def show_fit(fitted: "Fitted") -> None:
+    """Print what was chosen for a size, and what more would cost."""
+    kept = ""
+    if fitted.reserved_bytes:
+        kept = f", {rough_size(fitted.reserved_bytes)} of them kept free for the tokenizer"
+    print(
+        f"Chosen to fit {fitted.limit_bytes:,} bytes{kept} "
+        f"(the smallest possible: {fitted.smallest_bytes:,}):"
+    )
+    table = _table()
+    for name in ("part", "layers", "type"):
+        table.add_column(name, no_wrap=name != "layers")
+    for name in ("bytes", "of the loss"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("the next type up")
+    group = ""
+    for line in fitted.lines:
+        name = "" if line.group == group else line.group
+        group = line.group
+        share = f"{line.loss_share:.1%}"
+        table.add_row(name, line.layers, line.type, f"{line.size_bytes:,}", share, line.why)
+    _print(table)
 
 
 def as_json(preview: "Preview") -> str:
@@ -47,11 +74,17 @@ def _head(preview: "Preview") -> list[str]:
     active = f"{count(preview.active_parameters)} active"
     draft = f", {count(preview.mtp_parameters)} in the MTP layer" if preview.mtp_parameters else ""
     return [
-        f"{clean(preview.name)} as {preview.type}: {preview.architecture}, "
+        f"{clean(preview.name)} as {_kind(preview)}: {preview.architecture}, "
         f"{preview.size_bytes:,} bytes ({rough_size(preview.size_bytes)}), "
         f"{preview.bits_per_weight:.2f} bits a weight",
         f"{preview.parameters:,} parameters ({active}{draft}) in {preview.tensors:,} tensors",
     ]
+
+
+def _kind(preview: "Preview") -> str:
+    if preview.fitted is None:
+        return preview.type
+    return f"a mixture for {rough_size(preview.fitted.limit_bytes)}"
 
 
 def _foot(preview: "Preview") -> list[str]:
@@ -90,8 +123,12 @@ def count(parameters: int) -> str:
     return f"{size:.{digits}f}{unit}"
 
 
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, header_style="bold")
+
+
 def _parts_table(parts: "tuple[PartPreview, ...]") -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = _table()
     table.add_column("part", no_wrap=True)
     for name in ("tensors", "parameters", "bytes"):
         table.add_column(name, justify="right", no_wrap=True)
