@@ -38,9 +38,9 @@ types, as llama-quantize mixes them (those with a * need an importance matrix):
                        IQ2_M* IQ2_S* IQ2_XS* IQ2_XXS* IQ1_M* IQ1_S*
   experts in FP4       MXFP4_MOE
   ternary and one bit  TQ2_0 TQ1_0 Q1_0
-and our own for models with routed experts, on which they save:
-  DeepSeek recipes     DS_Q4 DS_Q3 DS_Q2
 --tensor-type takes ggml's own types: those without _S, _M, _L and _MOE, MXFP4 and NVFP4.
+
+recipes of our own for models with routed experts, which take the cut: DS_Q4 DS_Q3 DS_Q2
 """
 BAR = 24
 SECONDS_BETWEEN_LINES = 10.0  # where no terminal shows a bar
@@ -54,7 +54,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true",
         help="say what would be written; SOURCE may be a config.json alone")  # fmt: skip
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--type", default="Q8_0", metavar="TYPE",
+    # No default here: argparse would not see that a default value was given beside --fit.
+    choice.add_argument("--type", metavar="TYPE",
         help="Q4_K_M, Q6_K, BF16, … in any case: all are listed below (default: Q8_0)")  # fmt: skip
     choice.add_argument("--fit", metavar="SIZE",
         help="the best mixture for a file of at most this size, such as 24GB or 24GiB")  # fmt: skip
@@ -77,10 +78,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--threads is {arguments.threads}; 1 or more is possible.")
     from converters import TYPE_NAMES, ConvertError, ConvertOptions, convert
 
-    if arguments.type.upper() not in TYPE_NAMES:
+    kind = (arguments.type or "Q8_0").upper()
+    if kind not in TYPE_NAMES:
         raise UsageError(f"There is no type {arguments.type}.", f"Types: {', '.join(TYPE_NAMES)}.")
     options = ConvertOptions(
-        type=arguments.type.upper(),
+        type=kind,
         mtp=arguments.mtp,
         tensor_types=overrides,
         threads=arguments.threads,

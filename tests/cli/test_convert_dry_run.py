@@ -1,10 +1,12 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from converters import estimate
 from localseek import nano
+from localseek.sizes import parse_size
 
 V3 = Path(__file__).parents[1] / "converters" / "configs" / "DeepSeek-V3.json"
 
@@ -65,3 +67,54 @@ def test_without_a_target_only_a_dry_run_is_possible(run_cli):
     assert outcome.err == (
         "localseek: Give the file to write: localseek convert SOURCE OUT.gguf.\n"
     )
+
+
+def test_a_fit_prints_what_it_chose_and_what_more_would_cost(run_cli):
+    outcome = run_cli("convert", str(V3), "--fit", "400GB", "--dry-run")
+    assert (outcome.status, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    assert lines[0].startswith("DeepSeek-V3 as a mixture for 400.0 GB: deepseek2, 399,9")
+    start = lines.index(
+        "Chosen to fit 400,000,000,000 bytes, 8.3 MB of them kept free for the tokenizer "
+        "(the smallest possible: 233,028,581,184):"
+    )
+    header = ["part", "layers", "type", "bytes", "of the loss", "the next type up"]
+    assert re.split(r"\s{2,}", lines[start + 1]) == header
+    row = next(line for line in lines[start:] if line.startswith("routed experts, gate"))
+    assert re.split(r"\s{2,}", row)[1].split()[0] == "3–60"
+
+
+def test_a_conversion_to_a_size_says_what_it_chose(run_cli, tmp_path):
+    target = tmp_path / "nano.gguf"
+    words = ("convert", str(nano.CHECKPOINT), str(target), "--fit", "5MB")
+    outcome = run_cli(*words)
+    assert outcome.status == 0
+    assert target.stat().st_size <= 5_000_000
+    assert "Chosen to fit 5,000,000 bytes (the smallest possible: " in outcome.out
+    found = json.loads(run_cli(*words, "--force", "--json").out)
+    assert found["fitted"]["limit_bytes"] == 5_000_000
+    assert {line["group"] for line in found["fitted"]["lines"]} >= {"output", "MTP layer"}
+
+
+@pytest.mark.parametrize("size", ["24 apples", "0GB", "", "-3G", "1e9"])
+def test_a_size_that_is_none_is_one_line_and_status_2(run_cli, size):
+    outcome = run_cli("convert", str(V3), f"--fit={size}", "--dry-run")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err == (
+        f"localseek: --fit {size!r} is no size: write it like 24GB, 24GiB or 1.5T.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("24GB", 24 * 10**9), ("24GiB", 24 * 2**30), ("400g", 400 * 10**9), ("1.5 T", 15 * 10**11),
+     ("800MiB", 800 * 2**20), ("123456789", 123456789)],
+)  # fmt: skip
+def test_a_size_is_read_as_it_is_written(text, size):
+    assert parse_size("--fit", text) == size
+
+
+def test_a_fit_and_a_type_are_one_too_many(run_cli):
+    outcome = run_cli("convert", str(V3), "--fit", "1T", "--type", "Q8_0", "--dry-run")
+    assert outcome.status == 2
+    assert "not allowed with argument" in outcome.err
