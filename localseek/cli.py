@@ -19,6 +19,7 @@ VERBS = {
     "chat": "a plain line-by-line chat, for screen readers and dumb terminals",
     "batch": "many prompts from a JSON Lines file, resumable",
     "convert": "a DeepSeek checkpoint → a quantized GGUF file, in one pass",
+    "plan": "what of a model would go where on this machine, or another, and why",
     "pull": "download a checkpoint or a GGUF; the only verb that uses a network",
     "models": "list the models here, or show one",
     "doctor": "what works on this machine, what is missing and how to get it",

@@ -5,14 +5,17 @@ Gives plain values; knows nothing about models or about how they are shown.
 
 import os
 import platform
+import resource
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from localseek import settings
+from localseek.machine import Device, Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,20 @@ def read_hardware() -> Hardware:
         usable_threads=len(affinity(0)) if affinity else threads,
         memory_bytes=memory.total,
         free_memory_bytes=memory.available,
+    )
+
+
+def read_machine(devices: Sequence[Device]) -> Machine:
+    """Give what a model can be placed on: this machine's memory and the devices given."""
+    hardware = read_hardware()
+    soft = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    return Machine(
+        devices=tuple(devices),
+        ram_free=hardware.free_memory_bytes,
+        ram_total=hardware.memory_bytes,
+        cores=max(1, min(hardware.cores, hardware.usable_threads)),
+        swap=psutil.swap_memory().total > 0,
+        lock_limit=-1 if soft == resource.RLIM_INFINITY else soft,
     )
 
 

@@ -7,16 +7,18 @@ engine is sent. Knows nothing about any one verb.
 import argparse
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
+from localseek.engine.protocol import Fixed, LoadOptions, Message, Request, Sampling
 from localseek.errors import UsageError
+from localseek.weights import CACHE_TYPES
 
 DEFAULT_MODEL = "nano"
 MAX_SEED = 2**32 - 1  # llama.cpp's seed has 32 bits
 MAX_CTX = 2**31 - 1  # tokens; llama.cpp counts positions in 32 bits with a sign
+MAX_LAYERS = 100_000  # anything from the count of layers on means all
 MAX_THREADS = 1024  # more than any machine has; llama.cpp starts them all
 
 
@@ -38,10 +40,13 @@ class GenerationOptions:
     ctx: int = 0
     threads: int = 0
     mtp: Literal["auto", "off"] = "auto"
+    fixed: Fixed = field(default_factory=Fixed)
 
     def load_options(self, path: Path) -> LoadOptions:
         """Give what the engine is told to load the model file `path`."""
-        return LoadOptions(str(path), ctx=self.ctx, threads=self.threads, mtp=self.mtp)
+        return LoadOptions(
+            str(path), ctx=self.ctx, threads=self.threads, mtp=self.mtp, fixed=self.fixed
+        )
 
     def request(self, messages: tuple[Message, ...]) -> Request:
         """Give what the engine is asked for `messages`."""
@@ -99,6 +104,7 @@ CHECKS: dict[str, Callable[[Any], int | float]] = {
 LOAD_CHECKS: dict[str, Callable[[Any], int | float]] = {
     "ctx": _whole(0, MAX_CTX),
     "threads": _whole(0, MAX_THREADS),
+    "layers": _whole(0, MAX_LAYERS),
 }
 
 
@@ -138,20 +144,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="end the answer before TEXT (repeatable)")  # fmt: skip
     add("--think", action=argparse.BooleanOptionalAction, default=None,
         help="let the model reason first, or not, where its template has a switch")  # fmt: skip
+    add_load_arguments(parser)
+
+
+def add_load_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how a model is loaded and where it goes."""
+    add = parser.add_argument_group("load options, each decided for you if left out").add_argument
+    layers = _argument(LOAD_CHECKS["layers"])
     add("--ctx", type=_argument(LOAD_CHECKS["ctx"]), default=0, metavar="N",
-        help="size of the context in tokens; 0: as trained, at most 32,768")  # fmt: skip
+        help="size of the context in tokens; 0: as trained, up to 32,768, if it fits")  # fmt: skip
     add("--mtp", choices=("auto", "off"), default="auto",
         help="draft with the multi-token prediction layer if the model has one")  # fmt: skip
     add("--threads", type=_argument(LOAD_CHECKS["threads"]), default=0, metavar="N",
         help="processor threads; 0: one a physical core")  # fmt: skip
+    add("--gpu-layers", type=layers, metavar="N",
+        help="the last N layers on devices, the output counting as one; 0: none")  # fmt: skip
+    add("--cpu-experts", type=layers, metavar="N",
+        help="the routed experts of the last N layers in memory")  # fmt: skip
+    add("--place", action="append", default=[], type=_place_rule, metavar="REGEX=DEVICE",
+        help="tensors whose names match on a device or CPU (repeatable)")  # fmt: skip
+    add("--device", action="append", default=[], metavar="NAME",
+        help="use this device only (repeatable); none: the processor alone")  # fmt: skip
+    add("--cache-type", choices=CACHE_TYPES, default="", metavar="TYPE",
+        help=f"type of the cache: {', '.join(CACHE_TYPES)} (default: f16)")  # fmt: skip
+
+
+def _place_rule(text: str) -> tuple[str, str]:
+    rule, equals, device = text.rpartition("=")
+    if not equals or not rule or not device.strip():
+        message = f"{text!r} is not REGEX=DEVICE, such as blk.[0-9]+.ffn_.*_exps=CPU"
+        raise argparse.ArgumentTypeError(message)
+    return rule, device.strip()
+
+
+def fixed_from(arguments: argparse.Namespace) -> Fixed:
+    """Give what a parsed command line fixes of the placement."""
+    return Fixed(
+        gpu_layers=arguments.gpu_layers,
+        cpu_experts=arguments.cpu_experts,
+        place=tuple(arguments.place),
+        devices=tuple(name for text in arguments.device for name in text.split(",")),
+        cache_type=arguments.cache_type,
+    )
 
 
 def options_from(arguments: argparse.Namespace) -> GenerationOptions:
     """Give the options of a parsed command line; raises UsageError for an empty stop text."""
-    values = {f.name: getattr(arguments, f.name) for f in fields(GenerationOptions)}
+    names = [f.name for f in fields(GenerationOptions) if f.name != "fixed"]
+    values = {name: getattr(arguments, name) for name in names}
     if "" in values["stop"]:
         raise UsageError("--stop needs a text.")
-    return GenerationOptions(**{**values, "stop": tuple(values["stop"])})
+    return GenerationOptions(
+        **{**values, "stop": tuple(values["stop"]), "fixed": fixed_from(arguments)}
+    )
 
 
 def with_row(options: GenerationOptions, row: Mapping[str, Any]) -> GenerationOptions:

@@ -18,6 +18,7 @@ ALLOWED = {
     "localseek/commands/app.py": {"tui"},
     "localseek/commands/convert.py": {"converters"},
     "localseek/commands/convert_table.py": {"converters"},
+    "localseek/commands/plan.py": {"converters"},
     "localseek/commands/preparing.py": {"converters"},
 }
 TRAINING = {"model", "muon", "train", "export", "data", "vocabulary"}

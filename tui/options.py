@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from localseek.engine.protocol import LoadOptions, Sampling
+from localseek.engine.protocol import Fixed, LoadOptions, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Options:
     threads: int = 0
     mtp: Literal["auto", "off"] = "auto"
     draft_depth: int = 1
+    fixed: Fixed = field(default_factory=Fixed)
 
     def load_options(self, model_path: Path) -> LoadOptions:
         """Give what the engine needs to load the model at `model_path`."""
@@ -32,4 +33,5 @@ class Options:
             threads=self.threads,
             mtp=self.mtp,
             draft_depth=self.draft_depth,
+            fixed=self.fixed,
         )

@@ -186,12 +186,18 @@ class Engine:
         lines = last_lines(self.log_path, self._log_start)
         return *death_message(status, self.log_path, lines), lines
 
+    def ask(self, op: str) -> dict[str, Any]:
+        """Ask the child something that is no generation; raises EngineError with its reason."""
+        self._send(protocol.encode({"op": op, **asdict(self.options)}))
+        message = self._receive()
+        if message is None:
+            raise EngineError(*self._death()[:2])
+        if message["event"] == "Failed":
+            raise EngineError(message["message"], message["hint"])
+        return message
+
 
 def diagnose() -> dict[str, str]:
     """Give what the engine child says of its build and devices; raises EngineError."""
     with Engine(LoadOptions(model="")) as engine:
-        engine._send(protocol.encode({"op": "doctor"}))
-        message = engine._receive()
-        if message is None or message["event"] != "doctor":
-            raise EngineError(*engine._death()[:2])
-        return dict(message["facts"])
+        return dict(engine.ask("doctor")["facts"])

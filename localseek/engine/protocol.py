@@ -22,6 +22,17 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Fixed:
+    """What the user has fixed of a placement; None and empty leave it to the engine."""
+
+    gpu_layers: int | None = None
+    cpu_experts: int | None = None
+    place: tuple[tuple[str, str], ...] = ()  # (regular expression over tensor names, device)
+    devices: tuple[str, ...] = ()
+    cache_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LoadOptions:
     """How to load a model. `ctx` 0 means: as long as trained, at most 32,768 tokens."""
 
@@ -30,6 +41,7 @@ class LoadOptions:
     threads: int = 0  # 0: as many as physical cores
     mtp: Literal["auto", "off"] = "auto"
     draft_depth: int = 1
+    fixed: Fixed = field(default_factory=Fixed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,8 @@ class ModelInfo:
     drafting: bool  # the multi-token prediction layer is loaded and in use
     thinks: bool  # the chat template opens or knows <think>
     load_seconds: float = 0.0
+    placement: dict[str, Any] = field(default_factory=dict)  # a `Placement`'s fields
+    notices: tuple[str, ...] = ()  # what the user should know of the load
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -83,6 +97,15 @@ def decode(line: bytes) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise ValueError("a protocol message is a JSON object")
     return message
+
+
+def decode_load(message: dict[str, Any]) -> LoadOptions:
+    """Read load options from a decoded message."""
+    fields = {k: v for k, v in message.items() if k != "op"}
+    fixed = dict(fields.pop("fixed", {}))
+    fixed["place"] = tuple((rule, device) for rule, device in fixed.get("place", ()))
+    fixed["devices"] = tuple(fixed.get("devices", ()))
+    return LoadOptions(**fields, fixed=Fixed(**fixed))
 
 
 def encode_event(number: int, event: Event) -> bytes:

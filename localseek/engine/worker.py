@@ -16,15 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, BinaryIO
-
-import psutil
 
 from localseek.engine import protocol
 from localseek.engine.decoder import Decoder, Outcome
-from localseek.engine.draft import Drafter
-from localseek.engine.llama import AbortFlag, Context, Model, Sampler, backend_facts
+from localseek.engine.llama import AbortFlag, Sampler, backend_facts
+from localseek.engine.loading import load, plan_load
 from localseek.engine.protocol import LoadOptions, ModelInfo, Request
 from localseek.errors import LocalseekError, ModelError
 from localseek.events import (
@@ -37,14 +34,11 @@ from localseek.events import (
     ReasoningDelta,
     Stats,
 )  # fmt: skip
-from localseek.gguf_info import check_runnable, read_info
 from localseek.reasoning import Splitter
 from localseek.stopping import StopFilter
 from localseek.template import ChatTemplate, Prompt
 
-DEFAULT_CTX = 32_768
 FLUSH_SECONDS = 0.02  # deltas are grouped over this time
-SMALL_MODEL_BYTES = 64_000_000
 DEFAULTS = {"temperature": 0.6, "top_p": 0.95, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
 RECOMMENDED = {  # where a GGUF carries what its publisher recommends
     "temperature": "general.sampling.temp", "top_p": "general.sampling.top_p",
@@ -53,28 +47,17 @@ RECOMMENDED = {  # where a GGUF carries what its publisher recommends
 }  # fmt: skip
 
 
-def default_threads(size_bytes: int) -> int:
-    """Give physical cores, or one for a model so small that waiting for a second costs more."""
-    return 1 if size_bytes < SMALL_MODEL_BYTES else psutil.cpu_count(logical=False) or 1
-
-
 class Loaded:
     """A loaded model with everything that a request needs."""
 
     def __init__(
         self, options: LoadOptions, progress: Callable[[float], None], abort: AbortFlag
     ) -> None:
-        info = read_info(Path(options.model))
-        check_runnable(info)
         started = time.perf_counter()
-        draft = options.mtp == "auto" and info.nextn_layers > 0
-        self.model = Model(options.model, load_mtp=draft, progress=progress)
-        threads = options.threads or default_threads(info.size_bytes)
-        trained = self.model.n_ctx_train
-        n_ctx = options.ctx or min(trained, DEFAULT_CTX)
-        self.target = Context(self.model, n_ctx, threads, hidden=draft, abort=abort)
-        drafter = Drafter(self.model, self.target, threads) if draft else None
-        self.decoder = Decoder(self.model, self.target, drafter, options.draft_depth)
+        parts = load(options, progress, abort)
+        info, placement = parts.planned.info, parts.planned.placement
+        self.model, self.target = parts.model, parts.target
+        self.decoder = Decoder(self.model, self.target, parts.drafter, options.draft_depth)
         bos, eos = self.model.text(self.model.bos), self.model.text(self.model.eos)
         source = info.chat_template
         self.template = ChatTemplate(source, bos, eos) if source else None
@@ -86,10 +69,12 @@ class Loaded:
             size_bytes=info.size_bytes,
             parameters=self.model.n_params,
             context_size=self.target.n_ctx,
-            context_trained=trained,
-            drafting=draft,
+            context_trained=self.model.n_ctx_train,
+            drafting=placement.draft,
             thinks=bool(self.template and self.template.thinks),
             load_seconds=round(time.perf_counter() - started, 3),
+            placement=asdict(placement),
+            notices=placement.warnings,
         )
 
     def prompt(self, request: Request) -> tuple[Prompt, list[int]]:
@@ -204,6 +189,11 @@ class Worker:
                 elif message["op"] == "generate":
                     self._start(number)
                     self._generate(number, protocol.decode_request(message))
+                elif message["op"] == "plan":
+                    planned = plan_load(protocol.decode_load(message), always_measure=True)
+                    facts = {"machine": asdict(planned.machine)}
+                    facts["placement"] = asdict(planned.placement)
+                    self._write(protocol.encode({"event": "plan", **facts}))
                 elif message["op"] == "doctor":
                     self._write(protocol.encode({"event": "doctor", "facts": self._facts()}))
             except LocalseekError as error:
@@ -234,9 +224,8 @@ class Worker:
         self._sink.flush()
 
     def _load(self, message: dict[str, Any]) -> None:
-        options = LoadOptions(**{k: v for k, v in message.items() if k != "op"})
         loaded = Loaded(
-            options,
+            protocol.decode_load(message),
             lambda done: self._write(protocol.encode({"event": "loading", "done": done})),
             self._abort,
         )

@@ -14,14 +14,15 @@ from llama_cpp import llama_cpp_ext as ext
 
 from localseek.engine.llama.backend import backend_facts, because, devices, start_backend
 from localseek.engine.llama.batch import Batch
+from localseek.engine.llama.devices import GGML_TYPES, Allotted, Arrangement, Devices, allotted
 from localseek.engine.llama.model import Model
 from localseek.engine.llama.sampler import Sampler
 from localseek.engine.llama.types import Floats
 from localseek.errors import EngineError
 
 __all__ = [
-    "AbortFlag", "Aborted", "Batch", "Context", "Floats", "Model", "Sampler", "backend_facts",
-    "devices", "start_backend",
+    "AbortFlag", "Aborted", "Allotted", "Arrangement", "Batch", "Context", "Devices", "Floats",
+    "Model", "Sampler", "allotted", "backend_facts", "devices", "start_backend",
 ]  # fmt: skip
 
 CONTEXT_STEP = 256  # tokens; llama.cpp's caches come in multiples of it
@@ -61,6 +62,7 @@ class Context:
     def __init__(
         self, model: Model, n_ctx: int, threads: int, n_batch: int = 512,
         target: "Context | None" = None, hidden: bool = False, abort: AbortFlag | None = None,
+        cache_type: str = "f16",
     ) -> None:  # fmt: skip
         """Make a context; with `target` it runs the multi-token prediction layer beside it.
 
@@ -73,6 +75,7 @@ class Context:
         parameters.n_batch = parameters.n_ubatch = n_batch
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.n_seq_max = 1
+        parameters.type_k = parameters.type_v = GGML_TYPES[cache_type]
         parameters.no_perf = True
         if target is not None:
             parameters.ctx_type = lib.LLAMA_CONTEXT_TYPE_MTP
@@ -82,7 +85,7 @@ class Context:
         if not self.handle:
             raise EngineError(
                 f"llama.cpp could not make a context of {n_ctx:,} tokens{because()}.",
-                "Choose a smaller one with --ctx.",
+                "Choose a smaller one with --ctx, or another --cache-type.",
             )
         self.n_ctx = int(lib.llama_n_ctx(self.handle))
         self.n_batch = int(lib.llama_n_batch(self.handle))

@@ -1,13 +1,13 @@
 """llama.cpp started, its log and last complaints, and what this build can do."""
 
-import ctypes
 import sys
 from collections import deque
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
 from llama_cpp import llama_cpp_ext as ext
-from llama_cpp._ggml import libggml
+
+from localseek.engine.llama.devices import device_handles, device_text
 
 DEBUG, ERROR, CONTINUED = 1, 4, 5  # enum ggml_log_level in ggml.h
 _complaints: deque[str] = deque(maxlen=3)  # llama.cpp's last errors, to say why it refused
@@ -48,10 +48,5 @@ def backend_facts() -> dict[str, str]:
 
 def devices() -> list[str]:
     """Give name and description of each ggml device."""
-    count = ctypes.CFUNCTYPE(ctypes.c_size_t)(("ggml_backend_dev_count", libggml))
-    get = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)(("ggml_backend_dev_get", libggml))
-    text = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_void_p)
-    name = text(("ggml_backend_dev_name", libggml))
-    description = text(("ggml_backend_dev_description", libggml))
-    found = [get(index) for index in range(count())]
-    return [f"{name(device).decode()} ({description(device).decode()})" for device in found]
+    texts = [device_text(handle) for handle in device_handles()]
+    return [f"{name} ({description})" for name, description in texts]

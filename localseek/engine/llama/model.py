@@ -9,6 +9,7 @@ from typing import Any
 import llama_cpp.llama_cpp as lib
 
 from localseek.engine.llama.backend import because, start_backend
+from localseek.engine.llama.devices import Arrangement
 from localseek.errors import EngineError
 
 
@@ -16,12 +17,20 @@ class Model:
     """A loaded GGUF file and its vocabulary."""
 
     def __init__(
-        self, path: str, load_mtp: bool, progress: Callable[[float], None] | None = None
-    ) -> None:
-        """Load the file; raises EngineError when llama.cpp refuses it."""
+        self, path: str, load_mtp: bool, progress: Callable[[float], None] | None = None,
+        arrangement: Arrangement | None = None, no_alloc: bool = False,
+    ) -> None:  # fmt: skip
+        """Load the file; raises EngineError when llama.cpp refuses it.
+
+        Without an arrangement llama.cpp places everything as it likes. `no_alloc` reads no
+        weights and allots nothing: what contexts would need can be asked of such a model, no more.
+        """
         start_backend()
         parameters = lib.llama_model_default_params()
         parameters.load_mtp = load_mtp
+        self._arrangement = arrangement
+        if arrangement is not None:
+            arrangement.apply(parameters, no_alloc)
         last = 0.0
 
         def report(done: float, _: Any) -> bool:

@@ -1,0 +1,174 @@
+"""`localseek plan MODEL`: what would go where, how much memory it takes, and why.
+
+MODEL is a model file or a config.json. The machine is this one, measured by the engine without
+loading any weights, or one that `--vram` and `--ram` make up.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from localseek import hardware, settings
+from localseek.commands.preparing import find_runnable_model
+from localseek.commands.session import engine_command
+from localseek.deciding import decide
+from localseek.drawing import cache_lines, layer_rows, memory_table, table
+from localseek.engine.client import Engine
+from localseek.engine.protocol import LoadOptions
+from localseek.errors import ModelError, UsageError
+from localseek.gguf_header import Tensor
+from localseek.gguf_info import GGUFInfo, read_info
+from localseek.machine import Machine, imagined, parse_size
+from localseek.messages import prepare_streams, rough_size
+from localseek.placement import Placement, placement_from, wishes_from
+from localseek.weights import ModelShape, read_shape
+
+EXAMPLES = """examples:
+  localseek plan nano
+  localseek plan r1.gguf --ctx 65536
+  localseek plan r1.gguf --vram 24G --ram 128G
+  localseek plan DeepSeek-V3/config.json --type Q4_K_M --type Q2_K --vram 24G --ram 128G
+
+sizes: 24G is 24·2^30 bytes, as memory is sold; 24GB is 24·10^9.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a GGUF file, a name in the library, or a config.json")
+    add("--type", action="append", default=[], metavar="TYPE",
+        help="of a config.json: the type to convert to (repeatable; default Q4_K_M)")  # fmt: skip
+    add("--vram", action="append", default=[], type=_size, metavar="SIZE",
+        help="imagine a machine: a GPU with this much free memory (repeatable)")  # fmt: skip
+    add("--ram", type=_size, metavar="SIZE", help="imagine a machine: its free memory")
+    add("--cores", type=int, metavar="N", help="imagine a machine: its physical cores")
+    add("--json", action="store_true", help="print one JSON object, or one a type")
+    settings.add_load_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan and print."""
+    prepare_streams()
+    source = Path(arguments.model).expanduser()
+    is_config = source.suffix == ".json" or (source / "config.json").is_file()
+    if arguments.type and not is_config:
+        raise UsageError("--type is for a config.json.", "A file has the type that it has.")
+    options = LoadOptions(
+        model="", ctx=arguments.ctx, threads=arguments.threads, mtp=arguments.mtp,
+        fixed=settings.fixed_from(arguments),
+    )  # fmt: skip
+    imagine = bool(arguments.vram or arguments.ram or arguments.cores)
+    machine = _imagined(arguments) if imagine else None
+    if is_config:
+        types = arguments.type or ["Q4_K_M"]
+        infos = [_info_from_config(source, name) for name in types]
+        machine = machine or hardware.read_machine(())
+        plans = [_decided(info, machine, options) for info in infos]
+    else:
+        path = find_runnable_model(arguments.model)
+        info = read_info(path)
+        plans = [_decided(info, machine, options) if machine else _measured(info, path, options)]
+    if arguments.json:
+        for shape, where, placement in plans:
+            print(json.dumps(_object(shape, where, placement)))
+        return 0
+    if len(plans) > 1:
+        print("\n".join(_comparison(plans)))
+        return 0
+    print("\n".join(_page(*plans[0])))
+    return 0
+
+
+Planned = tuple[ModelShape, Machine, Placement]
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size {error}") from error
+
+
+def _imagined(arguments: argparse.Namespace) -> Machine:
+    here = hardware.read_hardware()
+    ram = arguments.ram if arguments.ram is not None else here.memory_bytes
+    return imagined(tuple(arguments.vram), ram, arguments.cores or here.cores)
+
+
+def _decided(info: GGUFInfo, machine: Machine, options: LoadOptions) -> Planned:
+    shape = read_shape(info)
+    wishes = wishes_from(options, options.mtp == "auto" and info.nextn_layers > 0)
+    return shape, machine, decide(shape, machine, wishes)
+
+
+def _measured(info: GGUFInfo, path: Path, options: LoadOptions) -> Planned:
+    """Let the engine plan: it knows the devices, and llama.cpp tells it the size of buffers."""
+    asked = LoadOptions(str(path), options.ctx, options.threads, options.mtp, fixed=options.fixed)
+    with Engine(asked, command=engine_command()) as engine:
+        answer = engine.ask("plan")
+    machine, placement = placement_from(answer)
+    return read_shape(info), machine, placement
+
+
+def _info_from_config(source: Path, type_name: str) -> GGUFInfo:
+    """Give the facts of the file that a conversion would write."""
+    from converters.config_only import open_source
+    from converters.errors import ConvertError
+    from converters.plan import make_plan
+
+    try:
+        with open_source(source) as checkpoint:
+            plan = make_plan(checkpoint, type_name)
+    except ConvertError as error:
+        raise ModelError(f"{error}.") from error
+    tensors = tuple(
+        Tensor(one.name, tuple(reversed(one.shape)), one.kind.name, one.offset, one.size_bytes)
+        for one in plan.tensors
+    )
+    metadata: dict[str, Any] = dict(plan.metadata)
+    return GGUFInfo(source, (source,), (), plan.size_bytes, 3, metadata, tensors)
+
+
+def _page(shape: ModelShape, machine: Machine, placement: Placement) -> list[str]:
+    what = f"{shape.name}: {shape.architecture}, {shape.type}, {rough_size(shape.weights_bytes)}"
+    lines = [f"{what}, {len(shape.layers)} layers, context {placement.ctx:,}", ""]
+    lines += memory_table(machine, placement)
+    lines += ["", *layer_rows(shape, placement), "", *cache_lines(shape, placement)]
+    how = "measured by a load without weights" if placement.measured else "estimated"
+    lines += [f"buffers: {how}; prompts in pieces of {placement.batch}", ""]
+    lines += [f"- {reason}" for reason in placement.reasons]
+    return [*lines, *(f"! {warning}" for warning in placement.warnings)]
+
+
+def _comparison(plans: list[Planned]) -> list[str]:
+    """Show several types beside each other."""
+    rows = [("TYPE", "FILE", "ON DEVICES", "PROCESSOR", "CONTEXT", "FROM DISK")]
+    for shape, machine, placement in plans:
+        ram = placement.memory[0]
+        devices = sum(one.total for one in placement.memory[1:])
+        missing = max(0, ram.total - machine.ram_free)
+        rows.append((
+            shape.type, rough_size(shape.weights_bytes),
+            f"{rough_size(devices)} of {rough_size(sum(d.free_bytes for d in machine.devices))}",
+            f"{rough_size(ram.total)} of {rough_size(machine.ram_free)}",
+            f"{placement.ctx:,}", rough_size(missing) if missing else "-",
+        ))  # fmt: skip
+    shape, _, placement = plans[0]
+    return [*table(rows), *cache_lines(shape, placement)]
+
+
+def _object(shape: ModelShape, machine: Machine, placement: Placement) -> dict[str, Any]:
+    return {
+        "model": shape.name,
+        "architecture": shape.architecture,
+        "type": shape.type,
+        "weights_bytes": shape.weights_bytes,
+        "cache_bytes_per_token": shape.cache_bytes(placement.cache_type),
+        "draft_cache_bytes_per_token": shape.cache_bytes("f16", draft=True),
+        "full_attention_bytes_per_token": shape.full_attention_bytes,
+        "machine": asdict(machine),
+        "placement": asdict(placement),
+    }

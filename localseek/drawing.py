@@ -1,0 +1,90 @@
+"""A placement as text: a table of memory, and the layers drawn by device.
+
+Takes a `ModelShape`, a `Machine` and a `Placement`, gives lines. Decides nothing.
+"""
+
+from collections.abc import Sequence
+
+from localseek.machine import CPU, Machine
+from localseek.messages import rough_size
+from localseek.placement import Placement
+from localseek.weights import ModelShape
+
+ROW = 64  # layers a line
+WHOLE, ALWAYS, EXPERTS, SOME, NOTHING = "█", "▀", "▄", "▓", "·"
+LEGEND = {
+    WHOLE: "whole layer", ALWAYS: "all but its experts", EXPERTS: "its experts",
+    SOME: "some of its expert tensors", NOTHING: "nothing",
+}  # fmt: skip
+
+
+def place_name(device: str) -> str:
+    """Give what people call a place."""
+    return "processor" if device == CPU else device
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lay cells out in columns, the first to the left, the others to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def memory_table(machine: Machine, placement: Placement) -> list[str]:
+    """Show what lies on each device by part, and what there is."""
+    rows = [("", "weights", "cache", "draft cache", "buffers", "together", "of")]
+    free = {CPU: machine.ram_free} | {d.name: d.free_bytes for d in machine.devices}
+    for one in placement.memory:
+        sizes = (one.weights, one.cache, one.draft_cache, one.compute, one.total)
+        cells = [rough_size(size) if size else "-" for size in (*sizes, free[one.device])]
+        rows.append((place_name(one.device), *cells))  # type: ignore[arg-type]  # seven they are
+    return table(rows)
+
+
+def layer_rows(shape: ModelShape, placement: Placement) -> list[str]:
+    """Draw a line for each device and each 64 layers: what of a layer is there."""
+    names = [CPU, *placement.devices]
+    width = max(len(place_name(name)) for name in names)
+    count = len(shape.layers)
+    lines = []
+    seen: set[str] = set()
+    for start in range(0, count, ROW):
+        layers = range(start, min(count, start + ROW))
+        marks = "".join(f"{n:<10}" for n in layers if n % 10 == 0)
+        lines.append(f"{'layer':{width}}  {marks[: len(layers) + 4].rstrip()}")
+        for name in names:
+            drawn = "".join(_mark(shape, placement, index, name) for index in layers)
+            seen |= set(drawn)
+            lines.append(f"{place_name(name):{width}}  {drawn}")
+    said = [f"{mark} {what}" for mark, what in LEGEND.items() if mark in seen]
+    return [*lines, f"{'':{width}}  {'   '.join(said)}"]
+
+
+def _mark(shape: ModelShape, placement: Placement, index: int, device: str) -> str:
+    layer = shape.layers[index]
+    if layer.draft and not placement.draft:
+        return NOTHING
+    attention = placement.layers[index] == device
+    experts = placement.experts[index]
+    here = sum(name == device for name in experts)
+    if attention:
+        return WHOLE if here == len(experts) else SOME if here else ALWAYS
+    return NOTHING if not here else EXPERTS if here == len(experts) else SOME
+
+
+def cache_lines(shape: ModelShape, placement: Placement) -> list[str]:
+    """Say what a token adds to the caches, beside what attention without compression would."""
+    each = shape.cache_bytes(placement.cache_type)
+    lines = [f"cache: {each:,} B a token in {placement.cache_type}"]
+    full = shape.full_attention_bytes
+    if shape.latent and each:
+        times = full / shape.cache_bytes("f16")
+        lines.append(f"full attention would take {full:,} B a token in f16, {times:.0f} times it")
+    if placement.draft:
+        lines.append(f"draft cache: {shape.cache_bytes('f16', draft=True):,} B a token in f16")
+    return lines

@@ -1,0 +1,179 @@
+"""ggml's devices by name, a placement in llama.cpp's own terms, and what it says it allotted."""
+
+import ctypes
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import llama_cpp.llama_cpp as lib
+from llama_cpp._ggml import libggml
+
+from localseek.machine import CPU, Device
+from localseek.placement import Placement
+
+GPU, IGPU = 1, 2  # enum ggml_backend_dev_type
+CPU_TYPE = 0
+GGML_TYPES = {  # enum ggml_type of what a cache can be
+    "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20,
+    "bf16": 30,
+}  # fmt: skip
+Pointer = ctypes.c_void_p
+
+
+def _function(name: str, result: Any, *arguments: Any) -> Any:
+    """Find a function of ggml; ctypes would take pointers for ints without its signature."""
+    found = getattr(libggml, name)
+    found.restype, found.argtypes = result, list(arguments)
+    return found
+
+
+def device_handles() -> list[int]:
+    """Give ggml's handles of all devices of this build, the processor's among them."""
+    count = _function("ggml_backend_dev_count", ctypes.c_size_t)
+    get = _function("ggml_backend_dev_get", Pointer, ctypes.c_size_t)
+    return [get(index) for index in range(count())]
+
+
+def device_text(handle: int) -> tuple[str, str]:
+    """Give a device's name and description."""
+    name = _function("ggml_backend_dev_name", ctypes.c_char_p, Pointer)(handle)
+    description = _function("ggml_backend_dev_description", ctypes.c_char_p, Pointer)(handle)
+    return name.decode(errors="replace"), description.decode(errors="replace")
+
+
+def device_memory(handle: int) -> tuple[int, int]:
+    """Give a device's free and total memory in bytes."""
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    read = _function("ggml_backend_dev_memory", None, Pointer, Pointer, Pointer)
+    read(handle, ctypes.byref(free), ctypes.byref(total))
+    return free.value, total.value
+
+
+class Devices:
+    """The devices that can hold layers, by the names that people use."""
+
+    def __init__(self) -> None:
+        """Find this machine's own."""
+        kind = _function("ggml_backend_dev_type", ctypes.c_int, Pointer)
+        self.handles: dict[str, int] = {}
+        self.values: list[Device] = []
+        for handle in device_handles():
+            if kind(handle) in (GPU, IGPU):
+                name, description = device_text(handle)
+                self.handles[name] = handle
+                free, total = device_memory(handle)
+                self.values.append(Device(name, "gpu", free, total, description))
+
+    def name_of(self, handle: int) -> str:
+        """Give the name of a device; the processor's for any that is not known."""
+        names = {known: name for name, known in self.handles.items()}
+        return names.get(handle, CPU)
+
+    def buffer_type(self, name: str) -> int:
+        """Give the buffer type of a device's own memory."""
+        handle = self.handles.get(name)
+        if handle is None:
+            by_type = _function("ggml_backend_dev_by_type", Pointer, ctypes.c_int)
+            handle = by_type(CPU_TYPE)
+        own = _function("ggml_backend_dev_buffer_type", Pointer, Pointer)
+        return int(own(handle))
+
+
+class _Override(ctypes.Structure):
+    """struct llama_model_tensor_buft_override."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", Pointer))
+
+
+class Arrangement:
+    """A placement as llama_model_params; keeps alive what they point to."""
+
+    def __init__(self, placement: Placement, devices: Devices) -> None:
+        self.placement, self.devices = placement, devices
+        handles = [devices.handles[name] for name in placement.devices]
+        self._devices = (Pointer * (len(handles) + 1))(*handles, None)
+        rules = [(rule.encode(), devices.buffer_type(name)) for rule, name in placement.overrides]
+        self._overrides = (_Override * (len(rules) + 1))(
+            *(_Override(rule, kind) for rule, kind in rules), _Override(None, None)
+        )
+        self._split = (ctypes.c_float * lib.llama_max_devices())(*placement.split)
+
+    def apply(self, parameters: Any, no_alloc: bool) -> None:
+        """Fill in llama_model_params; `no_alloc` is for a load that only measures."""
+        parameters.devices = ctypes.addressof(self._devices)
+        parameters.tensor_buft_overrides = ctypes.addressof(self._overrides)
+        parameters.tensor_split = ctypes.cast(self._split, ctypes.POINTER(ctypes.c_float))
+        parameters.n_gpu_layers = self.placement.gpu_layers
+        parameters.use_extra_bufts = self.placement.repack
+        parameters.no_alloc = no_alloc
+        mapped, locked = self.placement.mmap, self.placement.mlock
+        parameters.load_mode = (
+            lib.LLAMA_LOAD_MODE_NONE if no_alloc or not (mapped or locked)
+            else lib.LLAMA_LOAD_MODE_MMAP_MLOCK if mapped and locked
+            else lib.LLAMA_LOAD_MODE_MMAP if mapped
+            else lib.LLAMA_LOAD_MODE_MLOCK
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Allotted:
+    """What llama.cpp says of a context's memory on a device, in bytes."""
+
+    device: str
+    weights: int
+    cache: int
+    compute: int
+
+
+class _Map(ctypes.Structure):
+    """std::map of libstdc++: comparison, then the header of its tree, then its size."""
+
+    _fields_ = (
+        ("compare", ctypes.c_uint64), ("colour", ctypes.c_uint64), ("root", Pointer),
+        ("first", Pointer), ("last", Pointer), ("count", ctypes.c_size_t),
+    )  # fmt: skip
+
+
+class _Node(ctypes.Structure):
+    """A node of it: llama_memory_breakdown_data by buffer type (src/llama-ext.h)."""
+
+    _fields_ = (
+        ("colour", ctypes.c_uint64), ("parent", Pointer), ("left", Pointer), ("right", Pointer),
+        ("buffer_type", Pointer), ("weights", ctypes.c_size_t), ("cache", ctypes.c_size_t),
+        ("compute", ctypes.c_size_t),
+    )  # fmt: skip
+
+
+def allotted(context: Any, devices: Devices) -> list[Allotted]:
+    """Ask llama.cpp what a context's model, cache and buffers take, by device.
+
+    Gives nothing where this build does not tell: the function is C++'s, and only on Linux is its
+    map certain to be libstdc++'s. The map's few nodes are not freed.
+    """
+    ask = getattr(lib._lib, "_Z26llama_get_memory_breakdownPK13llama_context", None)
+    if ask is None or sys.platform != "linux":
+        return []
+    ask.restype, ask.argtypes = _Map, [Pointer]
+    found = ask(context)
+    nodes = list(_nodes(found.root))
+    if len(nodes) != found.count:
+        return []
+    sums: dict[str, list[int]] = {}
+    is_host = _function("ggml_backend_buft_is_host", ctypes.c_bool, Pointer)
+    owner = _function("ggml_backend_buft_get_device", Pointer, Pointer)
+    for node in nodes:
+        on_cpu = is_host(node.buffer_type)
+        name = CPU if on_cpu else devices.name_of(owner(node.buffer_type))
+        total = sums.setdefault(name, [0, 0, 0])
+        for index, size in enumerate((node.weights, node.cache, node.compute)):
+            total[index] += size
+    return [Allotted(name, *total) for name, total in sums.items()]
+
+
+def _nodes(address: int | None) -> Iterable[_Node]:
+    if address:
+        node = _Node.from_address(address)
+        yield node
+        yield from _nodes(node.left)
+        yield from _nodes(node.right)

@@ -1,0 +1,97 @@
+"""What of a model goes where on a machine: the decision as a value, and the user's part in it.
+
+`decide` takes a `ModelShape`, a `Machine` and what the user has fixed (`Wishes`), gives a frozen
+`Placement` that the engine hands to llama.cpp. How it is found stands in deciding.py. Knows
+nothing about files or llama.cpp's interface.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from localseek.engine.protocol import LoadOptions
+from localseek.machine import CPU, Device, Machine
+from localseek.memory import DeviceMemory
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user has fixed; None, 0 and empty leave it to the decision."""
+
+    ctx: int = 0
+    gpu_layers: int | None = None  # as llama.cpp counts: the output is one
+    cpu_experts: int | None = None  # last layers whose experts stay in memory
+    place: tuple[tuple[str, str], ...] = ()  # (regular expression over tensor names, device)
+    devices: tuple[str, ...] = ()
+    cache_type: str = ""
+    threads: int = 0
+    draft: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A decision with its reasons. `CPU` is the processor with its memory."""
+
+    devices: tuple[str, ...]  # that are used, in the order in which layers are dealt to them
+    layers: tuple[str, ...]  # the device of each layer's attention and of its cache
+    experts: tuple[tuple[str, ...], ...]  # of each layer's expert tensors; () where it has none
+    output: str
+    overrides: tuple[tuple[str, str], ...]  # (regular expression over tensor names, device)
+    ctx: int
+    cache_type: str  # of the target; a draft's cache is f16 always
+    batch: int
+    threads: int
+    mmap: bool
+    mlock: bool
+    repack: bool  # weights in memory are copied into the order that the kernels like best
+    draft: bool
+    memory: tuple[DeviceMemory, ...]  # the processor's first
+    measured: bool  # compute buffers by a load that allots nothing, not by estimate
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def gpu_layers(self) -> int:
+        """Count the layers on devices, the output as one, as llama.cpp does."""
+        return sum(name != CPU for name in (*self.layers, self.output))
+
+    @property
+    def split(self) -> tuple[int, ...]:
+        """Give the layers of each device, the output as one: llama.cpp's tensor_split."""
+        return tuple((*self.layers, self.output).count(name) for name in self.devices)
+
+    @property
+    def choice(self) -> tuple[object, ...]:
+        """Give what the engine is told, without figures and words."""
+        return (self.layers, self.experts, self.output, self.overrides, self.ctx, self.batch)
+
+
+# Compute bytes by device that llama.cpp says a placement needs.
+Measure = Callable[[Placement], Mapping[str, int]]
+
+
+def wishes_from(options: LoadOptions, draft: bool) -> Wishes:
+    """Give what load options fix of a placement; `draft` if the model can and shall."""
+    fixed = options.fixed
+    return Wishes(
+        ctx=options.ctx,
+        gpu_layers=fixed.gpu_layers,
+        cpu_experts=fixed.cpu_experts,
+        place=fixed.place,
+        devices=fixed.devices,
+        cache_type=fixed.cache_type,
+        threads=options.threads,
+        draft=draft,
+    )
+
+
+def placement_from(message: Mapping[str, Any]) -> tuple[Machine, Placement]:
+    """Read a machine and a placement from the engine's message."""
+    machine, placement = dict(message["machine"]), dict(message["placement"])
+    machine["devices"] = tuple(Device(**device) for device in machine["devices"])
+    placement["memory"] = tuple(DeviceMemory(**one) for one in placement["memory"])
+    for name in ("experts", "overrides"):
+        placement[name] = tuple(tuple(one) for one in placement[name])
+    for name in ("devices", "layers", "reasons", "warnings"):
+        placement[name] = tuple(placement[name])
+    return Machine(**machine), Placement(**placement)
