@@ -193,9 +193,10 @@ def _kept_in_f32(tensor: Shape, type_name: str) -> str:
         return "norms stay in F32"
     if "ffn_gate_inp.weight" in tensor.name:
         return "the router stays in F32"
-    # convert_hf_to_gguf.py keeps these, llama-quantize does not; so it is with mixtures.
-    converted = MIXTURES[type_name].base in PLAIN or type_name == "Q8_0"
-    if converted and "indexer.proj.weight" in tensor.name:
+    # convert_hf_to_gguf.py keeps these, llama-quantize does not; so it is with its mixtures.
+    mixture = MIXTURES.get(type_name)
+    mixed = mixture and mixture.base not in PLAIN and type_name != "Q8_0"
+    if not mixed and "indexer.proj.weight" in tensor.name:
         return "the indexer's weights of heads stay in F32"
     return ""
 
