@@ -24,7 +24,10 @@ from converters.layout import Target
 from converters.source import Source, StoredTensor
 
 # Matrices that DeepSeek keeps in BF16 in its FP8 releases (DeepSeek-V3/README_WEIGHTS.md).
-_NOT_FP8 = ("embed_tokens.weight", "head.weight", "mlp.gate.weight", "eh_proj.weight")
+_NOT_FP8 = (
+    "embed_tokens.weight", "head.weight", "mlp.gate.weight", "eh_proj.weight",
+    "indexer.weights_proj.weight",
+)  # fmt: skip
 
 
 class ConfigOnly(Checkpoint):
@@ -40,6 +43,7 @@ class ConfigOnly(Checkpoint):
         config = Config(self._raw, file.name)
         family = find_family(config)
         self._fp8 = config.section("quantization_config").values.get("quant_method") == "fp8"
+        self._f32_norms = config.has("index_n_heads")  # V3.2; BF16 in all releases before
         self._add_draft_layer(config)
         for one in family.tensors(config, self, True):
             for piece in one.pieces if isinstance(one, Target) else ():
@@ -90,7 +94,7 @@ class ConfigOnly(Checkpoint):
         self.tensors[name] = StoredTensor(name, dtype, shape, self.folder, 0, size)
 
     def _dtype(self, name: str, shape: tuple[int, ...]) -> str:
-        if name.endswith("e_score_correction_bias"):
+        if name.endswith("e_score_correction_bias") or (self._f32_norms and "norm" in name):
             return "F32"
         return (
             "F8_E4M3" if self._fp8 and len(shape) == 2 and not name.endswith(_NOT_FP8) else "BF16"

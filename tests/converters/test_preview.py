@@ -15,6 +15,7 @@ from converters import (
     estimate,
     preview,
 )
+from converters.config_only import ConfigOnly
 from converters.estimate import expected_seconds
 from converters.groups import group_of
 
@@ -88,6 +89,7 @@ def test_without_a_tokenizer_the_tensors_still_take_exactly_that_much(
     [
         ("DeepSeek-V3", 671_026_419_200, 684_489_845_504, "37"),
         ("DeepSeek-R1", 671_026_419_200, 684_489_845_504, "37"),
+        ("DeepSeek-V3.2", 671_877_944_064, 685_355_329_792, "37"),
         ("DeepSeek-V2", 235_741_434_880, 235_741_434_880, "21"),
         ("DeepSeek-V2-Lite", 15_706_484_224, 15_706_484_224, "2"),
     ],
@@ -101,10 +103,23 @@ def test_parameter_counts_are_the_published_ones(
     assert f"{found.active_parameters / 1e9:.0f}" == active
 
 
-def test_the_released_bytes_are_those_of_the_files() -> None:
-    # 641.30 GiB with headers for R1, 29.26 GiB for V2-Lite (BF16): deepseek.md 1A.
-    assert round(of_config("DeepSeek-R1").source_bytes / 2**30, 1) == 641.3
-    assert of_config("DeepSeek-V2-Lite").source_bytes == 2 * 15_706_484_224
+@pytest.mark.parametrize(
+    ("name", "gib", "tensors"),
+    [
+        ("DeepSeek-R1", 641.30, 91_991),
+        ("DeepSeek-V3.2", 642.13, 92_425),
+        ("DeepSeek-V2-Lite", 29.26, 5_291),
+    ],
+)
+def test_a_config_stands_for_the_tensors_of_the_released_files(
+    name: str, gib: float, tensors: int
+) -> None:
+    # Sizes and counts that loaders and hubs report of the real files, headers included.
+    with ConfigOnly(CONFIGS / f"{name}.json") as source:
+        headers = 125 * tensors  # a name, a dtype, a shape and two offsets as JSON
+        size = sum(tensor.size_bytes for tensor in source.tensors.values()) + headers
+        assert len(source.tensors) == tensors
+        assert size / 2**30 == pytest.approx(gib, abs=0.01)
 
 
 def test_the_parts_of_v3_are_its_parts() -> None:
