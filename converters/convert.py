@@ -32,6 +32,7 @@ class ConvertOptions:
     threads: int | None = None  # None: one a processor that this process may use
     force: bool = False  # replace an existing target
     name: str | None = None  # general.name; None: the folder's name
+    split_bytes: int | None = None  # split into files with so many bytes of tensors at the most
     restart: bool = False  # forget what an unfinished conversion has done
     fit_bytes: int | None = None  # choose types so that the file takes no more bytes
 
@@ -52,7 +53,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class ConvertResult:
-    """A finished file; `types` counts tensors by ggml type."""
+    """A finished file, or the first of its `parts`; `types` counts tensors by ggml type."""
 
     path: Path
     size_bytes: int
@@ -62,6 +63,7 @@ class ConvertResult:
     types: dict[str, int]
     warnings: tuple[str, ...]
     fitted: Fitted | None = None  # how the types were chosen for a size
+    parts: tuple[Path, ...] = ()  # the files of a split model
 
 
 def convert(
@@ -79,9 +81,11 @@ def convert(
     """
     options = options or ConvertOptions()
     started = time.monotonic()
-    writing = WriteOptions(thread_count(options.threads), options.force, options.restart)
+    writing = WriteOptions(
+        thread_count(options.threads), options.force, options.restart, options.split_bytes
+    )
     written = _followed(target)
-    _check_target(written, source, options.force)
+    _check_target(written, source, options)
     load_kernels()
     with Checkpoint(source) as checkpoint:
         plan = make_plan(
@@ -99,16 +103,19 @@ def convert(
                 elapsed = time.monotonic() - started
                 progress(Progress(done, total, tensor, elapsed, resumed))
 
-        write_file(plan, checkpoint, written, writing, report, notice or (lambda _text: None))
+        told = notice or (lambda _text: None)
+        parts = write_file(plan, checkpoint, written, writing, report, told)
+    split = len(parts) > 1
     return ConvertResult(
-        path=target,
-        size_bytes=plan.size_bytes,
+        path=parts[0].path if split else target,
+        size_bytes=sum(part.size_bytes for part in parts),
         tensors=len(plan.tensors),
         elapsed_s=time.monotonic() - started,
         architecture=plan.architecture,
         types=dict(Counter(tensor.kind.name for tensor in plan.tensors)),
         warnings=plan.warnings,
         fitted=plan.fitted,
+        parts=tuple(part.path for part in parts) if split else (),
     )
 
 
@@ -131,7 +138,7 @@ def _followed(target: Path) -> Path:
         raise ConvertError(f"{target} is a link that leads nowhere: remove it first") from error
 
 
-def _check_target(target: Path, source: Path, force: bool) -> None:
+def _check_target(target: Path, source: Path, options: ConvertOptions) -> None:
     if not target.parent.is_dir():
         raise ConvertError(f"{target.parent} is not a folder: create it first")
     if target.is_dir():
@@ -141,5 +148,7 @@ def _check_target(target: Path, source: Path, force: bool) -> None:
     files = [file for file in source.iterdir() if file.exists()] if source.is_dir() else []
     if any(target.samefile(file) for file in files):
         raise ConvertError(f"{target} is a file of the checkpoint: choose another name")
-    if not force and not journal_path(target).exists():  # with one, it may only need tidying up
+    if options.force or options.split_bytes is not None:
+        return  # a split model has other names
+    if not journal_path(target).exists():  # with one, it may only need tidying up
         raise ConvertError(f"{target} exists already: choose another name or --force")

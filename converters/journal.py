@@ -1,9 +1,10 @@
 """The journal of an unfinished conversion: which tiles are safely on the disk.
 
 A text file beside the unfinished output. Its first line carries the fingerprint of everything that
-determines the output's bytes, each later one says which tiles were synced before it was written.
-Every line begins with a digest of itself and of all lines before it, so what stands before the
-first damaged line is whole; what follows is not believed. The file is also the conversion's lock.
+determines the output's bytes, and the unfinished files' names; each later one says which tiles were
+synced before it was written. Every line begins with a digest of itself and of all lines before it,
+so what stands before the first damaged line is whole; what follows is not believed. The file is
+also the conversion's lock.
 Does not know what tiles are, nor when data is synced.
 """
 
@@ -33,6 +34,7 @@ class Journal:
         self.path = path
         self.done: list[range] = []  # tiles that are safe, as spans that neither touch nor overlap
         self.complete = False  # all are
+        self.files: list[str] = []  # names of the unfinished files, of whatever conversion
         self._file = _open_locked(path)
         self._chain = b""
         self._end = 0
@@ -70,12 +72,12 @@ class Journal:
         os.ftruncate(self._file, self._end)
         return True
 
-    def begin(self, fingerprint: str) -> None:
+    def begin(self, fingerprint: str, files: list[str]) -> None:
         """Start anew: forget all tiles, for good, before the output is touched."""
         os.ftruncate(self._file, 0)
         os.fsync(self._file)
         self.done, self.complete, self._chain, self._end = [], False, b"", 0
-        self._append({"format": _FORMAT, "fingerprint": fingerprint})
+        self._append({"format": _FORMAT, "fingerprint": fingerprint, "files": files})
 
     def add(self, tiles: Iterable[int]) -> None:
         """Record tiles whose data has been synced."""
@@ -95,7 +97,9 @@ class Journal:
         except (ValueError, RecursionError):
             return False
         if first:
-            return bool(value == {"format": _FORMAT, "fingerprint": fingerprint})
+            self.files = _read_names(value)
+            head = {"format": _FORMAT, "fingerprint": fingerprint, "files": self.files}
+            return bool(value == head)
         if value == {"complete": True}:
             self.complete = True
             return True
@@ -160,6 +164,11 @@ def _merged(spans: list[range]) -> list[range]:
         else:
             merged.append(span)
     return merged
+
+
+def _read_names(value: Any) -> list[str]:
+    names = value.get("files") if isinstance(value, dict) else None
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def _read_spans(value: Any) -> list[range] | None:

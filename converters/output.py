@@ -1,8 +1,8 @@
 """The files that a conversion writes: unfinished ones under `.partial`, until all are complete.
 
-Takes the parts of the output (one, unless it is split) and bytes with their place, counted through
-all parts as if they were one file. Reserves all space first, writes from any thread, syncs, and
-renames: the first part last, for a reader begins with it.
+Takes the parts of the output (one, unless it is split) and data with its place in the whole plan,
+whose data the parts hold one after the other, each behind a head of its own. Reserves all space
+first, writes from any thread, syncs, and renames: the first part last, for a reader begins with it.
 Does not know tensors, nor which bytes are still to come.
 """
 
@@ -21,12 +21,12 @@ from converters.errors import ConvertError, UnfinishedError
 
 @dataclass(frozen=True)
 class Part:
-    """One file: its final path, where it begins in the run of all parts, its size and its head."""
+    """One file: its final path, its head, the offset in the whole plan of the data behind it."""
 
     path: Path
+    head: bytes
     start: int
     size_bytes: int
-    head: bytes
 
     @property
     def partial(self) -> Path:
@@ -38,7 +38,7 @@ class Output:
     """The open files of all parts."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
-        self._parts = tuple(parts)
+        self.parts = tuple(parts)
         self._starts = [part.start for part in parts]
         self._files: list[int] = []
         self._unsynced = [False] * len(parts)
@@ -47,7 +47,7 @@ class Output:
     @property
     def size_bytes(self) -> int:
         """Bytes of all parts together."""
-        return sum(part.size_bytes for part in self._parts)
+        return sum(part.size_bytes for part in self.parts)
 
     def close(self) -> None:
         """Close the files."""
@@ -57,7 +57,7 @@ class Output:
     def reopen(self) -> bool:
         """Open the unfinished files of an earlier run; say whether all are as they were left."""
         try:
-            for part in self._parts:
+            for part in self.parts:
                 file = os.open(part.partial, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
                 self._files.append(file)
                 if not _is_begun(file, part):
@@ -72,8 +72,8 @@ class Output:
     def create(self) -> None:
         """Make the unfinished files anew, with all space reserved and their heads written."""
         self.is_new = True
-        free = shutil.disk_usage(self._parts[0].path.parent).free
-        for part in self._parts:
+        free = shutil.disk_usage(self.parts[0].path.parent).free
+        for part in self.parts:
             path = part.partial
             try:
                 flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -82,28 +82,32 @@ class Output:
                 raise ConvertError(f"cannot create {path}: {error.strerror}") from error
             self._files.append(file)
             os.ftruncate(file, 0)
-        for file, part in zip(self._files, self._parts, strict=True):
+        for index, part in enumerate(self.parts):
             try:
-                _reserve(file, part.size_bytes, free)
+                _reserve(self._files[index], part.size_bytes, free)
             except OSError as error:
                 raise ConvertError(
-                    f"no room for {self._parts[0].path}: it needs {self.size_bytes / 1e9:.3f} GB, "
+                    f"no room for {self.parts[0].path}: it needs {self.size_bytes / 1e9:.3f} GB, "
                     f"{free / 1e9:.3f} GB are free ({error.strerror})"
                 ) from error
             free -= part.size_bytes
-            self.write(memoryview(part.head), part.start)
+            self._put(index, memoryview(part.head), 0)
         self.sync()
-        sync_folder(self._parts[0].path.parent)
+        sync_folder(self.parts[0].path.parent)
 
     def write(self, data: memoryview, offset: int) -> None:
-        """Write bytes that lie within one part; may be called from several threads."""
+        """Write data that lies within one part; may be called from several threads."""
         index = bisect.bisect_right(self._starts, offset) - 1
-        part, done = self._parts[index], 0
+        part = self.parts[index]
+        self._put(index, data, len(part.head) + offset - part.start)
+
+    def _put(self, index: int, data: memoryview, at: int) -> None:
+        done = 0
         while done < len(data):
             try:
-                done += os.pwrite(self._files[index], data[done:], offset - part.start + done)
+                done += os.pwrite(self._files[index], data[done:], at + done)
             except OSError as error:
-                raise _stopped(part, error) from error
+                raise _stopped(self.parts[index], error) from error
         self._unsynced[index] = True  # after the bytes, so that no sync can miss them
 
     def sync(self) -> None:
@@ -115,11 +119,11 @@ class Output:
             try:
                 os.fsync(file)
             except OSError as error:
-                raise _stopped(self._parts[index], error) from error
+                raise _stopped(self.parts[index], error) from error
 
     def publish(self, force: bool) -> None:
         """Give every part its final name, the first one last; parts that have it stay."""
-        waiting = [part for part in reversed(self._parts) if part.partial.exists()]
+        waiting = [part for part in reversed(self.parts) if part.partial.exists()]
         for part in waiting:
             if part.path.exists() and not force:
                 raise UnfinishedError(f"{part.path} appeared meanwhile: move it or add --force")
@@ -128,22 +132,29 @@ class Output:
                 os.replace(part.partial, part.path)
             except OSError as error:
                 raise _stopped(part, error) from error
-        sync_folder(self._parts[0].path.parent)
+        sync_folder(self.parts[0].path.parent)
 
     def is_named(self) -> bool:
         """Say whether something stands under a final name."""
-        return any(part.path.exists() for part in self._parts)
+        return any(part.path.exists() for part in self.parts)
 
     def is_published(self) -> bool:
         """Say whether every part stands under one of its names, complete to the looks."""
         return all(
-            _looks_like(part.partial, part) or _looks_like(part.path, part) for part in self._parts
+            _looks_like(part.partial, part) or _looks_like(part.path, part) for part in self.parts
         )
 
     def discard(self) -> None:
         """Remove the unfinished files."""
-        for part in self._parts:
+        for part in self.parts:
             part.partial.unlink(missing_ok=True)
+
+    def discard_others(self, names: Sequence[str]) -> None:
+        """Remove the unfinished files of an earlier run that are not this output's own."""
+        own = {part.partial.name for part in self.parts}
+        for name in set(names) - own:
+            if name.endswith(".partial") and Path(name).name == name:
+                self.parts[0].path.with_name(name).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

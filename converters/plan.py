@@ -24,6 +24,7 @@ from converters.fitting import Fitted, fit_types
 from converters.header import ALIGNMENT, Entry, encode_head, padded
 from converters.layout import Dropped, Metadata, Piece, Target, Value
 from converters.mixtures import Choice, Shape
+from converters.origin import origin_metadata, recipe_text
 from converters.quantize import row_bytes
 from converters.recipe import (
     canonical_type,
@@ -99,6 +100,7 @@ def make_plan(
     metadata |= _prefixed(family, described.values)
     if checkpoint.has_tokenizer:
         metadata |= tokenizer_metadata(checkpoint.folder, config.count("vocab_size"), raw)
+    metadata |= origin_metadata(checkpoint, recipe_text(type_name, mtp, overrides, fit_bytes))
     fitted = None
     if fit_bytes is None:
         choices = choose_types(shapes, type_name, facts, overrides)

@@ -1,8 +1,8 @@
-"""Fingerprints: of a checkpoint, and of all that determines the bytes that come out of it.
+"""The fingerprint of a conversion: of all that determines the bytes that come out of it.
 
 Takes a plan and an open source, gives hexadecimal SHA-256. No weights are read: a shard counts by
 its name, size, time of change and table of tensors, ggml's kernels and our code by their contents.
-Does not know what a fingerprint is used for.
+Does not know what the fingerprint is used for.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from converters import tiles
+from converters.origin import add_texts
 from converters.plan import Plan
 from converters.quantize import library_path
 from converters.source import Source
 
 
-def conversion_fingerprint(plan: Plan, checkpoint: Source) -> str:
+def conversion_fingerprint(plan: Plan, heads: Iterable[bytes], checkpoint: Source) -> str:
     """Return what stays the same as long as the same bytes come out, tile by tile.
 
     Two runs with the same fingerprint may share their work: it changes with the source, the
@@ -27,7 +28,8 @@ def conversion_fingerprint(plan: Plan, checkpoint: Source) -> str:
     """
     digest = hashlib.sha256()
     add_texts(digest, [np.__version__, str(tiles.TILE_ELEMENTS), *_code()])
-    digest.update(plan.head)
+    for head in heads:
+        digest.update(hashlib.sha256(head).digest())
     for tensor in plan.tensors:
         add_texts(digest, [tensor.name, str(tensor.offset), *map(repr, tensor.pieces)])
     for path, state in checkpoint.states.items():
@@ -36,13 +38,6 @@ def conversion_fingerprint(plan: Plan, checkpoint: Source) -> str:
         place = (stored.dtype, stored.shape, stored.offset, stored.size_bytes)
         add_texts(digest, [stored.name, stored.shard.name, repr(place)])
     return digest.hexdigest()
-
-
-def add_texts(digest: hashlib._Hash, texts: Iterable[str]) -> None:
-    """Add texts so that no two lists of texts can be taken for one another."""
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little") + data)
 
 
 def _code() -> list[str]:

@@ -26,6 +26,7 @@ from converters.plan import Plan
 from converters.provenance import conversion_fingerprint
 from converters.saver import Saver
 from converters.source import Source
+from converters.split import part_paths, split_plan
 from converters.tiles import Tile, TileWriter, plan_tiles
 from converters.verify import verify_file
 
@@ -42,6 +43,7 @@ class WriteOptions:
     threads: int
     force: bool = False
     restart: bool = False
+    split_bytes: int | None = None  # the most bytes of tensors a file
 
 
 def write_file(
@@ -51,21 +53,24 @@ def write_file(
     options: WriteOptions,
     report: Report,
     notice: Callable[[str], None],
-) -> None:
-    """Write the planned file to `target`, going on where an earlier run stopped.
+) -> tuple[Part, ...]:
+    """Write the planned file to `target`, going on where an earlier run stopped; return its parts.
 
     Raises UnfinishedError when it is stopped from outside, with what is done kept, and ConvertError
     for what makes it useless, with nothing kept. `notice` is told what becomes of an earlier run.
     """
-    fingerprint = conversion_fingerprint(plan, checkpoint)
-    output = Output([Part(target, 0, plan.size_bytes, plan.head)])
+    plans = [plan] if options.split_bytes is None else split_plan(plan, options.split_bytes)
+    fingerprint = conversion_fingerprint(plan, [one.head for one in plans], checkpoint)
+    paths = part_paths(target, len(plans))
+    output = Output([_part(path, one, plan) for path, one in zip(paths, plans, strict=True)])
     journal = Journal(journal_path(target))
     try:
         _begin(output, journal, fingerprint, target, options, notice)
         if not journal.complete:
             _work(plan, checkpoint, output, journal, options.threads, report)
             checkpoint.check_unchanged()
-            verify_file(target.with_name(target.name + ".partial"), plan)
+            for part, one in zip(output.parts, plans, strict=True):
+                verify_file(part.partial, one)
             journal.finish()
         output.publish(options.force)
         journal.remove()
@@ -86,6 +91,14 @@ def write_file(
         output.close()
         # Without the lock, another conversion could write what is renamed above.
         journal.close()
+    return output.parts
+
+
+def _part(path: Path, plan: Plan, whole: Plan) -> Part:
+    """Return the part of the whole plan that a plan of its own describes."""
+    first = plan.tensors[0].name
+    start = next(tensor.offset for tensor in whole.tensors if tensor.name == first)
+    return Part(path, plan.head, start, plan.size_bytes)
 
 
 def journal_path(target: Path) -> Path:
@@ -113,7 +126,7 @@ def _begin(
 ) -> None:
     """Open what an earlier run left if it can be trusted, else make everything anew."""
     earlier = not journal.is_empty
-    known = earlier and not options.restart and journal.read(fingerprint)
+    known = journal.read(fingerprint) and not options.restart
     if known and journal.complete and output.is_published():
         return  # all that was left to do is to remove the journal, or to rename
     if output.is_named() and not options.force:
@@ -129,7 +142,8 @@ def _begin(
             "the unfinished conversion is of another source, version or options, or its journal is "
             "damaged: starting anew"
         )
-    journal.begin(fingerprint)
+    output.discard_others(journal.files)
+    journal.begin(fingerprint, [part.partial.name for part in output.parts])
     output.create()
 
 

@@ -63,6 +63,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="another type for the tensors whose name matches (repeatable)")  # fmt: skip
     add("--mtp", choices=("keep", "drop"), default="keep",
         help="the multi-token prediction layer, which speeds up decoding")  # fmt: skip
+    add("--split-size", metavar="SIZE",
+        help="several files with so many bytes of tensors at the most, such as 48G")  # fmt: skip
     add("--threads", type=int, metavar="N", help="default: one a processor")
     add("--force", action="store_true", help="replace OUT.gguf if it exists")
     add("--restart", action="store_true",
@@ -89,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         force=arguments.force,
         restart=arguments.restart,
         fit_bytes=None if arguments.fit is None else parse_size("--fit", arguments.fit),
+        split_bytes=arguments.split_size and parse_size("--split-size", arguments.split_size),
     )
     if arguments.dry_run:
         return _dry_run(arguments, options)
@@ -190,8 +193,9 @@ def _stopped(last: "Progress | None") -> str:
 
 def _summary(result: "ConvertResult") -> str:
     types = ", ".join(f"{count} {name}" for name, count in sorted(result.types.items()))
+    files = f" and {len(result.parts) - 1} more files" if result.parts else ""
     return (
-        f"{result.path}: {result.architecture}, {rough_size(result.size_bytes)}, "
+        f"{result.path}{files}: {result.architecture}, {rough_size(result.size_bytes)}, "
         f"{result.tensors} tensors ({types}), {rough_time(result.elapsed_s)}"
     )
 
@@ -200,6 +204,7 @@ def _json(result: "ConvertResult") -> str:
     return json.dumps(
         {
             "path": str(result.path),
+            **({"parts": [str(part) for part in result.parts]} if result.parts else {}),
             "architecture": result.architecture,
             "size_bytes": result.size_bytes,
             "tensors": result.tensors,

@@ -155,6 +155,7 @@ def _page(info: GGUFInfo) -> str:
         ("layers", str(info.block_count)),
         ("experts", f"{used} of {experts} for each token" if experts else "none"),
         ("MTP", f"yes, {info.nextn_layers} layer" if info.nextn_layers else "no"),
+        *_origin(info),
     ]
     lines = [_table([(label, one_line(text)) for label, text in rows]), "", "tensor types:"]
     types = [
@@ -166,6 +167,21 @@ def _page(info: GGUFInfo) -> str:
     metadata = [("  " + one_line(key), _short(value)) for key, value in info.metadata.items()]
     lines += [_table(metadata)] if metadata else []
     return "\n".join(lines)
+
+
+def _origin(info: GGUFInfo) -> list[tuple[str, str]]:
+    """Give what the file says of how it was made, if localseek made it; and what is missing."""
+    rows = []
+    if info.missing:
+        names = ", ".join(part.name for part in info.missing)
+        rows.append(("missing", f"{len(info.missing)} of {len(info.parts) + len(info.missing)} "
+                     f"parts: {names}"))  # fmt: skip
+    recipe, source = info.get("localseek.recipe"), info.get("localseek.source.fingerprint")
+    if isinstance(recipe, str):
+        rows.append(("made by", f"localseek convert {recipe}"))
+    if isinstance(source, str):
+        rows.append(("source", f"checkpoint with fingerprint {source}"))
+    return rows
 
 
 def _short(value: Value) -> str:

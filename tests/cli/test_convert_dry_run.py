@@ -21,7 +21,7 @@ def test_a_dry_run_says_what_a_config_alone_tells(run_cli):
     assert (outcome.status, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
     assert lines[:2] == [
-        "DeepSeek-V3 as Q4_K_M: deepseek2, 415,857,451,840 bytes (415.9 GB), 4.87 bits a weight",
+        "DeepSeek-V3 as Q4_K_M: deepseek2, 415,857,452,032 bytes (415.9 GB), 4.87 bits a weight",
         "682,636,487,424 parameters (36.6 B active, 11.6 B in the MTP layer) in 1,108 tensors",
     ]
     assert lines[3].split() == ["part", "tensors", "parameters", "bytes", "type", "why"]
@@ -76,7 +76,7 @@ def test_a_fit_prints_what_it_chose_and_what_more_would_cost(run_cli):
     assert lines[0].startswith("DeepSeek-V3 as a mixture for 400.0 GB: deepseek2, 399,9")
     start = lines.index(
         "Chosen to fit 400,000,000,000 bytes, 8.3 MB of them kept free for the tokenizer "
-        "(the smallest possible: 233,028,581,184):"
+        "(the smallest possible: 233,028,581,408):"
     )
     header = ["part", "layers", "type", "bytes", "of the loss", "the next type up"]
     assert re.split(r"\s{2,}", lines[start + 1]) == header
