@@ -105,16 +105,23 @@ class Rope:
     yarn: Yarn | None
 
 
-def read_rope(config: Config) -> Rope:
-    """Read rope settings in either spelling; raise ConvertError for a scaling other than YaRN."""
+def rope_settings(
+    config: Config, kinds: Collection[str], theta: float | None = None
+) -> tuple[str, float, Config]:
+    """Return the scaling's kind, the base (default: `theta`), and the object with the rest."""
     key = "rope_parameters" if config.has("rope_parameters") else "rope_scaling"
     scaling = config.section(key)
     holder = scaling if scaling.has("rope_theta") else config
-    theta = holder.number("rope_theta")
     kind_key = "rope_type" if scaling.has("rope_type") else "type"
-    kinds = ("default", "yarn")
     # An object without a type would be read by transformers as "default".
-    if scaling.choice(kind_key, kinds, "default") == "default":
+    kind = scaling.choice(kind_key, kinds, "default")
+    return kind, holder.number("rope_theta", theta), scaling
+
+
+def read_rope(config: Config) -> Rope:
+    """Read rope settings in either spelling; raise ConvertError for a scaling other than YaRN."""
+    kind, theta, scaling = rope_settings(config, ("default", "yarn"))
+    if kind == "default":
         return Rope(theta, None)
     yarn = Yarn(
         factor=scaling.number("factor"),

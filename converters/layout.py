@@ -35,6 +35,9 @@ class Piece:
     first_row: int = 0
     rows: int | None = None
     transpose: bool = False
+    # Rows of a head whose two halves are dealt out alternately (0, h/2, 1, h/2 + 1, …): rope turns
+    # value i with value i + h/2 in such a checkpoint, and neighbours in llama.cpp. 0: as stored.
+    interleave: int = 0
 
     @property
     def row_count(self) -> int:
@@ -56,11 +59,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Target:
-    """One tensor to write, from pieces that fill it exactly."""
+    """One tensor to write, from pieces that fill it exactly, or a vector of computed F32 values."""
 
     name: str
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,11 @@ class Described:
 
     values: Metadata
     warnings: tuple[str, ...] = ()
+
+
+def computed(name: str, values: tuple[float, ...]) -> Target:
+    """Describe a vector that no checkpoint stores."""
+    return Target(name, (len(values),), (), values)
 
 
 def whole(name: str, source: str, *shape: int) -> Target:

@@ -49,6 +49,7 @@ class PlannedTensor:
     offset: int  # bytes from the start of the file
     size_bytes: int
     pieces: tuple[Piece, ...]
+    values: tuple[float, ...] = ()  # of a vector that is computed, not stored: F32
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,11 @@ def make_plan(
     }
     metadata |= sampling_metadata(checkpoint)
     metadata |= _prefixed(family, described.values)
+    warnings = described.warnings
     if checkpoint.has_tokenizer:
-        metadata |= tokenizer_metadata(checkpoint.folder, config.count("vocab_size"), raw)
+        tokenizer = tokenizer_metadata(checkpoint.folder, config.count("vocab_size"), raw)
+        metadata |= tokenizer.values
+        warnings += tokenizer.warnings
     metadata |= origin_metadata(checkpoint, recipe_text(type_name, mtp, overrides, fit_bytes))
     fitted = None
     if fit_bytes is None:
@@ -111,9 +115,7 @@ def make_plan(
         start = _head_bytes(metadata, targets)
         choices, fitted = fit_types(shapes, facts, fit_bytes, start, reserve, overrides)
         metadata["general.file_type"] = int(nearest_file_type(choices, shapes))
-    plan = lay_out(
-        family.GGUF_ARCHITECTURE, metadata, targets, choices, dropped, described.warnings
-    )
+    plan = lay_out(family.GGUF_ARCHITECTURE, metadata, targets, choices, dropped, warnings)
     return replace(plan, fitted=fitted)
 
 
@@ -143,7 +145,14 @@ def lay_out(
         size = math.prod(target.shape[:-1]) * row_bytes(choice.kind, target.shape[-1])
         tensors.append(
             PlannedTensor(
-                target.name, target.shape, choice.kind, choice.why, end, size, target.pieces
+                target.name,
+                target.shape,
+                choice.kind,
+                choice.why,
+                end,
+                size,
+                target.pieces,
+                target.values,
             )
         )
         end += padded(size, alignment)
@@ -198,7 +207,7 @@ def _check_sources(
     for one in dropped:
         used |= {one.source, one.source + SCALE_SUFFIX}
     for target in targets:
-        filled = sum(piece.elements for piece in target.pieces)
+        filled = sum(piece.elements for piece in target.pieces) + len(target.values)
         if filled != math.prod(target.shape):
             raise ConvertError(f"{target.name}: the pieces hold {filled} values, not its shape")
         for piece in target.pieces:

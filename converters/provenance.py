@@ -31,7 +31,8 @@ def conversion_fingerprint(plan: Plan, heads: Iterable[bytes], checkpoint: Sourc
     for head in heads:
         digest.update(hashlib.sha256(head).digest())
     for tensor in plan.tensors:
-        add_texts(digest, [tensor.name, str(tensor.offset), *map(repr, tensor.pieces)])
+        made_of = [*map(repr, tensor.pieces), repr(tensor.values)]
+        add_texts(digest, [tensor.name, str(tensor.offset), *made_of])
     for path, state in checkpoint.states.items():
         add_texts(digest, [path.name, str(state.st_size), str(state.st_mtime_ns)])
     for stored in checkpoint.tensors.values():

@@ -55,7 +55,7 @@ def plan_tiles(plan: Plan, checkpoint: Source) -> Iterator[Tile]:
         out_row = row_bytes(tensor.kind, tensor.shape[-1])
         for piece in tensor.pieces:
             source = checkpoint.tensors[piece.source]
-            step = piece.row_count if piece.transpose else _tile_rows(piece.cols)
+            step = piece.row_count if piece.transpose else _tile_rows(piece)
             for start in range(0, piece.row_count, step):
                 rows = min(step, piece.row_count - start)
                 yield Tile(tensor, source, piece, piece.first_row + start, rows, offset)
@@ -63,8 +63,10 @@ def plan_tiles(plan: Plan, checkpoint: Source) -> Iterator[Tile]:
                 offset += out_rows * out_row
 
 
-def _tile_rows(cols: int) -> int:
-    rows = max(1, TILE_ELEMENTS // cols)
+def _tile_rows(piece: Piece) -> int:
+    rows = max(1, TILE_ELEMENTS // piece.cols)
+    if piece.interleave:  # whole heads
+        return max(rows - rows % piece.interleave, piece.interleave)
     # Whole scale blocks where possible, so that a block's scales are spread out once.
     return rows // FP8_BLOCK * FP8_BLOCK or rows
 
@@ -101,7 +103,16 @@ class TileReader:
             turned = self._buffer("turned", rows.nbytes).view(np.float32).reshape(rows.shape[::-1])
             turned[:] = rows.T
             rows = turned
+        if tile.piece.interleave:
+            rows = self._dealt(rows, tile.piece.interleave)
         return rows
+
+    def _dealt(self, rows: Floats, head: int) -> Floats:
+        """Deal the two halves of every `head` rows out alternately."""
+        dealt = self._buffer("turned", rows.nbytes).view(np.float32).reshape(rows.shape)
+        halves = rows.reshape(-1, 2, head // 2, rows.shape[1])
+        dealt.reshape(-1, head // 2, 2, rows.shape[1])[:] = halves.swapaxes(1, 2)
+        return dealt
 
     def _scales_of(self, weight: StoredTensor) -> Floats:
         """Return a weight's whole scale table, one value a 16,384 weights."""
@@ -133,10 +144,8 @@ class TileWriter(TileReader):
         """Convert a tile; raise ConvertError if it cannot be read, encoded or written."""
         raw = self.read(tile)
         kind = tile.tensor.kind
-        if tile.source.dtype == kind.name and not tile.piece.transpose:
-            data = raw
-        else:
-            data = self._encode(tile, raw)
+        moved = tile.piece.transpose or tile.piece.interleave
+        data = raw if tile.source.dtype == kind.name and not moved else self._encode(tile, raw)
         if not is_valid(kind, data):
             raise ConvertError(
                 f"{tile.source.name} holds values that {kind.name} cannot (infinite or no number)"

@@ -1,50 +1,29 @@
 """Tokenizer files of a checkpoint → the `tokenizer.*` metadata of a GGUF file.
 
 Takes tokenizer.json (byte-level BPE) and tokenizer_config.json, gives tokens, types, merges,
-special ids, the pre-tokenizer's name and the chat template. The name comes from the splitting
-patterns themselves, and BOS is added or not as Hugging Face does it: llama.cpp's converter gets
-both wrong for some DeepSeek files (it hashes token ids, and trusts a ByteLevel post-processor).
-Does not know the model.
+special ids, and the chat template, always the checkpoint's own. BOS is added or not as Hugging Face
+does it: llama.cpp's converter trusts a ByteLevel post-processor, which says nothing of it.
+Does not know the model; how text is split is known in pre_tokenizer.py.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from gguf import TokenType
 
 from converters.checkpoint import read_json
 from converters.errors import ConvertError
-from converters.layout import Value
-
-# Splitting patterns → the name under which llama.cpp knows them (src/llama-vocab.cpp). A pattern
-# is given by its first characters, or as a hash where a character class of 600 characters follows.
-_DEEPSEEK_LLM = (
-    "[\r\n]",
-    "sha256:38fd0b5eb7e66ecf",
-    "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+",
-    "\\s+$",
-    "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+",
-    "digits:1",
-)
-_DEEPSEEK_V3 = (
-    "\\p{N}{1,3}",
-    "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
-    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+"
-    "|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*"
-    "|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
-)
-_PRE_NAMES = {_DEEPSEEK_LLM: "deepseek-llm", _DEEPSEEK_V3: "deepseek-v3"}
-_LONG_PATTERN = 200  # characters from which a pattern is compared by its hash
+from converters.json_values import is_object, objects
+from converters.layout import Described, Value
+from converters.pre_tokenizer import normalizer_warnings, pre_tokenizer_name
 
 # Special tokens: key in tokenizer_config.json and name in GGUF.
 _SPECIAL = (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
 
 
-def tokenizer_metadata(folder: Path, n_vocab: int, config: dict[str, Any]) -> dict[str, Value]:
+def tokenizer_metadata(folder: Path, n_vocab: int, config: dict[str, Any]) -> Described:
     """Read a folder's tokenizer files; `config` is config.json, asked where they are silent.
 
     Raises ConvertError for a tokenizer other than byte-level BPE, patterns that llama.cpp does
@@ -56,13 +35,14 @@ def tokenizer_metadata(folder: Path, n_vocab: int, config: dict[str, Any]) -> di
         settings = read_json(folder / "tokenizer_config.json")
     where = str(folder / "tokenizer.json")
     model = tokenizer.get("model")
-    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
+    if not is_object(model) or model.get("type", "BPE") != "BPE" or model.get("byte_fallback"):
         raise ConvertError(f"{where} holds no byte-level BPE, the only kind that is supported")
     added = _added_tokens(tokenizer, where)
     tokens, types = _token_list(model, added, n_vocab, where)
+    adds_bos = _adds("bos", tokenizer, settings, where)
     metadata: dict[str, Value] = {
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": pre_tokenizer_name(tokenizer.get("pre_tokenizer"), where),
+        "tokenizer.ggml.pre": pre_tokenizer_name(tokenizer, adds_bos, where),
         "tokenizer.ggml.tokens": tuple(tokens),
         "tokenizer.ggml.token_type": tuple(types),
         "tokenizer.ggml.merges": tuple(_merges(model, where)),
@@ -72,44 +52,18 @@ def tokenizer_metadata(folder: Path, n_vocab: int, config: dict[str, Any]) -> di
         token = _special_id(key, settings, config, ids)
         if token is not None and token < n_vocab:
             metadata[f"tokenizer.ggml.{name}_token_id"] = token
-    metadata["tokenizer.ggml.add_bos_token"] = _adds("bos", tokenizer, settings, where)
+    end = _further_end(metadata.get("tokenizer.ggml.eos_token_id"), config, n_vocab)
+    if end is not None:
+        metadata["tokenizer.ggml.eot_token_id"] = end
+    metadata["tokenizer.ggml.add_bos_token"] = adds_bos
     metadata["tokenizer.ggml.add_eos_token"] = _adds("eos", tokenizer, settings, where)
-    return metadata | _chat_templates(folder, settings)
-
-
-def pre_tokenizer_name(pre_tokenizer: Any, where: str) -> str:
-    """Return llama.cpp's name for the splitting patterns."""
-    steps = []
-    if isinstance(pre_tokenizer, dict):
-        steps = _objects(
-            pre_tokenizer.get("pretokenizers", [pre_tokenizer]), f"{where}: pretokenizers"
-        )
-    signature: list[str] = []
-    for step in steps:
-        kind = step.get("type")
-        if kind == "Split" and step.get("behavior") == "Isolated" and not step.get("invert"):
-            pattern = step.get("pattern")
-            signature.append(_short(str(pattern.get("Regex") if _is_object(pattern) else pattern)))
-        elif kind == "Digits" and step.get("individual_digits"):
-            signature.append("digits:1")
-        elif kind != "ByteLevel" or step.get("use_regex", True) or step.get("add_prefix_space"):
-            signature.append(f"{kind}?")
-    name = _PRE_NAMES.get(tuple(signature))
-    if name is None:
-        patterns = json.dumps([pattern[:40] for pattern in signature])
-        raise ConvertError(f"{where}: llama.cpp has no name for the pre-tokenizer {patterns}")
-    return name
-
-
-def _short(pattern: str) -> str:
-    if len(pattern) < _LONG_PATTERN:
-        return pattern
-    return "sha256:" + hashlib.sha256(pattern.encode()).hexdigest()[:16]
+    metadata |= _chat_templates(folder, settings)
+    return Described(metadata, normalizer_warnings(tokenizer.get("normalizer"), where))
 
 
 def _added_tokens(tokenizer: dict[str, Any], where: str) -> dict[int, dict[str, Any]]:
     added: dict[int, dict[str, Any]] = {}
-    for entry in _objects(tokenizer.get("added_tokens"), f"{where}: added_tokens"):
+    for entry in objects(tokenizer.get("added_tokens"), f"{where}: added_tokens"):
         token, text = entry.get("id"), entry.get("content")
         if type(token) is not int or token < 0 or not isinstance(text, str):
             raise ConvertError(f"{where} has a broken added token: {entry!r}")
@@ -181,19 +135,6 @@ def _merges(model: dict[str, Any], where: str) -> list[str]:
     return merges
 
 
-def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    return isinstance(value, dict)
-
-
-def _objects(value: Any, what: str) -> list[dict[str, Any]]:
-    """Return a list of JSON objects, empty for null; raise ConvertError for anything else."""
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(map(_is_object, value)):
-        raise ConvertError(f"{what} is no list of objects: download it again")
-    return value
-
-
 def _content(entry: Any) -> str | None:
     if isinstance(entry, dict):
         entry = entry.get("content")
@@ -213,28 +154,39 @@ def _special_id(
     return token if type(token) is int and token >= 0 else None
 
 
+def _further_end(eos: Value | None, config: dict[str, Any], n_vocab: int) -> int | None:
+    """Return an end of generation that config.json names besides the tokenizer's EOS, if any.
+
+    Hugging Face stops at it too; llama.cpp knows only some end tokens by their text.
+    """
+    ends = config.get("eos_token_id")
+    for token in ends if isinstance(ends, list) else [ends]:
+        if type(token) is int and 0 <= token < n_vocab and token != eos:
+            return token
+    return None
+
+
 def _adds(key: str, tokenizer: dict[str, Any], settings: dict[str, Any], where: str) -> bool:
     """Say whether Hugging Face puts the token around a text.
 
     The Llama classes build the post-processor anew from add_bos_token (default true) and
-    add_eos_token (default false); other classes keep the one in tokenizer.json.
+    add_eos_token (default false); other classes keep the one in tokenizer.json, whatever these
+    settings say (transformers 4.48, which the releases were made for).
     """
-    explicit = settings.get(f"add_{key}_token")
-    if isinstance(explicit, bool):
-        return explicit
     if str(settings.get("tokenizer_class", "")).startswith("LlamaTokenizer"):
-        return key == "bos"
+        explicit = settings.get(f"add_{key}_token")
+        return explicit if isinstance(explicit, bool) else key == "bos"
     text = _content(settings.get(f"{key}_token"))
     post = tokenizer.get("post_processor") or {}
-    if not _is_object(post):
+    if not is_object(post):
         raise ConvertError(f"{where}: post_processor is no object: download it again")
-    for step in _objects(post.get("processors", [post]), f"{where}: processors"):
+    for step in objects(post.get("processors", [post]), f"{where}: processors"):
         if step.get("type") != "TemplateProcessing":
             continue
-        single = _objects(step.get("single"), f"{where}: single")
+        single = objects(step.get("single"), f"{where}: single")
         if single:
             special = single[0 if key == "bos" else -1].get("SpecialToken")
-            return text is not None and _is_object(special) and special.get("id") == text
+            return text is not None and is_object(special) and special.get("id") == text
     return False
 
 
@@ -251,7 +203,7 @@ def _chat_templates(folder: Path, settings: dict[str, Any]) -> dict[str, Value]:
         return {"tokenizer.chat_template": template}
     found: dict[str, Value] = {}
     names: list[str] = []
-    for entry in _objects(template, f"{folder / 'tokenizer_config.json'}: chat_template"):
+    for entry in objects(template, f"{folder / 'tokenizer_config.json'}: chat_template"):
         name, text = entry.get("name"), entry.get("template")
         if not isinstance(name, str) or not isinstance(text, str):
             raise ConvertError(f"{folder / 'tokenizer_config.json'} has a broken chat_template")

@@ -14,6 +14,7 @@ Does not know checkpoints beyond tiles, nor types.
 from __future__ import annotations
 
 import queue
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -163,6 +164,7 @@ def _work(
         resumed = sum(tile.source_bytes for number, tile in tiles if _is_in(number, done))
         tiles = enumerate(plan_tiles(plan, checkpoint))
     report(resumed, resumed, "")
+    _write_values(plan, output)
     left = ((number, tile) for number, tile in tiles if not _is_in(number, done))
     with Saver(output, journal) as saver:
         try:
@@ -172,6 +174,14 @@ def _work(
                 saver.finish()
             raise
         saver.finish()
+
+
+def _write_values(plan: Plan, output: Output) -> None:
+    """Write the few tensors that are computed and not read, before any tile is saved."""
+    for tensor in plan.tensors:
+        if tensor.values:
+            data = struct.pack(f"<{len(tensor.values)}f", *tensor.values)
+            output.write(memoryview(data), tensor.offset)
 
 
 def _is_in(number: int, spans: list[range]) -> bool:

@@ -16,7 +16,9 @@ from converters.config import Config, architecture_of
 from converters.errors import ConvertError
 from converters.layout import Described, Dropped, Target
 
-_MODULES = ("deepseek_v2", "deepseek_v3", "deepseek_v32")
+_MODULES = (
+    "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek", "llama", "qwen2", "qwen3",
+)  # fmt: skip
 
 
 class Family(Protocol):

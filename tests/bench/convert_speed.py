@@ -80,7 +80,7 @@ def make(folder: Path, dims: Dims) -> Path:
     """Make a checkpoint of the dimensions, FP8 with block scales, in the released layout."""
     if (folder / "config.json").exists():
         return folder
-    pool, add, random = Pool(), Tensors.add, checkpoints._random
+    pool, add, random = Pool(), Tensors.add, checkpoints.random_weight
 
     def quick(self: Tensors, name: str, values: Floats, dtype: str) -> None:
         if dtype != "F8_E4M3":
@@ -97,11 +97,11 @@ def make(folder: Path, dims: Dims) -> Path:
             return random(seed, name, *shape)
         return np.broadcast_to(np.float32(0), shape)
 
-    Tensors.add, checkpoints._random = quick, cheap  # type: ignore[method-assign]
+    Tensors.add, checkpoints.random_weight = quick, cheap  # type: ignore[method-assign]
     try:
         checkpoints.make_v3(folder, dims, shards=4)
     finally:
-        Tensors.add, checkpoints._random = add, random  # type: ignore[method-assign]
+        Tensors.add, checkpoints.random_weight = add, random  # type: ignore[method-assign]
     return folder
 
 

@@ -1,6 +1,6 @@
 """Run a GGUF file through llama.cpp and store its logits: a program, run in a child process.
 
-    python llama_logits.py MODEL.gguf OUT.npz TOKEN[,TOKEN...]
+    python llama_logits.py MODEL.gguf OUT.npz TOKEN[,TOKEN...] [MODEL.gguf OUT.npz TOKENS…]
 
 OUT gets `logits` [n, vocab], one row a token, and, if the file has an MTP layer, `mtp_logits`
 [n - 1, vocab]: row i predicts token i + 2 from token i + 1 and the trunk's hidden row i.
@@ -92,4 +92,6 @@ def main(path: str, out: str, tokens: list[int]) -> None:
 
 if __name__ == "__main__":
     llama.llama_backend_init()
-    main(sys.argv[1], sys.argv[2], [int(token) for token in sys.argv[3].split(",")])
+    for first in range(1, len(sys.argv), 3):
+        path, out, tokens = sys.argv[first : first + 3]
+        main(path, out, [int(token) for token in tokens.split(",")])

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import numpy as np
 import pytest
+import small_tokenizers
 from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
@@ -109,7 +109,7 @@ def test_metadata_says_what_the_runtime_needs(models: Path, tmp_path: Path) -> N
         "tokenizer.ggml.pre": "deepseek-v3",
         "tokenizer.ggml.bos_token_id": 0,
         "tokenizer.ggml.add_bos_token": True,
-        "tokenizer.chat_template": checkpoints.CHAT_TEMPLATE,
+        "tokenizer.chat_template": small_tokenizers.CHAT_TEMPLATE,
     }
     assert {key: keys.get(key) for key in expected} == expected
     types = dict(zip(keys["tokenizer.ggml.tokens"], keys["tokenizer.ggml.token_type"], strict=True))

@@ -105,12 +105,12 @@ def test_inverse_frequencies_and_a_tied_head_are_left_out(tmp_path: Path) -> Non
 def tokenizer_of(tiny: Path, file: str, **changes: Any) -> dict[str, Any]:
     values = json.loads((tiny / file).read_text()) | changes
     (tiny / file).write_text(json.dumps(values))
-    return dict(tokenizer_metadata(tiny, 320, {}))
+    return dict(tokenizer_metadata(tiny, 320, {}).values)
 
 
 def test_merges_as_pairs_are_those_as_texts(tiny: Path) -> None:
     tokenizer = json.loads((tiny / "tokenizer.json").read_text())
-    before = tokenizer_metadata(tiny, 320, {})
+    before = tokenizer_metadata(tiny, 320, {}).values
     model = tokenizer["model"]
     model["merges"] = [merge.split(" ") for merge in model["merges"]]
     assert tokenizer_of(tiny, "tokenizer.json", model=model) == before
@@ -123,7 +123,7 @@ def test_chat_templates_are_read_from_a_text_a_list_or_a_file(tiny: Path) -> Non
     assert metadata["tokenizer.chat_template.tool_use"] == "B"
     assert metadata["tokenizer.chat_templates"] == ("tool_use",)
     (tiny / "chat_template.jinja").write_text("C")
-    assert tokenizer_metadata(tiny, 320, {})["tokenizer.chat_template"] == "C"
+    assert tokenizer_metadata(tiny, 320, {}).values["tokenizer.chat_template"] == "C"
 
 
 @pytest.mark.parametrize(
