@@ -41,12 +41,14 @@ class GenerationOptions:
     threads: int = 0
     mtp: Literal["auto", "off"] = "auto"
     fixed: Fixed = field(default_factory=Fixed)
+    prompt_cache: bool = False
 
     def load_options(self, path: Path) -> LoadOptions:
         """Give what the engine is told to load the model file `path`."""
         return LoadOptions(
-            str(path), ctx=self.ctx, threads=self.threads, mtp=self.mtp, fixed=self.fixed
-        )
+            str(path), ctx=self.ctx, threads=self.threads, mtp=self.mtp, fixed=self.fixed,
+            prompt_cache=self.prompt_cache,
+        )  # fmt: skip
 
     def request(self, messages: tuple[Message, ...]) -> Request:
         """Give what the engine is asked for `messages`."""
@@ -144,6 +146,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="end the answer before TEXT (repeatable)")  # fmt: skip
     add("--think", action=argparse.BooleanOptionalAction, default=None,
         help="let the model reason first, or not, where its template has a switch")  # fmt: skip
+    add("--prompt-cache", action="store_true",
+        help="save what was read; a later run then goes on from the same beginning")  # fmt: skip
     add_load_arguments(parser)
 
 

@@ -22,6 +22,7 @@ from localseek.errors import EngineError
 from localseek.events import Event, Failed, Finished
 
 QUIT_SECONDS = 3.0
+SAVE_SECONDS = 120.0  # a long sequence of a large model has some gigabytes to write
 
 
 LAST_LINES, LAST_BYTES = 12, 4096  # of a dead engine's log
@@ -141,7 +142,7 @@ class Engine:
             if self._process.stdin:
                 self._process.stdin.close()
         try:
-            self._process.wait(QUIT_SECONDS)
+            self._process.wait(SAVE_SECONDS if self.options.prompt_cache else QUIT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -42,6 +42,18 @@ class Decoder:
         self.cached: list[int] = []
         self._batch = Batch(target.n_batch)
 
+    def state_bytes(self) -> int:
+        """Give the size of what both caches hold."""
+        drafted = self.drafter.context.state_bytes() if self.drafter else 0
+        return self.target.state_bytes() + drafted
+
+    def forget(self) -> None:
+        """Empty both caches."""
+        self.target.trim(0)
+        if self.drafter:
+            self.drafter.trim(0)
+        self.cached = []
+
     def generate(
         self, prompt: list[int], sampler: Sampler, limit: int, cancelled: Callable[[], bool],
         progress: Callable[[int, int], None], outcome: Outcome,

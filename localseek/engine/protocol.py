@@ -42,6 +42,7 @@ class LoadOptions:
     mtp: Literal["auto", "off"] = "auto"
     draft_depth: int = 1
     fixed: Fixed = field(default_factory=Fixed)
+    prompt_cache: bool = False  # save what was read, and put it back in a later run
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,17 @@ import os
 import queue
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from localseek.engine import protocol
 from localseek.engine.decoder import Decoder, Outcome
+from localseek.engine.keeper import Keeper, fingerprint
 from localseek.engine.llama import AbortFlag, Sampler, backend_facts
 from localseek.engine.loading import load, plan_load
 from localseek.engine.protocol import LoadOptions, ModelInfo, Request
@@ -35,6 +38,7 @@ from localseek.events import (
     Stats,
 )  # fmt: skip
 from localseek.reasoning import Splitter
+from localseek.sequences import SequenceStore
 from localseek.stopping import StopFilter
 from localseek.template import ChatTemplate, Prompt
 
@@ -58,6 +62,11 @@ class Loaded:
         info, placement = parts.planned.info, parts.planned.placement
         self.model, self.target = parts.model, parts.target
         self.decoder = Decoder(self.model, self.target, parts.drafter, options.draft_depth)
+        self.keeper: Keeper | None = None
+        if options.prompt_cache:
+            caches = f"{placement.cache_type}, drafts {parts.drafter is not None}"
+            belongs = fingerprint(Path(options.model), caches)
+            self.keeper = Keeper(self.decoder, SequenceStore(), belongs)
         bos, eos = self.model.text(self.model.bos), self.model.text(self.model.eos)
         source = info.chat_template
         self.template = ChatTemplate(source, bos, eos) if source else None
@@ -177,6 +186,7 @@ class Worker:
         self._cancelled: set[int] = set()
         self._running, self._abort = 0, AbortFlag()
         self._loaded: Loaded | None = None
+        self._saving = threading.Lock()  # held while a sequence is written
 
     def run(self) -> None:
         """Work until told to quit or the client is gone."""
@@ -213,7 +223,8 @@ class Worker:
                 self._messages.put(message)
         # Without a client there is nothing left to do, however busy the main thread is.
         self._messages.put(None)
-        os._exit(0)
+        with self._saving:
+            os._exit(0)
 
     def _facts(self) -> dict[str, str]:
         network = f"reachable: {self._reachable}" if self._reachable else "cut off by the kernel"
@@ -250,6 +261,8 @@ class Worker:
         prompt, tokens = loaded.prompt(request)
         if loaded.template is None:
             send(Notice("This model has no chat template: it continues the text as it is."))
+        if loaded.keeper and (notice := loaded.keeper.before(tokens)):
+            send(Notice(notice))
         sampler = loaded.sampler(request)
         outcome = Outcome()
         stream = TextStream(send, prompt.opened, request.stop)
@@ -282,7 +295,13 @@ class Worker:
             draft=outcome.drafts.stats(),
         )
         self._cancelled.discard(number)
-        send(Finished(outcome.reason, stats))
+        if loaded.keeper is None:
+            send(Finished(outcome.reason, stats))
+            return
+        with self._saving:  # taken first: the client may end the child once it has its answer
+            send(Finished(outcome.reason, stats))
+            if notice := loaded.keeper.after():
+                print(notice, file=sys.stderr, flush=True)  # into the log: the request is over
 
 
 def private_pipes() -> tuple[BinaryIO, BinaryIO]:

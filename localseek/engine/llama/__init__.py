@@ -10,6 +10,7 @@ from typing import Any
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
+from llama_cpp import __version__ as llama_cpp_version
 from llama_cpp import llama_cpp_ext as ext
 
 from localseek.engine.llama.backend import backend_facts, because, devices, start_backend
@@ -17,16 +18,18 @@ from localseek.engine.llama.batch import Batch
 from localseek.engine.llama.devices import GGML_TYPES, Allotted, Arrangement, Devices, allotted
 from localseek.engine.llama.model import Model
 from localseek.engine.llama.sampler import Sampler
-from localseek.engine.llama.types import Floats
+from localseek.engine.llama.types import Bytes, Floats
 from localseek.errors import EngineError
 
 __all__ = [
-    "AbortFlag", "Aborted", "Allotted", "Arrangement", "Batch", "Context", "Devices", "Floats",
-    "Model", "Sampler", "allotted", "backend_facts", "devices", "start_backend",
+    "BUILD", "AbortFlag", "Aborted", "Allotted", "Arrangement", "Batch", "Bytes", "Context",
+    "Devices", "Floats", "Model", "Sampler", "allotted", "backend_facts", "devices",
+    "start_backend",
 ]  # fmt: skip
 
 CONTEXT_STEP = 256  # tokens; llama.cpp's caches come in multiples of it
 ABORTED = 2  # what llama_decode returns then
+BUILD = f"llama-cpp-python {llama_cpp_version}"  # saved states are bound to it
 
 
 class Aborted(EngineError):
@@ -127,6 +130,22 @@ class Context:
         """Give a copy of one output row's hidden state, [n_embd]."""
         pointer = ext.llama_get_embeddings_nextn_ith(self.handle, row)
         return np.ctypeslib.as_array(pointer, shape=(self.model.n_embd,)).copy()
+
+    def state_bytes(self) -> int:
+        """Give how many bytes `state` takes now."""
+        return int(lib.llama_state_seq_get_size(self.handle, 0))
+
+    def state(self) -> Bytes:
+        """Give what the cache holds of the sequence, in llama.cpp's own form."""
+        data = np.empty(self.state_bytes(), np.uint8)
+        pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        size = lib.llama_state_seq_get_data(self.handle, pointer, data.size, 0)
+        return data[:size]
+
+    def put_state(self, data: Bytes) -> bool:
+        """Put a state back into the empty cache; False when llama.cpp does not take it."""
+        pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        return bool(lib.llama_state_seq_set_data(self.handle, pointer, data.size, 0) == data.size)
 
     def trim(self, length: int) -> bool:
         """Forget all positions from `length` on; False when the cache cannot (then it is empty)."""
