@@ -1,4 +1,4 @@
-"""`localseek models`: what is in the library, and what a model file says about itself."""
+"""`localseek models`: what is in the library, what a file says of itself, what was saved."""
 
 import argparse
 import json
@@ -12,6 +12,7 @@ from localseek.errors import ModelError
 from localseek.gguf_header import StoredArray, Value
 from localseek.gguf_info import GGUFInfo
 from localseek.messages import complain, note, one_line, prepare_streams, rough_size
+from localseek.sequences import SequenceStore
 
 EXAMPLES = """examples:
   localseek models list
@@ -24,7 +25,7 @@ HEADINGS = ("NAME", "ARCHITECTURE", "TYPE", "SIZE", "PARAMETERS", "CONTEXT", "EX
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    actions = parser.add_subparsers(dest="action", metavar="list|show")
+    actions = parser.add_subparsers(dest="action", metavar="list|show|sequences")
     shown = actions.add_parser("list", help="the models in the library")
     # SUPPRESS: else an action's default would overwrite a --json that stands before it.
     shown.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
@@ -32,6 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="what a model file says about itself")
     show.add_argument("name", metavar="NAME", help="a name in the library, a GGUF file, or nano")
     show.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
+        help="print one JSON object")  # fmt: skip
+    kept = actions.add_parser("sequences", help="what --prompt-cache has saved")
+    kept.add_argument("--clear", action="store_true", help="remove all of it")
+    kept.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
         help="print one JSON object")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -43,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         info = gguf_info.read_info(find_model(arguments.name))
         print(json.dumps(_details(info)) if arguments.json else _page(info))
         return 0
+    if arguments.action == "sequences":
+        return _sequences(arguments.clear, arguments.json)
     return _list(arguments.json)
 
 
@@ -66,6 +73,22 @@ def _list(as_json: bool) -> int:
         place = f"Put GGUF files into {paths.models()}, or make them with localseek convert."
         note("nano, the embedded model, is prepared on first use." if there else place)
     return 1 if damaged else 0
+
+
+def _sequences(clear: bool, as_json: bool) -> int:
+    """Say how much the saved sequences take, or remove them."""
+    store = SequenceStore()
+    if clear:
+        count, size = store.clear()
+        text = f"Removed: {count} saved, {rough_size(size)}."
+    else:
+        saved = store.list()
+        count, size = len(saved), sum(one.size_bytes for one in saved)
+        limit = f"at most {rough_size(store.limit_bytes)} are kept"
+        noun = "sequence" if count == 1 else "sequences"
+        text = f"{count} saved {noun}, {rough_size(size)}; {limit}, in {store.folder}."
+    print(json.dumps({"sequences": count, "size_bytes": size}) if as_json else text)
+    return 0
 
 
 def _facts(info: GGUFInfo) -> dict[str, Any]:

@@ -189,3 +189,15 @@ def test_show_as_json_holds_the_metadata_and_only_the_length_of_long_arrays(run_
     assert shown["metadata"]["tokenizer.ggml.tokens"] == {"elements": 100}
     assert shown["tensor_types"]["attn_q.weight"] == {"Q8_0": 1}
     assert (shown["mtp"], shown["experts"], shown["layers"]) == (False, 0, 1)
+
+
+def test_saved_sequences_are_counted_and_cleared(run_cli, environment):
+    folder = Path(environment["LOCALSEEK_HOME"]) / "sequences"
+    folder.mkdir(parents=True)
+    (folder / "a-1.sequence").write_bytes(bytes(1500))
+    shown = run_cli("models", "sequences").out
+    assert shown == f"1 saved sequence, 1.5 kB; at most 4.0 GB are kept, in {folder}.\n"
+    assert run_cli("models", "sequences", "--clear").out == "Removed: 1 saved, 1.5 kB.\n"
+    assert json.loads(run_cli("models", "--json", "sequences").out) == {
+        "sequences": 0, "size_bytes": 0,
+    }  # fmt: skip
