@@ -4,9 +4,10 @@ from converters.convert import ConvertOptions, ConvertResult, Progress, convert
 from converters.errors import ConvertError
 from converters.fitting import FitLine, Fitted
 from converters.preview import PartPreview, Preview, TypeUse, preview
-from converters.recipe import TYPE_NAMES
+from converters.recipe import KEEP, TYPE_NAMES
 
 __all__ = [
+    "KEEP",
     "TYPE_NAMES",
     "ConvertError",
     "ConvertOptions",

@@ -35,10 +35,15 @@ _MAX_HEADER_BYTES = 100_000_000  # the limit that the safetensors library itself
 class Checkpoint(Source):
     """An open checkpoint folder: tensor headers in memory, shards open for positioned reads."""
 
-    def __init__(self, folder: Path) -> None:
-        """Read and check all headers; raise ConvertError for anything missing or malformed."""
+    def __init__(self, folder: Path, partial: bool = False) -> None:
+        """Read and check all headers; raise ConvertError for anything missing or malformed.
+
+        With `partial`, shards may be missing; `missing` says which tensors are in them.
+        """
         super().__init__()
         self.folder = folder
+        self.missing: dict[str, str] = {}
+        self._partial = partial
         if not folder.is_dir():
             raise ConvertError(f"{folder} is not a folder: give the folder that holds config.json")
         try:
@@ -75,14 +80,20 @@ class Checkpoint(Source):
         for shard in shards:
             if Path(shard).name != shard:
                 raise ConvertError(f"{INDEX_NAME} names the shard {shard!r}, outside its folder")
-            if not (self.folder / shard).is_file():
+            if self._partial and not (self.folder / shard).is_file():
+                self.missing |= {name: shard for name, of in weight_map.items() if of == shard}
+            elif not (self.folder / shard).is_file():
                 raise ConvertError(
                     f"{self.folder / shard} is missing ({len(shards)} shards in {INDEX_NAME}): "
                     "download it"
                 )
+        absent = set(self.missing.values())
         for shard in shards:
-            self._open_shard(self.folder / shard)
+            if shard not in absent:
+                self._open_shard(self.folder / shard)
         for name, shard in weight_map.items():
+            if shard in absent:
+                continue
             found = self.tensors.get(name)
             if found is None or found.shard.name != shard:
                 raise ConvertError(f"{name} is not in {shard}, where {INDEX_NAME} puts it")

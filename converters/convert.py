@@ -1,4 +1,4 @@
-"""The conversion as one call: a checkpoint folder → a GGUF file.
+"""The conversion as one call: a checkpoint folder, or another GGUF file → a GGUF file.
 
 Takes paths and options, reports progress through a callback, gives what was written. All errors
 that a user can mend are ConvertError. Does not print and does not parse arguments.
@@ -17,14 +17,20 @@ from typing import Literal
 from converters.checkpoint import Checkpoint
 from converters.errors import ConvertError
 from converters.fitting import Fitted
-from converters.plan import make_plan
+from converters.gguf_source import GGUFFile, is_part
+from converters.plan import Plan, make_plan
 from converters.quantize import load_kernels
+from converters.recipe import KEEP
+from converters.requantize import plan_requantized
 from converters.writer import WriteOptions, journal_path, source_bytes, write_file
 
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """How to convert; `tensor_types` are (regular expression over GGUF names, ggml type)."""
+    """How to convert; `tensor_types` are (regular expression over GGUF names, ggml type).
+
+    The type KEEP leaves the tensors of a GGUF file as they are.
+    """
 
     type: str = "Q8_0"  # a mixture or one of our recipes; not used with fit_bytes
     mtp: Literal["keep", "drop"] = "keep"
@@ -35,6 +41,7 @@ class ConvertOptions:
     split_bytes: int | None = None  # split into files with so many bytes of tensors at the most
     restart: bool = False  # forget what an unfinished conversion has done
     fit_bytes: int | None = None  # choose types so that the file takes no more bytes
+    add_mtp: Path | None = None  # the checkpoint with the MTP layer that a GGUF source lacks
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ def convert(
     progress: Callable[[Progress], None] | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> ConvertResult:
-    """Convert the checkpoint in `source` to the GGUF file `target`.
+    """Convert the checkpoint folder or GGUF file `source` to the GGUF file `target`.
 
     `progress` and `notice` are called on this thread. Raises ConvertError with one line for the
     user, and leaves nothing under `target` then. What a stopped conversion has done is kept beside
@@ -87,15 +94,8 @@ def convert(
     written = _followed(target)
     _check_target(written, source, options)
     load_kernels()
-    with Checkpoint(source) as checkpoint:
-        plan = make_plan(
-            checkpoint,
-            options.type,
-            mtp=options.mtp == "keep",
-            overrides=options.tensor_types,
-            name=options.name,
-            fit_bytes=options.fit_bytes,
-        )
+    with open_any(source) as checkpoint:
+        plan = plan_conversion(checkpoint, options)
         total = source_bytes(plan, checkpoint)
 
         def report(done: int, resumed: int, tensor: str) -> None:
@@ -116,6 +116,35 @@ def convert(
         warnings=plan.warnings,
         fitted=plan.fitted,
         parts=tuple(part.path for part in parts) if split else (),
+    )
+
+
+def open_any(source: Path) -> Checkpoint | GGUFFile:
+    """Open a checkpoint folder or a GGUF file; raise ConvertError if it is neither."""
+    return GGUFFile(source) if source.is_file() else Checkpoint(source)
+
+
+def plan_conversion(source: Checkpoint | GGUFFile, options: ConvertOptions) -> Plan:
+    """Plan what the options ask for; raise ConvertError for options that do not go together."""
+    if isinstance(source, GGUFFile):
+        if options.mtp == "drop":
+            raise ConvertError("--mtp drop works on checkpoints only: a GGUF file keeps its layers")
+        if options.fit_bytes is not None:
+            raise ConvertError("--fit works on checkpoints only: choose a --type for a GGUF file")
+        return plan_requantized(
+            source, options.type, options.tensor_types, options.name, options.add_mtp
+        )
+    if options.add_mtp:
+        raise ConvertError("--add-mtp adds to a GGUF file: a checkpoint's MTP layer is kept anyway")
+    if options.type.upper() == KEEP:
+        raise ConvertError("--type keep is for GGUF files: choose a type for a checkpoint")
+    return make_plan(
+        source,
+        options.type,
+        mtp=options.mtp == "keep",
+        overrides=options.tensor_types,
+        name=options.name,
+        fit_bytes=options.fit_bytes,
     )
 
 
@@ -143,11 +172,15 @@ def _check_target(target: Path, source: Path, options: ConvertOptions) -> None:
         raise ConvertError(f"{target.parent} is not a folder: create it first")
     if target.is_dir():
         raise ConvertError(f"{target} is a folder: give the name of a file")
+    part = target.with_name(f"{target.stem}-00001-of-00001.gguf")
+    if options.split_bytes is not None and is_part(source, part, any_count=True):
+        raise ConvertError(f"the parts of {target} would replace those of {source}: rename it")
     if not target.exists():
         return
-    files = [file for file in source.iterdir() if file.exists()] if source.is_dir() else []
-    if any(target.samefile(file) for file in files):
-        raise ConvertError(f"{target} is a file of the checkpoint: choose another name")
+    folder = source if source.is_dir() else source.parent
+    files = [file for file in folder.iterdir() if file.exists() and target.samefile(file)]
+    if any(source.is_dir() or is_part(file, source) for file in files):
+        raise ConvertError(f"{target} is a file of the source: choose another name")
     if options.force or options.split_bytes is not None:
         return  # a split model has other names
     if not journal_path(target).exists():  # with one, it may only need tidying up

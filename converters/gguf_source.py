@@ -68,6 +68,15 @@ class GGUFFile(Source):
             )
 
 
+def is_part(path: Path, of: Path, any_count: bool = False) -> bool:
+    """Say whether a file is `of`, or by its name another part of the same split model."""
+    one, other = _SPLIT_NAME.fullmatch(path.name), _SPLIT_NAME.fullmatch(of.name)
+    if one is None or other is None:
+        return path.exists() and of.exists() and path.samefile(of)
+    beside = path.parent.resolve() == of.parent.resolve()
+    return beside and one["stem"] == other["stem"] and (any_count or one["count"] == other["count"])
+
+
 def _number(head: Head, key: str, default: int) -> int:
     value = head.metadata.get(key)
     found = default if value is None else decode_value(value)

@@ -69,6 +69,7 @@ class Shape:
 
     name: str
     shape: tuple[int, ...]
+    stored: Kind | None = None  # the type that it has in another GGUF file
 
     @property
     def layer(self) -> int:

@@ -86,7 +86,7 @@ def make_plan(
     family = find_family(config)
     described = family.metadata(config, checkpoint, mtp)
     targets, dropped = _split(family.tensors(config, checkpoint, mtp))
-    _check_sources(checkpoint, targets, dropped)
+    check_sources(checkpoint, targets, dropped)
     facts = model_facts(family.GGUF_ARCHITECTURE, described.values)
     shapes = [Shape(target.name, target.shape) for target in targets]
     metadata: dict[str, Value] = {
@@ -199,7 +199,7 @@ def _split(described: Iterable[Target | Dropped]) -> tuple[list[Target], list[Dr
     return targets, dropped
 
 
-def _check_sources(
+def check_sources(
     checkpoint: Source, targets: Iterable[Target], dropped: Iterable[Dropped]
 ) -> None:
     """Check that every piece is there and as described, and that nothing stored is left over."""

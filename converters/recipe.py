@@ -61,6 +61,15 @@ _WITHOUT_IMPORTANCE = {
 NEED_IMATRIX = (
     "IQ3_XS", "IQ3_XXS", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S", "Q2_K_S",
 )  # fmt: skip
+KEEP = "KEEP"  # for a GGUF source: every tensor keeps its type, and what is added to it gets Q8_0
+_NO_WEIGHTS = (Kind.I8, Kind.I16, Kind.I32, Kind.I64, Kind.F64)  # as tables of token ids have
+# Parts of names that llama-quantize leaves alone in models of other makers (src/llama-quant.cpp).
+_SMALL_PARTS = (
+    "altup", "laurel", "per_layer_model_proj", "position_embd.", "token_types.", "ssm_conv1d",
+    "shortconv.conv.", "indexer.k_proj.", "indexer.q_proj.", "time_mix_first.", "time_mix_w",
+    "time_mix_v0.", "time_mix_v1.", "time_mix_v2.", "time_mix_a", "time_mix_g", "time_mix_decay_w",
+    "time_mix_lerp_fused.", "attn_rel_b.",
+)  # fmt: skip
 _DRAFT_FLOOR = (*PLAIN, Kind.Q8_0)
 
 
@@ -93,6 +102,8 @@ def model_facts(architecture: str, values: Metadata, has_imatrix: bool = False) 
 
     def count(key: str, default: int) -> int:
         value = values.get(key, default)
+        if isinstance(value, tuple) and value:  # a layer's own: the first stands for all
+            value = value[0]
         return value if isinstance(value, int) else default
 
     blocks = count("block_count", 0)
@@ -104,7 +115,7 @@ def model_facts(architecture: str, values: Metadata, has_imatrix: bool = False) 
         n_layer=blocks - count("nextn_predict_layers", 0),
         n_layer_all=blocks,
         n_expert=count("expert_count", 0),
-        n_gqa=heads // heads_kv,
+        n_gqa=heads // max(1, heads_kv),
         is_70b=is_70b and architecture in ("llama", "qwen2"),
         has_imatrix=has_imatrix,
     )
@@ -123,24 +134,29 @@ def choose_types(
     Raises ConvertError for a bad type name or override, and without an imatrix for a type that
     needs one.
     """
-    type_name = canonical_type(mixture) if isinstance(mixture, str) else ""
+    keep = mixture == KEEP
+    if isinstance(mixture, str):
+        mixture = "Q8_0" if keep else canonical_type(mixture)
+    type_name = mixture if isinstance(mixture, str) else ""
     patterns = [_Override.parse(pattern, kind) for pattern, kind in overrides]
     visit = _visit(type_name, facts, tensors) if isinstance(mixture, str) else mixture
     choices: dict[str, Choice] = {}
     for tensor in Walk.order(tensors):
-        if why := _kept_in_f32(tensor, type_name):
-            choices[tensor.name] = Choice(Kind.F32, why)
+        if why := _never_quantized(tensor, type_name):
+            choices[tensor.name] = Choice(tensor.stored or Kind.F32, why)
             continue
         override = next((one for one in patterns if one.pattern.search(tensor.name)), None)
         if override:
             override.used = True
             choice = Choice(override.kind, f"--tensor-type {override.pattern.pattern}")
+        elif keep and tensor.stored is not None:
+            choice = Choice(tensor.stored, "stays as it is")
         else:
             choice = visit(tensor)
             if tensor.layer >= facts.n_layer and choice.kind not in _DRAFT_FLOOR:
                 choice = Choice(Kind.Q8_0, "the MTP layer stays at Q8_0")
         choice = _fit(choice, tensor.shape[-1])
-        known = tensor.name in important
+        known = tensor.name in important or choice.kind == tensor.stored  # its bytes are copied
         if not known and _needs_importance(choice.kind, tensor.name, type_name):
             choice = _without_importance(choice, tensor.name, facts)
         choices[tensor.name] = choice
@@ -182,8 +198,12 @@ class _Override:
             raise ConvertError(f"--tensor-type {pattern!r} is no valid pattern: {error}") from error
 
 
-def _kept_in_f32(tensor: Shape, type_name: str) -> str:
-    """Return why a tensor is never quantized, or an empty string."""
+def _never_quantized(tensor: Shape, type_name: str) -> str:
+    """Return why a tensor stays in F32, or as another GGUF file has it; else an empty string."""
+    if tensor.stored in _NO_WEIGHTS:
+        return "no weights: stays as it is"
+    if tensor.stored is not None and any(part in tensor.name for part in _SMALL_PARTS):
+        return "small: stays as it is"
     # ggml does not count outer dimensions of 1.
     if len(tensor.shape) < 2 or math.prod(tensor.shape[:-1]) == 1:
         return "vectors stay in F32"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -106,6 +107,16 @@ class Source:
             if not np.array_equal(left[:size], right[:size]):
                 return False
         return True
+
+    def take_over(self, other: Source, names: Iterable[str]) -> None:
+        """Add tensors of another source, and close its files when this one is closed."""
+        for name in names:
+            if name in self.tensors:
+                raise ConvertError(f"{name} is in both files that are put together")
+            self.tensors[name] = other.tensors[name]
+        self.states |= other.states
+        self._files |= other._files
+        other._files = {}
 
     def _open(self, path: Path) -> int:
         """Open a file for as long as the source is; return its descriptor."""

@@ -1,4 +1,4 @@
-"""`localseek convert`: a checkpoint folder → a quantized GGUF file, with a bar while it runs."""
+"""`localseek convert`: a checkpoint folder or a GGUF file → a GGUF file, with a bar meanwhile."""
 
 import argparse
 import json
@@ -29,6 +29,8 @@ EXAMPLES = """examples:
   localseek convert ./DeepSeek-R1 r1.gguf --type Q2_K --tensor-type 'ffn_down_exps=Q3_K'
   localseek convert ./DeepSeek-R1/config.json --type Q4_K_M --dry-run
   localseek convert ./DeepSeek-V2-Lite v2-lite.gguf --fit 8GB
+  localseek convert r1-F16.gguf r1-Q4_K_M.gguf --type Q4_K_M
+  localseek convert r1-00001-of-00009.gguf r1-mtp.gguf --add-mtp ./DeepSeek-R1
 
 types, as llama-quantize mixes them (those with a * need an importance matrix):
   unquantized          F32 BF16 F16
@@ -49,14 +51,16 @@ SECONDS_BETWEEN_LINES = 10.0  # where no terminal shows a bar
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     add = parser.add_argument
-    add("source", metavar="SOURCE", type=Path, help="a folder with config.json and safetensors")
+    add("source", metavar="SOURCE", type=Path, 
+        help="a folder with config.json and safetensors, or a GGUF file")  # fmt: skip
     add("target", metavar="OUT.gguf", type=Path, nargs="?", help="the file to write")
     add("--dry-run", action="store_true",
         help="say what would be written; SOURCE may be a config.json alone")  # fmt: skip
     choice = parser.add_mutually_exclusive_group()
     # No default here: argparse would not see that a default value was given beside --fit.
     choice.add_argument("--type", metavar="TYPE",
-        help="Q4_K_M, Q6_K, BF16, … in any case: all are listed below (default: Q8_0)")  # fmt: skip
+        help="Q4_K_M, Q6_K, BF16, … in any case: all are listed below; for a GGUF file also "
+        "keep (default: Q8_0, for a GGUF file keep)")  # fmt: skip
     choice.add_argument("--fit", metavar="SIZE",
         help="the best mixture for a file of at most this size, such as 24GB or 24GiB")  # fmt: skip
     add("--tensor-type", action="append", default=[], metavar="REGEX=TYPE",
@@ -65,6 +69,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the multi-token prediction layer, which speeds up decoding")  # fmt: skip
     add("--split-size", metavar="SIZE",
         help="several files with so many bytes of tensors at the most, such as 48G")  # fmt: skip
+    add("--add-mtp", type=Path, metavar="CHECKPOINT",
+        help="add the MTP layer of this folder to a GGUF file without one")  # fmt: skip
     add("--threads", type=int, metavar="N", help="default: one a processor")
     add("--force", action="store_true", help="replace OUT.gguf if it exists")
     add("--restart", action="store_true",
@@ -78,10 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = tuple(_override(text) for text in arguments.tensor_type)
     if arguments.threads is not None and arguments.threads < 1:
         raise UsageError(f"--threads is {arguments.threads}; 1 or more is possible.")
-    from converters import TYPE_NAMES, ConvertError, ConvertOptions, convert
+    from converters import KEEP, TYPE_NAMES, ConvertError, ConvertOptions, convert
 
-    kind = (arguments.type or "Q8_0").upper()
-    if kind not in TYPE_NAMES:
+    of_gguf = arguments.source.suffix.lower() == ".gguf"
+    kind = (arguments.type or (KEEP if of_gguf else "Q8_0")).upper()
+    if kind not in (*TYPE_NAMES, KEEP):
         raise UsageError(f"There is no type {arguments.type}.", f"Types: {', '.join(TYPE_NAMES)}.")
     options = ConvertOptions(
         type=kind,
@@ -92,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         restart=arguments.restart,
         fit_bytes=None if arguments.fit is None else parse_size("--fit", arguments.fit),
         split_bytes=arguments.split_size and parse_size("--split-size", arguments.split_size),
+        add_mtp=arguments.add_mtp,
     )
     if arguments.dry_run:
         return _dry_run(arguments, options)
