@@ -11,7 +11,7 @@ from converters.gguf_reader import read_head
 from converters.gguf_source import GGUFFile
 
 
-def without_layer(checkpoint: Path, target: Path, kind: str = "Q4_K_M") -> Path:
+def without_layer(checkpoint: Path, target: Path, kind: str = "Q4_0") -> Path:
     convert(checkpoint, target, ConvertOptions(type=kind, mtp="drop", threads=1))
     return target
 
@@ -37,7 +37,7 @@ def test_a_layer_that_was_dropped_comes_back_as_if_it_had_been_kept(
 ) -> None:
     trunk = without_layer(models / name, tmp_path / "trunk.gguf")
     joined = with_layer(trunk, models / name, tmp_path / "joined.gguf")
-    convert(models / name, tmp_path / "direct.gguf", ConvertOptions(type="Q4_K_M", threads=1))
+    convert(models / name, tmp_path / "direct.gguf", ConvertOptions(type="Q4_0", threads=1))
     direct = contents(tmp_path / "direct.gguf")
     # The walk of llama-quantize counts all layers, so the trunk's types are those of the drop.
     draft = {key: one for key, one in direct.items() if key.startswith("blk.3.")}
@@ -51,8 +51,8 @@ def test_a_layer_that_was_dropped_comes_back_as_if_it_had_been_kept(
 def test_a_layer_is_added_while_the_types_change(tmp_path: Path, models: Path) -> None:
     source = models / "v3-fp8"
     trunk = without_layer(source, tmp_path / "trunk.gguf", "F32")
-    joined = with_layer(trunk, source, tmp_path / "joined.gguf", "Q4_K_M")
-    convert(source, tmp_path / "direct.gguf", ConvertOptions(type="Q4_K_M", threads=1))
+    joined = with_layer(trunk, source, tmp_path / "joined.gguf", "Q4_0")
+    convert(source, tmp_path / "direct.gguf", ConvertOptions(type="Q4_0", threads=1))
     assert contents(joined) == contents(tmp_path / "direct.gguf")
 
 
