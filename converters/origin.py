@@ -26,13 +26,26 @@ _SMALL_FILES = (
 
 def origin_metadata(checkpoint: Checkpoint, recipe: str) -> dict[str, Value]:
     """Return the keys that tell a file's origin."""
-    found: dict[str, Value] = {}
-    # Run from a folder that was never installed, nobody knows the version.
-    with contextlib.suppress(PackageNotFoundError):
-        found["localseek.version"] = version("localseek")
+    found = _version()
     found["localseek.source.fingerprint"] = source_fingerprint(checkpoint)
     found["localseek.recipe"] = recipe
     return found
+
+
+def repeated_metadata(earlier: object, recipe: str) -> dict[str, Value]:
+    """Return the keys that change when a GGUF file is the source: one recipe follows another.
+
+    `earlier` is the source's own recipe, None where it has none; its fingerprint is still true.
+    """
+    chain = f"{earlier}; {recipe}" if isinstance(earlier, str) else recipe
+    return _version() | {"localseek.recipe": chain}
+
+
+def _version() -> dict[str, Value]:
+    # Run from a folder that was never installed, nobody knows the version.
+    with contextlib.suppress(PackageNotFoundError):
+        return {"localseek.version": version("localseek")}
+    return {}
 
 
 def recipe_text(

@@ -1,7 +1,7 @@
 """A GGUF file → the plan of another: other types, the same metadata, and an MTP layer if asked for.
 
 Takes an open GGUF file and the type rules, and the layer to add (draft_layer.py). Metadata is
-copied as bytes in its order; only what describes the types is written anew. Types are those that
+copied as bytes in its order; only what tells the types and how they came is written anew. Types are those that
 llama-quantize chooses for the file, and tensors that have theirs already are copied.
 Does not know how tensors are decoded or written.
 """
@@ -21,6 +21,7 @@ from converters.errors import ConvertError
 from converters.gguf_source import GGUFFile
 from converters.layout import Metadata, Piece, Target, Value
 from converters.mixtures import Choice, Facts, Shape
+from converters.origin import recipe_text, repeated_metadata
 from converters.plan import Plan, lay_out
 from converters.recipe import KEEP, canonical_type, choose_types, file_type, model_facts
 from converters.source import StoredTensor
@@ -53,6 +54,8 @@ def plan_requantized(
     if type_name.upper() != KEEP:
         metadata["general.file_type"] = int(file_type(canonical_type(type_name)))
     metadata["general.quantization_version"] = GGML_QUANT_VERSION
+    recipe = recipe_text(type_name, overrides=overrides) + (" --add-mtp" if mtp_from else "")
+    metadata |= repeated_metadata(model.get("localseek.recipe"), recipe)
     if name is not None:
         metadata["general.name"] = name
     warnings = (*_warnings(stored, choices), *added.warnings)

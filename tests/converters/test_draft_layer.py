@@ -43,7 +43,7 @@ def test_a_layer_that_was_dropped_comes_back_as_if_it_had_been_kept(
     draft = {key: one for key, one in direct.items() if key.startswith("blk.3.")}
     assert draft and contents(joined) == contents(trunk) | draft
     heads = [read_head(path).metadata for path in (joined, tmp_path / "direct.gguf")]
-    for key in ("general.name", "general.size_label"):
+    for key in ("general.size_label", "localseek.recipe"):
         heads[0][key] = heads[1][key]
     assert heads[0] == heads[1]
 

@@ -11,7 +11,7 @@ import pytest
 from gguf import GGUFReader
 
 from converters import KEEP, ConvertError, ConvertOptions, ConvertResult, convert
-from converters.gguf_reader import read_head
+from converters.gguf_reader import decode_value, read_head
 from converters.gguf_source import GGUFFile
 from converters.header import Entry, encode_head
 from converters.layout import RawValue
@@ -53,15 +53,16 @@ def test_an_unquantized_file_becomes_what_the_checkpoint_becomes(
     }
     assert (two_steps == direct) is (stored == "F32")
     heads = [read_head(tmp_path / f"{name}.gguf").metadata for name in ("two-steps", "direct")]
-    heads[0]["general.name"] = heads[1]["general.name"]
-    assert heads[0] == heads[1]
+    recipe = heads[0].pop("localseek.recipe")
+    assert decode_value(recipe) == f"--type {stored}; --type {kind}"
+    assert heads[0] | {"localseek.recipe": heads[1]["localseek.recipe"]} == heads[1]
 
 
 def test_what_has_its_type_already_is_copied(tmp_path: Path, plain: dict[str, Path]) -> None:
     for kind, name in (("F16", "same"), (KEEP, "kept")):
         result = converted(plain["F16"], tmp_path / f"{name}.gguf", kind)
         assert result.warnings == ()
-        assert (tmp_path / f"{name}.gguf").read_bytes() == plain["F16"].read_bytes()
+        assert tensors(tmp_path / f"{name}.gguf") == tensors(plain["F16"])
 
 
 def test_an_override_changes_what_is_kept(tmp_path: Path, plain: dict[str, Path]) -> None:
@@ -115,6 +116,8 @@ def test_metadata_of_every_kind_alignment_and_order_are_kept(tmp_path: Path) -> 
     source.write_bytes(encode_head(metadata, entries, 128) + data.ljust(512, b"\0"))
     converted(source, target, "Q8_0")
     found = read_head(target)
+    assert decode_value(found.metadata.pop("localseek.recipe")) == "--type Q8_0"
+    found.metadata.pop("localseek.version", None)
     expected = metadata | {
         "general.file_type": RawValue(4, struct.pack("<I", 7)),
         "general.quantization_version": RawValue(4, struct.pack("<I", 2)),
