@@ -22,6 +22,7 @@ from converters.header import padded
 from converters.mixtures import Choice, Facts, Shape
 from converters.quantize import row_bytes
 from converters.recipe import Visit, choose_types
+from converters.type_errors import RELATIVE_ERRORS
 
 # Ternary and one-bit types are left out: they are for models that were trained in them. So is F32:
 # no release has weights that BF16 does not hold.
@@ -73,12 +74,11 @@ def fit_types(
     """
     kinds = _CANDIDATES + (_WITH_IMATRIX if facts.has_imatrix else ())
     plans = [choose_types(tensors, _always(kind), facts, overrides, important) for kind in kinds]
-    shapes = {tensor.name: tensor.shape for tensor in tensors}
     allowed = {
-        name: [Option(kind, _size(kind, shape)) for kind in {plan[name].kind for plan in plans}]
-        for name, shape in shapes.items()
+        tensor.name: [_option(kind, tensor) for kind in {plan[tensor.name].kind for plan in plans}]
+        for tensor in tensors
     }
-    items = make_items(list(shapes), facts.n_layer, allowed)
+    items = make_items([tensor.name for tensor in tensors], facts.n_layer, allowed)
     fixed = head_bytes + reserved_bytes
     least = smallest(items) + fixed
     if least > limit_bytes:
@@ -95,8 +95,10 @@ def _always(kind: Kind) -> Visit:
     return lambda tensor: Choice(kind, _CHOSEN)
 
 
-def _size(kind: Kind, shape: tuple[int, ...]) -> int:
-    return padded(math.prod(shape[:-1]) * row_bytes(kind, shape[-1]))
+def _option(kind: Kind, tensor: Shape) -> Option:
+    *outer, cols = tensor.shape
+    size = padded(math.prod(outer) * row_bytes(kind, cols))
+    return Option(kind, size, RELATIVE_ERRORS[kind.name])
 
 
 def _choice(item: Item, chosen: int, plans: Iterable[dict[str, Choice]]) -> Choice:

@@ -23,6 +23,7 @@ Group = Literal[
     "routed experts, down",
     "router",
     "norms and other vectors",
+    "hyper-connections",
     "MTP layer",
     "other",
 ]
@@ -35,6 +36,7 @@ _PATTERNS: tuple[tuple[str, Group], ...] = (
     (r"^output\.weight$", "output"),
     (r"ffn_gate_(inp|tid2eid)|exp_probs_b", "router"),
     (r"_norm\.|\.bias$|^rope_freqs|sinks", "norms and other vectors"),
+    (r"(^output_|\.)hc_", "hyper-connections"),
     (r"indexer", "indexer"),
     (r"ffn_(gate|gate_up)_exps", "routed experts, gate"),
     (r"ffn_up_exps", "routed experts, up"),

@@ -13,6 +13,7 @@ from gguf import GGUFReader
 from converters import ConvertError, ConvertOptions, Fitted, convert, estimate, preview
 from converters.fit import Fit, Item, Option, fit, make_items, smallest
 from converters.quantize import row_bytes
+from converters.type_errors import RELATIVE_ERRORS
 
 CONFIGS = Path(__file__).parent / "configs"
 KINDS = (Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.Q8_0)
@@ -37,7 +38,7 @@ def fitted(source: Path, size: int, **options: object) -> Fitted:
 
 
 def options_of(rows: int, kinds: tuple[Kind, ...] = KINDS) -> list[Option]:
-    return [Option(kind, rows * row_bytes(kind, 256)) for kind in kinds]
+    return [Option(kind, rows * row_bytes(kind, 256), RELATIVE_ERRORS[kind.name]) for kind in kinds]
 
 
 def best_by_tables(items: list[Item], budget: int) -> float:
@@ -115,7 +116,7 @@ def test_more_room_never_makes_it_worse() -> None:
 
 
 def test_a_larger_type_that_loses_more_is_never_chosen() -> None:
-    worse = Option(Kind.MXFP4, row_bytes(Kind.MXFP4, 256) + 99)
+    worse = Option(Kind.MXFP4, row_bytes(Kind.MXFP4, 256) + 99, RELATIVE_ERRORS["MXFP4"])
     names = ["blk.0.ffn_up_exps.weight"]
     items = make_items(names, 1, {names[0]: [*options_of(1), worse]})
     assert worse not in items[0].options
