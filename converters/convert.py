@@ -18,8 +18,9 @@ from converters.checkpoint import Checkpoint
 from converters.errors import ConvertError
 from converters.fitting import Fitted
 from converters.gguf_source import GGUFFile, is_part
+from converters.imatrix import Imatrix, open_imatrix
 from converters.plan import Plan, make_plan
-from converters.quantize import load_kernels
+from converters.quantize import load_kernels, make_tables
 from converters.recipe import KEEP
 from converters.requantize import plan_requantized
 from converters.writer import WriteOptions, journal_path, source_bytes, write_file
@@ -42,6 +43,7 @@ class ConvertOptions:
     restart: bool = False  # forget what an unfinished conversion has done
     fit_bytes: int | None = None  # choose types so that the file takes no more bytes
     add_mtp: Path | None = None  # the checkpoint with the MTP layer that a GGUF source lacks
+    imatrix: Path | None = None  # an importance matrix, as llama-imatrix writes it
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,9 @@ def convert(
     written = _followed(target)
     _check_target(written, source, options)
     load_kernels()
-    with open_any(source) as checkpoint:
-        plan = plan_conversion(checkpoint, options)
+    with open_any(source) as checkpoint, open_imatrix(options.imatrix) as imatrix:
+        plan = plan_conversion(checkpoint, options, imatrix)
+        make_tables({tensor.kind for tensor in plan.tensors})
         total = source_bytes(plan, checkpoint)
 
         def report(done: int, resumed: int, tensor: str) -> None:
@@ -124,7 +127,9 @@ def open_any(source: Path) -> Checkpoint | GGUFFile:
     return GGUFFile(source) if source.is_file() else Checkpoint(source)
 
 
-def plan_conversion(source: Checkpoint | GGUFFile, options: ConvertOptions) -> Plan:
+def plan_conversion(
+    source: Checkpoint | GGUFFile, options: ConvertOptions, imatrix: Imatrix | None
+) -> Plan:
     """Plan what the options ask for; raise ConvertError for options that do not go together."""
     if isinstance(source, GGUFFile):
         if options.mtp == "drop":
@@ -132,7 +137,7 @@ def plan_conversion(source: Checkpoint | GGUFFile, options: ConvertOptions) -> P
         if options.fit_bytes is not None:
             raise ConvertError("--fit works on checkpoints only: choose a --type for a GGUF file")
         return plan_requantized(
-            source, options.type, options.tensor_types, options.name, options.add_mtp
+            source, options.type, options.tensor_types, options.name, options.add_mtp, imatrix
         )
     if options.add_mtp:
         raise ConvertError("--add-mtp adds to a GGUF file: a checkpoint's MTP layer is kept anyway")
@@ -145,6 +150,7 @@ def plan_conversion(source: Checkpoint | GGUFFile, options: ConvertOptions) -> P
         overrides=options.tensor_types,
         name=options.name,
         fit_bytes=options.fit_bytes,
+        imatrix=imatrix,
     )
 
 

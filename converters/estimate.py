@@ -16,7 +16,7 @@ from gguf import GGMLQuantizationType as Kind
 
 from converters.checkpoint import ITEM_SIZES
 from converters.dtypes import FP8_BLOCK, Bytes, Floats, decode_fp8_rows, decode_rows
-from converters.quantize import is_valid, quantize_rows, row_bytes
+from converters.quantize import NEEDS_IMPORTANCE, is_valid, quantize_rows, row_bytes
 
 _COLS = 2048  # whole blocks of every type
 _ROWS = FP8_BLOCK
@@ -62,6 +62,9 @@ class _Buffers:
         self._raw = _random_bytes(dtype)
         self._scales = np.full((1, _COLS // FP8_BLOCK), 0.01, np.float32)
         self._rows: Floats = np.empty((_ROWS, _COLS), np.float32)
+        # Equal importance, where a kernel refuses to work without any.
+        needed = self._kind in NEEDS_IMPORTANCE
+        self._importance = np.ones(_COLS, np.float32) if needed else None
         self._out: Bytes = np.empty(_ROWS * row_bytes(kind, _COLS), np.uint8)
 
     def convert(self, rows: int) -> None:
@@ -77,7 +80,7 @@ class _Buffers:
             decode_rows(self._dtype, raw, values)
         np.isfinite(values).all()
         out = self._out[: rows * row_bytes(self._kind, _COLS)]
-        quantize_rows(self._kind, values, out)
+        quantize_rows(self._kind, values, out, self._importance)
         is_valid(self._kind, out)
 
 

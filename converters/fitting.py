@@ -114,7 +114,7 @@ def _nothing_fits(limit: int, least: int, facts: Facts) -> str:
     if facts.n_layer_all > facts.n_layer:
         ways.append("--mtp drop leaves out the MTP layer")
     if not facts.has_imatrix:
-        ways.append("smaller types need an importance matrix")
+        ways.append("smaller types need --imatrix FILE")
     more = f" ({', '.join(ways)})" if ways else ""
     return f"nothing fits {limit:,} bytes: the smallest possible file takes {least:,}{more}"
 

@@ -80,10 +80,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Choice:
-    """A type and the reason for it."""
+    """A type and the reason for it; `instead_of` a type for which importance is missing."""
 
     kind: Kind
     why: str
+    instead_of: Kind | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from converters.checkpoint import Checkpoint
+from converters.imatrix import Imatrix
 from converters.layout import Value
 
 # What a conversion reads beside the weights.
@@ -53,6 +54,7 @@ def recipe_text(
     mtp: bool = True,
     overrides: Sequence[tuple[str, str]] = (),
     fit_bytes: int | None = None,
+    imatrix: Imatrix | None = None,
 ) -> str:
     """Return the options that decide the bytes, as they are written on the command line."""
     words = ["--type", type_name] if fit_bytes is None else ["--fit", str(fit_bytes)]
@@ -60,6 +62,8 @@ def recipe_text(
         words += ["--mtp", "drop"]
     for pattern, kind in overrides:
         words += ["--tensor-type", f"{pattern}={kind}"]
+    if imatrix:
+        words += ["--imatrix", imatrix.path.name]
     return shlex.join(words)
 
 

@@ -22,10 +22,17 @@ from converters.errors import ConvertError
 from converters.families import Family, find_family
 from converters.fitting import Fitted, fit_types
 from converters.header import ALIGNMENT, Entry, encode_head, padded
+from converters.imatrix import Imatrix
+from converters.importance import (
+    Importance,
+    imatrix_metadata,
+    importance_warnings,
+    match_importance,
+)
 from converters.layout import Dropped, Metadata, Piece, Target, Value
 from converters.mixtures import Choice, Shape
 from converters.origin import origin_metadata, recipe_text
-from converters.quantize import row_bytes
+from converters.quantize import USES_IMPORTANCE, row_bytes
 from converters.recipe import (
     canonical_type,
     choose_types,
@@ -50,6 +57,7 @@ class PlannedTensor:
     size_bytes: int
     pieces: tuple[Piece, ...]
     values: tuple[float, ...] = ()  # of a vector that is computed, not stored: F32
+    importance: Importance | None = None  # only where the type looks at it
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ def make_plan(
     overrides: Sequence[tuple[str, str]] = (),
     name: str | None = None,
     fit_bytes: int | None = None,
+    imatrix: Imatrix | None = None,
 ) -> Plan:
     """Plan a conversion; raise ConvertError for whatever the headers show to be wrong.
 
@@ -87,8 +96,9 @@ def make_plan(
     described = family.metadata(config, checkpoint, mtp)
     targets, dropped = _split(family.tensors(config, checkpoint, mtp))
     check_sources(checkpoint, targets, dropped)
-    facts = model_facts(family.GGUF_ARCHITECTURE, described.values)
     shapes = [Shape(target.name, target.shape) for target in targets]
+    facts = model_facts(family.GGUF_ARCHITECTURE, described.values, has_imatrix=imatrix is not None)
+    importance = match_importance(imatrix, shapes) if imatrix else {}
     metadata: dict[str, Value] = {
         "general.architecture": family.GGUF_ARCHITECTURE,
         "general.type": "model",
@@ -104,18 +114,32 @@ def make_plan(
         tokenizer = tokenizer_metadata(checkpoint.folder, config.count("vocab_size"), raw)
         metadata |= tokenizer.values
         warnings += tokenizer.warnings
-    metadata |= origin_metadata(checkpoint, recipe_text(type_name, mtp, overrides, fit_bytes))
+    metadata |= origin_metadata(
+        checkpoint, recipe_text(type_name, mtp, overrides, fit_bytes, imatrix)
+    )
+    if imatrix:
+        metadata |= imatrix_metadata(imatrix)
     fitted = None
     if fit_bytes is None:
-        choices = choose_types(shapes, type_name, facts, overrides)
+        choices = choose_types(shapes, type_name, facts, overrides, importance)
         metadata["general.file_type"] = int(file_type(type_name))
     else:
         reserve = 0 if checkpoint.has_tokenizer else _tokenizer_reserve(config)
         # Types and offsets have fixed widths, so the head is as long whatever is chosen.
         start = _head_bytes(metadata, targets)
-        choices, fitted = fit_types(shapes, facts, fit_bytes, start, reserve, overrides)
+        choices, fitted = fit_types(shapes, facts, fit_bytes, start, reserve, overrides, importance)
         metadata["general.file_type"] = int(nearest_file_type(choices, shapes))
-    plan = lay_out(family.GGUF_ARCHITECTURE, metadata, targets, choices, dropped, warnings)
+    if imatrix:
+        warnings += importance_warnings(imatrix, importance, shapes, choices)
+    plan = lay_out(
+        family.GGUF_ARCHITECTURE,
+        metadata,
+        targets,
+        choices,
+        dropped,
+        warnings,
+        importance=importance,
+    )
     return replace(plan, fitted=fitted)
 
 
@@ -136,6 +160,7 @@ def lay_out(
     dropped: Sequence[Dropped] = (),
     warnings: tuple[str, ...] = (),
     alignment: int = ALIGNMENT,
+    importance: Mapping[str, Importance] | None = None,
 ) -> Plan:
     """Give every tensor its place in the file, in the order of `targets`, and write the head."""
     tensors: list[PlannedTensor] = []
@@ -143,6 +168,7 @@ def lay_out(
     for target in targets:
         choice = choices[target.name]
         size = math.prod(target.shape[:-1]) * row_bytes(choice.kind, target.shape[-1])
+        wanted = importance.get(target.name) if importance else None
         tensors.append(
             PlannedTensor(
                 target.name,
@@ -153,6 +179,7 @@ def lay_out(
                 size,
                 target.pieces,
                 target.values,
+                wanted if choice.kind in USES_IMPORTANCE else None,
             )
         )
         end += padded(size, alignment)

@@ -21,6 +21,7 @@ from converters.convert import ConvertOptions, thread_count
 from converters.estimate import expected_seconds
 from converters.fitting import Fitted
 from converters.groups import GROUPS, Group, active_parameters, group_of
+from converters.imatrix import open_imatrix
 from converters.layout import Value
 from converters.plan import Plan, PlannedTensor, make_plan
 from converters.quantize import load_kernels
@@ -92,7 +93,7 @@ def preview(source: Path, options: ConvertOptions | None = None) -> Preview:
     options = options or ConvertOptions()
     threads = thread_count(options.threads)
     load_kernels()
-    with open_source(source) as checkpoint:
+    with open_source(source) as checkpoint, open_imatrix(options.imatrix) as imatrix:
         plan = make_plan(
             checkpoint,
             options.type,
@@ -100,6 +101,7 @@ def preview(source: Path, options: ConvertOptions | None = None) -> Preview:
             overrides=options.tensor_types,
             name=options.name,
             fit_bytes=options.fit_bytes,
+            imatrix=imatrix,
         )
         return _describe(plan, checkpoint, options, threads)
 

@@ -33,6 +33,8 @@ def conversion_fingerprint(plan: Plan, heads: Iterable[bytes], checkpoint: Sourc
     for tensor in plan.tensors:
         made_of = [*map(repr, tensor.pieces), repr(tensor.values)]
         add_texts(digest, [tensor.name, str(tensor.offset), *made_of])
+        if tensor.importance:
+            add_texts(digest, [tensor.importance.imatrix.identity])
     for path, state in checkpoint.states.items():
         add_texts(digest, [path.name, str(state.st_size), str(state.st_mtime_ns)])
     for stored in checkpoint.tensors.values():

@@ -246,8 +246,8 @@ def _without_importance(choice: Choice, name: str, facts: Facts) -> Choice:
     if not facts.has_imatrix:
         free = ", ".join(one for one in MIXTURES if one not in NEED_IMATRIX)
         raise ConvertError(
-            f"{name} would be {choice.kind.name} ({choice.why}), which needs an importance matrix; "
-            f"types that need none: {free}"
+            f"{name} would be {choice.kind.name} ({choice.why}), which needs an importance matrix: "
+            f"give --imatrix FILE, or choose one of the types that need none: {free}"
         )
     kind = _WITHOUT_IMPORTANCE[choice.kind]
-    return Choice(kind, f"the imatrix lacks it: no {choice.kind.name}")
+    return Choice(kind, f"the imatrix lacks it: no {choice.kind.name}", instead_of=choice.kind)

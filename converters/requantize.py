@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gguf import GGML_QUANT_VERSION
@@ -19,6 +20,8 @@ from gguf import GGMLQuantizationType as Kind
 from converters.draft_layer import DraftLayer, take_draft_layer
 from converters.errors import ConvertError
 from converters.gguf_source import GGUFFile
+from converters.imatrix import Imatrix
+from converters.importance import imatrix_metadata, importance_warnings, match_importance
 from converters.layout import Metadata, Piece, Target, Value
 from converters.mixtures import Choice, Facts, Shape
 from converters.origin import recipe_text, repeated_metadata
@@ -37,6 +40,7 @@ def plan_requantized(
     overrides: Sequence[tuple[str, str]] = (),
     name: str | None = None,
     mtp_from: Path | None = None,
+    imatrix: Imatrix | None = None,
 ) -> Plan:
     """Plan a file with other types; `type_name` KEEP keeps them, `mtp_from` is a checkpoint.
 
@@ -50,17 +54,31 @@ def plan_requantized(
     targets += added.targets
     shapes += [Shape(one.name, one.shape) for one in added.targets]
     metadata |= added.metadata
-    choices = choose_types(shapes, type_name, _facts(model, added.metadata), overrides)
+    importance = match_importance(imatrix, shapes) if imatrix else {}
+    facts = replace(_facts(model, added.metadata), has_imatrix=imatrix is not None)
+    choices = choose_types(shapes, type_name, facts, overrides, importance)
     if type_name.upper() != KEEP:
         metadata["general.file_type"] = int(file_type(canonical_type(type_name)))
     metadata["general.quantization_version"] = GGML_QUANT_VERSION
-    recipe = recipe_text(type_name, overrides=overrides) + (" --add-mtp" if mtp_from else "")
+    recipe = recipe_text(type_name, overrides=overrides, imatrix=imatrix) + (
+        " --add-mtp" if mtp_from else ""
+    )
     metadata |= repeated_metadata(model.get("localseek.recipe"), recipe)
     if name is not None:
         metadata["general.name"] = name
     warnings = (*_warnings(stored, choices), *added.warnings)
+    if imatrix:
+        metadata |= imatrix_metadata(imatrix)
+        warnings += importance_warnings(imatrix, importance, shapes, choices)
     return lay_out(
-        model.architecture, metadata, targets, choices, added.dropped, warnings, model.alignment
+        model.architecture,
+        metadata,
+        targets,
+        choices,
+        added.dropped,
+        warnings,
+        model.alignment,
+        importance,
     )
 
 

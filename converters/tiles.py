@@ -18,7 +18,7 @@ from converters.errors import ConvertError
 from converters.layout import Piece
 from converters.output import Output
 from converters.plan import Plan, PlannedTensor, scale_of
-from converters.quantize import is_valid, quantize_rows, row_bytes
+from converters.quantize import is_in_range, is_valid, quantize_rows, row_bytes
 from converters.source import Source, StoredTensor
 
 # 4 MiB of float32: large enough that Python's share of the work is lost in the kernels' (measured:
@@ -155,8 +155,18 @@ class TileWriter(TileReader):
     def _encode(self, tile: Tile, raw: Bytes) -> Bytes:
         rows = self.decode(tile, raw)
         count, cols = rows.shape
-        data = self._buffer("data", count * row_bytes(tile.tensor.kind, cols))
-        quantize_rows(tile.tensor.kind, rows, data)
+        kind = tile.tensor.kind
+        if not is_in_range(kind, rows):
+            raise ConvertError(f"{tile.source.name} holds values too large for {kind.name}")
+        size = row_bytes(kind, cols)
+        data = self._buffer("data", count * size)
+        if tile.tensor.importance is None:
+            quantize_rows(kind, rows, data)
+            return data
+        first, done = (tile.offset - tile.tensor.offset) // size, 0
+        for part, weights in tile.tensor.importance.runs(first, count, tile.tensor.shape[-2]):
+            quantize_rows(kind, rows[done : done + part], data[done * size :], weights)
+            done += part
         return data
 
 

@@ -27,12 +27,13 @@ EXAMPLES = """examples:
   localseek convert ./DeepSeek-V2-Lite v2-lite.gguf
   localseek convert ./DeepSeek-R1 r1.gguf --type Q4_K_M
   localseek convert ./DeepSeek-R1 r1.gguf --type Q2_K --tensor-type 'ffn_down_exps=Q3_K'
+  localseek convert ./DeepSeek-R1 r1.gguf --type IQ2_XXS --imatrix r1-imatrix.gguf
   localseek convert ./DeepSeek-R1/config.json --type Q4_K_M --dry-run
   localseek convert ./DeepSeek-V2-Lite v2-lite.gguf --fit 8GB
   localseek convert r1-F16.gguf r1-Q4_K_M.gguf --type Q4_K_M
   localseek convert r1-00001-of-00009.gguf r1-mtp.gguf --add-mtp ./DeepSeek-R1
 
-types, as llama-quantize mixes them (those with a * need an importance matrix):
+types, as llama-quantize mixes them (those with a * need --imatrix):
   unquantized          F32 BF16 F16
   plain blocks         Q8_0 Q5_1 Q5_0 Q4_1 Q4_0
   K-quants             Q6_K Q5_K_M Q5_K_S Q4_K_M Q4_K_S Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S*
@@ -65,6 +66,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the best mixture for a file of at most this size, such as 24GB or 24GiB")  # fmt: skip
     add("--tensor-type", action="append", default=[], metavar="REGEX=TYPE",
         help="another type for the tensors whose name matches (repeatable)")  # fmt: skip
+    add("--imatrix", metavar="FILE", type=Path,
+        help="an importance matrix of llama-imatrix, in GGUF or .dat format")  # fmt: skip
     add("--mtp", choices=("keep", "drop"), default="keep",
         help="the multi-token prediction layer, which speeds up decoding")  # fmt: skip
     add("--split-size", metavar="SIZE",
@@ -100,6 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         fit_bytes=None if arguments.fit is None else parse_size("--fit", arguments.fit),
         split_bytes=arguments.split_size and parse_size("--split-size", arguments.split_size),
         add_mtp=arguments.add_mtp,
+        imatrix=arguments.imatrix,
     )
     if arguments.dry_run:
         return _dry_run(arguments, options)

@@ -179,6 +179,12 @@ def test_a_conversion_asked_for_wrongly_is_status_2(run_cli, words, message):
     assert outcome.err.startswith(f"localseek: {message}")
 
 
+def test_an_importance_matrix_is_handed_to_the_conversion(run_cli, monkeypatch):
+    asked = fake_conversion(monkeypatch, RESULT)
+    run_cli("convert", "R1", "r1.gguf", "--type", "iq2_xxs", "--imatrix", "m.dat")
+    assert (asked["options"].type, asked["options"].imatrix) == ("IQ2_XXS", Path("m.dat"))
+
+
 def test_the_help_of_convert_lists_every_type_in_its_group_and_what_needs_an_imatrix():
     _, _, listing = convert.EXAMPLES.partition("\ntypes, ")
     words = iter(listing.partition(":\n")[2].partition("--tensor-type")[0].split())

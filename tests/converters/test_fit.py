@@ -146,8 +146,8 @@ def test_one_byte_less_than_the_smallest_is_refused_with_ways_out(
         convert(small, tmp_path / "out.gguf", ConvertOptions(fit_bytes=found.smallest_bytes - 1))
     assert str(caught.value) == (
         f"nothing fits {found.smallest_bytes - 1:,} bytes: the smallest possible file takes "
-        f"{found.smallest_bytes:,} (--mtp drop leaves out the MTP layer, smaller types need an "
-        "importance matrix)"
+        f"{found.smallest_bytes:,} (--mtp drop leaves out the MTP layer, smaller types need "
+        "--imatrix FILE)"
     )
     assert not (tmp_path / "out.gguf").exists()
 
