@@ -1,8 +1,9 @@
-"""A Hugging Face checkpoint folder: which tensors its safetensors shards hold, and where.
+"""A Hugging Face checkpoint folder: which tensors its shards hold, and where.
 
-Takes a folder. Gives the JSON files beside the weights and, for every tensor, its dtype, shape
-and place in a shard; bytes are read only when asked for, by position, so nothing is loaded whole.
-Every header is checked in full before it is trusted: sizes, bounds, overlaps, overflow.
+Takes a folder with safetensors, or with PyTorch's .bin files where there are none. Gives the JSON
+files beside the weights and, for every tensor, its dtype, shape and place in a shard; bytes are
+read only when asked for, by position, so nothing is loaded whole. Every header is checked in full
+before it is trusted: sizes, bounds, overlaps, overflow.
 Does not know what the tensors mean, nor how their dtypes are decoded.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 
 from converters.errors import ConvertError
 from converters.source import Source, StoredTensor
+from converters.torch_zip import read_torch_file
 
 # Bytes an element, for every dtype that the safetensors format names.
 ITEM_SIZES: dict[str, int] = {
@@ -29,6 +31,9 @@ ITEM_SIZES: dict[str, int] = {
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
+TORCH_INDEX_NAME = "pytorch_model.bin.index.json"
+TORCH_SINGLE_NAME = "pytorch_model.bin"
+WEIGHT_NAMES = (INDEX_NAME, SINGLE_NAME, TORCH_INDEX_NAME, TORCH_SINGLE_NAME)  # the first counts
 _MAX_HEADER_BYTES = 100_000_000  # the limit that the safetensors library itself sets
 
 
@@ -47,12 +52,13 @@ class Checkpoint(Source):
         if not folder.is_dir():
             raise ConvertError(f"{folder} is not a folder: give the folder that holds config.json")
         try:
-            if (folder / INDEX_NAME).is_file():
-                self._open_indexed()
-            elif (folder / SINGLE_NAME).is_file():
-                self._open_shard(folder / SINGLE_NAME)
-            else:
+            name = next((name for name in WEIGHT_NAMES if (folder / name).is_file()), None)
+            if name is None:
                 raise ConvertError(_no_weights(folder))
+            if name.endswith(".json"):
+                self._open_indexed(name)
+            else:
+                self._open_shard(folder / name)
         except BaseException:
             self.close()
             raise
@@ -71,20 +77,20 @@ class Checkpoint(Source):
         """Read a JSON object that must be in the folder."""
         return read_json(self.folder / name)
 
-    def _open_indexed(self) -> None:
-        index = read_json(self.folder / INDEX_NAME)
+    def _open_indexed(self, index_name: str) -> None:
+        index = read_json(self.folder / index_name)
         weight_map = index.get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
-            raise ConvertError(f"{self.folder / INDEX_NAME} has no weight_map: download it again")
+            raise ConvertError(f"{self.folder / index_name} has no weight_map: download it again")
         shards = sorted({str(shard) for shard in weight_map.values()})
         for shard in shards:
             if Path(shard).name != shard:
-                raise ConvertError(f"{INDEX_NAME} names the shard {shard!r}, outside its folder")
+                raise ConvertError(f"{index_name} names the shard {shard!r}, outside its folder")
             if self._partial and not (self.folder / shard).is_file():
                 self.missing |= {name: shard for name, of in weight_map.items() if of == shard}
             elif not (self.folder / shard).is_file():
                 raise ConvertError(
-                    f"{self.folder / shard} is missing ({len(shards)} shards in {INDEX_NAME}): "
+                    f"{self.folder / shard} is missing ({len(shards)} shards in {index_name}): "
                     "download it"
                 )
         absent = set(self.missing.values())
@@ -96,15 +102,19 @@ class Checkpoint(Source):
                 continue
             found = self.tensors.get(name)
             if found is None or found.shard.name != shard:
-                raise ConvertError(f"{name} is not in {shard}, where {INDEX_NAME} puts it")
+                raise ConvertError(f"{name} is not in {shard}, where {index_name} puts it")
         for name, tensor in self.tensors.items():
             if name not in weight_map:
-                raise ConvertError(f"{name} in {tensor.shard.name} is not listed in {INDEX_NAME}")
+                raise ConvertError(f"{name} in {tensor.shard.name} is not listed in {index_name}")
 
     def _open_shard(self, path: Path) -> None:
         try:
             file = self._open(path)
-            for tensor in _read_header(path, file, os.fstat(file).st_size):
+            if path.suffix == ".bin":
+                tensors = read_torch_file(path, file)
+            else:
+                tensors = _read_header(path, file, os.fstat(file).st_size)
+            for tensor in tensors:
                 if tensor.name in self.tensors:
                     other = self.tensors[tensor.name].shard.name
                     raise ConvertError(f"{tensor.name} is in both {other} and {path.name}")
@@ -129,8 +139,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _no_weights(folder: Path) -> str:
-    if any(folder.glob("*.bin")):
-        return f"{folder} holds .bin weights only: save the model as safetensors first"
     if (folder / "config.json").is_file():
         return f"{folder} has no {SINGLE_NAME} and no {INDEX_NAME}: download the weights"
     return f"{folder} is no checkpoint: it has neither config.json nor {SINGLE_NAME}"

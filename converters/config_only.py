@@ -14,7 +14,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoint import INDEX_NAME, ITEM_SIZES, SINGLE_NAME, Checkpoint
+from converters.checkpoint import ITEM_SIZES, WEIGHT_NAMES, Checkpoint
 from converters.checkpoint import read_json as read_object
 from converters.config import Config
 from converters.dtypes import SCALE_SUFFIX, scale_shape
@@ -105,7 +105,7 @@ def open_source(source: Path) -> Checkpoint:
     """Open a checkpoint, or what config.json alone tells of one."""
     if source.is_file():
         return ConfigOnly(source)
-    weights = any((source / name).is_file() for name in (INDEX_NAME, SINGLE_NAME))
-    if not weights and (source / "config.json").is_file() and not any(source.glob("*.bin")):
+    weights = any((source / name).is_file() for name in WEIGHT_NAMES)
+    if not weights and (source / "config.json").is_file():
         return ConfigOnly(source)
     return Checkpoint(source)

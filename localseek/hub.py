@@ -17,7 +17,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from localseek.errors import LocalseekError, UsageError
 
-CHECKPOINT_FILES = ("*.safetensors", "*.json", "*.jinja", "README.md", "LICENSE*")
+CHECKPOINT_FILES = ("*.json", "*.jinja", "README.md", "LICENSE*")
 PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")  # llama.cpp's name for a part of a split model
 
 
@@ -50,10 +50,12 @@ def look_up(repository: str, revision: str | None, pattern: str | None) -> Downl
     except Exception as error:
         raise explained(repository, error) from error
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    weights = [name for name in sizes if name.endswith(".safetensors")]
-    ggufs = [name for name in sizes if name.endswith(".gguf")]
+    weights = fnmatch.filter(sizes, "*.safetensors")
+    ggufs = fnmatch.filter(sizes, "*.gguf")
+    if not weights and not ggufs:  # some early releases are there as PyTorch's files only
+        weights = fnmatch.filter(sizes, "pytorch_model*.bin")
     checkpoint = bool(weights) and not (pattern and fnmatch.filter(ggufs, pattern))
-    wanted = CHECKPOINT_FILES if checkpoint else ("*.gguf",)
+    wanted = (*weights, *CHECKPOINT_FILES) if checkpoint else ("*.gguf",)
     # Subfolders of checkpoints hold other formats (ONNX, originals); GGUF parts live in them.
     chosen = [
         name for name in sizes

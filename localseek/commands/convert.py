@@ -52,8 +52,8 @@ SECONDS_BETWEEN_LINES = 10.0  # where no terminal shows a bar
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     add = parser.add_argument
-    add("source", metavar="SOURCE", type=Path, 
-        help="a folder with config.json and safetensors, or a GGUF file")  # fmt: skip
+    add("source", metavar="SOURCE", type=Path,
+        help="a folder with config.json and weights, or a GGUF file")  # fmt: skip
     add("target", metavar="OUT.gguf", type=Path, nargs="?", help="the file to write")
     add("--dry-run", action="store_true",
         help="say what would be written; SOURCE may be a config.json alone")  # fmt: skip

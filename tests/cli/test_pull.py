@@ -16,6 +16,10 @@ REPOSITORIES = {
         "onnx/model.json": b"no",
         "modeling.py": b"print('never run')",
     },
+    "deepseek-ai/Early": {
+        "config.json": b"{}", "pytorch_model-00001-of-00001.bin": b"a" * 100,
+        "pytorch_model.bin.index.json": b"{}", "training_args.bin": b"no",
+    },
     "someone/Tiny-GGUF": {
         "tiny-Q4_K_M.gguf": b"GGUF4", "tiny-Q8_0.gguf": b"GGUF8", "README.md": b"",
     },
@@ -55,6 +59,15 @@ def test_a_checkpoint_comes_without_what_localseek_does_not_read(pull, home):
     assert (folder / "model-00002-of-00002.safetensors").read_bytes() == b"b" * 2000
     assert f"localseek convert {folder}" in done.stdout
     assert "checkpoint, 4 files, 5.0 kB" in done.stderr
+
+
+def test_an_early_checkpoint_comes_as_pytorch_files(pull, home):
+    done = pull("deepseek-ai/Early")
+    assert done.returncode == 0, done.stderr
+    folder = home / "checkpoints" / "deepseek-ai" / "Early"
+    assert {p.name for p in folder.glob("*.*") if p.is_file()} == {
+        "config.json", "pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json",
+    }  # fmt: skip
 
 
 def test_a_second_pull_downloads_nothing_again(pull, home):
