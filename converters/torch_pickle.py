@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-MAX_BYTES = 32_000_000  # of data.pkl; 25,000 tensors need less than a quarter
-_MAX_STEPS = 2_000_000  # instructions, and so values; a tensor takes about 45
+MAX_BYTES = 32_000_000  # of data.pkl; a tensor takes about 300
+_MAX_STEPS = 1_000_000  # instructions, and so values; a tensor takes about 40
 _MAX_CONTAINERS = 100_000  # dicts and lists, the largest values that one byte can make
+_MAX_TEXT_BYTES = 4096  # of a name
 _MAX_SIZE = 1 << 48  # of a dimension, a stride or an offset
 
 
@@ -107,6 +108,11 @@ class _Machine:
 
     def _number(self, layout: str) -> int:
         return int(struct.unpack(layout, self._take(struct.calcsize(layout)))[0])
+
+    def _text(self, count: int) -> str:
+        if count > _MAX_TEXT_BYTES:
+            raise PickleError(f"holds a text of {count} bytes, above {_MAX_TEXT_BYTES}")
+        return self._take(count).decode()
 
     def _line(self) -> str:
         end = self._data.index(b"\n", self._at)
@@ -231,8 +237,8 @@ _STEPS: dict[int, Callable[[_Machine], None]] = {
     0x4D: lambda m: m._push(m._number("<H")),
     0x8A: lambda m: m._push(int.from_bytes(m._take(m._number("<B")), "little", signed=True)),
     0x47: lambda m: m._push(struct.unpack(">d", m._take(8))[0]),
-    0x58: lambda m: m._push(m._take(m._number("<I")).decode("utf-8")),
-    0x8C: lambda m: m._push(m._take(m._number("<B")).decode("utf-8")),
+    0x58: lambda m: m._push(m._text(m._number("<I"))),
+    0x8C: lambda m: m._push(m._text(m._number("<B"))),
     0x7D: lambda m: m._contain({}),
     0x5D: lambda m: m._contain([]),
     0x29: lambda m: m._push(()),

@@ -124,9 +124,10 @@ TENSOR = torch_files.describe(View("w", "F32", "0", 4, (4,), (1,)))
         (b"\x80\x02i os\nsystem\n.", "the instruction 0x69"),  # INST
         (b"\x80\x02)\x81.", "the instruction 0x81"),  # NEWOBJ
         (b"\x80\x02\x8b\xff\xff\xff\x7f.", "the instruction 0x8b"),  # LONG4 of two gigabytes
-        (b"\x80\x02X\xff\xff\xff\xff.", "ends too early"),
+        (b"\x80\x02X\xff\xff\xff\xff.", "a text of 4294967295 bytes"),
+        (b"\x80\x02X\x09\x00\x00\x00ab.", "ends too early"),
         (b"\x80\x02}" + b"}" * 200_000 + b".", "more than 100000 dicts and lists"),
-        (b"\x80\x02" + b"N" * 3_000_000, "more than 2000000 instructions"),
+        (b"\x80\x02" + b"N" * 1_100_000, "more than 1000000 instructions"),
         (b"\x80\x02]" + b"\x85" * 200_000 + b".", "holds no dict of tensors"),
         (b"\x80\x02}r\xff\xff\xff\xff.", None),  # a memo's index is no size
         (b"\x80\x02}h\x07.", "is broken"),
