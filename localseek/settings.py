@@ -9,9 +9,10 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from localseek.engine.protocol import Fixed, LoadOptions, Message, Request, Sampling
+from localseek.engine.costs import MAX_DEPTH
+from localseek.engine.protocol import Fixed, LoadOptions, Message, Mtp, Request, Sampling
 from localseek.errors import UsageError
 from localseek.weights import CACHE_TYPES
 
@@ -39,7 +40,7 @@ class GenerationOptions:
     think: bool | None = None
     ctx: int = 0
     threads: int = 0
-    mtp: Literal["auto", "off"] = "auto"
+    mtp: Mtp = "auto"
     fixed: Fixed = field(default_factory=Fixed)
     prompt_cache: bool = False
 
@@ -123,6 +124,16 @@ def _argument(check: Callable[[Any], int | float]) -> Callable[[str], int | floa
     return parse
 
 
+def _mtp(text: str) -> Mtp:
+    """Read what --mtp was given; 0 drafts are no drafting."""
+    if text in ("auto", "off"):
+        return "auto" if text == "auto" else "off"
+    if text.isascii() and text.isdigit() and int(text) <= MAX_DEPTH:
+        return int(text) or "off"
+    message = f"{text!r} is not auto, off or a number from 1 to {MAX_DEPTH}"
+    raise argparse.ArgumentTypeError(message)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the generation options to a verb's parser."""
     group = parser.add_argument_group("generation options")
@@ -157,8 +168,9 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
     layers = _argument(LOAD_CHECKS["layers"])
     add("--ctx", type=_argument(LOAD_CHECKS["ctx"]), default=0, metavar="N",
         help="size of the context in tokens; 0: as trained, up to 32,768, if it fits")  # fmt: skip
-    add("--mtp", choices=("auto", "off"), default="auto",
-        help="draft with the multi-token prediction layer if the model has one")  # fmt: skip
+    add("--mtp", type=_mtp, default="auto", metavar="auto|off|N",
+        help="draft with the multi-token prediction layer if the model has one: as many tokens "
+        f"a step as measurements say, none, or always N (up to {MAX_DEPTH})")  # fmt: skip
     add("--threads", type=_argument(LOAD_CHECKS["threads"]), default=0, metavar="N",
         help="processor threads; 0: one a physical core")  # fmt: skip
     add("--gpu-layers", type=layers, metavar="N",

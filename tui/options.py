@@ -5,9 +5,8 @@ Plain frozen values; the app turns them into `LoadOptions` and `Request`s.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from localseek.engine.protocol import Fixed, LoadOptions, Sampling
+from localseek.engine.protocol import Fixed, LoadOptions, Mtp, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +20,7 @@ class Options:
     think: bool | None = None
     ctx: int = 0
     threads: int = 0
-    mtp: Literal["auto", "off"] = "auto"
-    draft_depth: int = 1
+    mtp: Mtp = "auto"
     fixed: Fixed = field(default_factory=Fixed)
 
     def load_options(self, model_path: Path) -> LoadOptions:
@@ -32,6 +30,5 @@ class Options:
             ctx=self.ctx,
             threads=self.threads,
             mtp=self.mtp,
-            draft_depth=self.draft_depth,
             fixed=self.fixed,
         )

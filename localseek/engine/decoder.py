@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from localseek.engine.draft import DraftCounter, Drafter
+from localseek.engine.draft import Drafter
+from localseek.engine.draft_counter import DraftCounter
+from localseek.engine.draft_policy import DepthPolicy, FixedDepth, Step
 from localseek.engine.llama import Aborted, Batch, Context, Model, Sampler
 from localseek.events import FinishReason
 
@@ -37,10 +39,18 @@ def common_prefix(a: list[int], b: list[int]) -> int:
 class Decoder:
     """A target context, a drafter if the model has one, and what the cache holds."""
 
-    def __init__(self, model: Model, target: Context, drafter: Drafter | None, depth: int) -> None:
-        self.model, self.target, self.drafter, self.depth = model, target, drafter, depth
+    def __init__(
+        self, model: Model, target: Context, drafter: Drafter | None,
+        policy: DepthPolicy | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.target, self.drafter = model, target, drafter
+        self.policy = policy or FixedDepth(0)
         self.cached: list[int] = []
         self._batch = Batch(target.n_batch)
+        self._ends = model.ends
+        self._active: Drafter | None = None  # the drafter, if this answer wants it
+        if drafter:
+            target.give_hidden(False)
 
     def state_bytes(self) -> int:
         """Give the size of what both caches hold."""
@@ -69,13 +79,14 @@ class Decoder:
         except Aborted:
             outcome.reason = "cancelled"
             self.target.trim(len(self.cached))
-            if self.drafter:
-                self.drafter.trim(self.drafter.length)
+            if self._active:
+                self._active.recover()
 
     def _generate(
         self, prompt: list[int], sampler: Sampler, limit: int, cancelled: Callable[[], bool],
         progress: Callable[[int, int], None], outcome: Outcome,
     ) -> Iterator[list[int]]:  # fmt: skip
+        self._engage(self.drafter if self.drafter and self.policy.start() else None)
         started = time.perf_counter()
         try:
             read = self._read_prompt(prompt, cancelled, progress, outcome)
@@ -86,8 +97,8 @@ class Decoder:
             return
         limit = min(limit, self.target.n_ctx - len(prompt))
         last = sampler.sample(self.target, -1)
-        if self.drafter:
-            self.drafter.accept([last], self.drafter.carry[None])
+        if self._active:
+            self._active.accept([last], self._active.carry[None])
         fresh = [last]
         while True:
             fresh, ended = self._cut(fresh, limit - outcome.generated)
@@ -102,9 +113,17 @@ class Decoder:
                 return
             fresh = self._step(fresh[-1], sampler, outcome)
 
+    def _engage(self, drafter: Drafter | None) -> None:
+        """Let the drafter take part or not; hidden rows are not even computed without one."""
+        if drafter is None and self.drafter and self._active:
+            self.drafter.trim(0)
+        if self.drafter and drafter is not self._active:
+            self.target.give_hidden(drafter is not None)
+        self._active = drafter
+
     def _cut(self, fresh: list[int], room: int) -> tuple[list[int], str]:
         for index, token in enumerate(fresh):
-            if self.model.is_end(token):
+            if token in self._ends:
                 return fresh[:index], "end"
             if index >= room:
                 return fresh[:index], "limit"
@@ -115,16 +134,17 @@ class Decoder:
         progress: Callable[[int, int], None], outcome: Outcome,
     ) -> bool:  # fmt: skip
         """Read what of the prompt the cache does not hold; False when cancelled."""
+        drafter = self._active
         # The last token is always read again: its logits are needed. A drafter also needs the
         # hidden row before the first token that is new to it, so one token more is read again.
         keep = min(common_prefix(self.cached, prompt), len(prompt) - 1)
-        if self.drafter:
-            self.drafter.trim(min(keep, self.drafter.length))
-            keep = self.drafter.length - 1
+        carried = drafter is None or drafter.trim(keep)
+        if drafter and not carried:
+            keep = drafter.length - 1
         if not self.target.trim(keep):
             keep = 0
-            if self.drafter:
-                self.drafter.trim(0)
+            if drafter:
+                carried = drafter.trim(0)
         outcome.cached = keep
         del self.cached[keep:]
         progress(keep, keep)
@@ -136,34 +156,67 @@ class Decoder:
             self.target.decode(self._batch)
             self.cached += part
             outcome.read += len(part)
-            if self.drafter:
+            if drafter:
                 rows = self.target.hidden(len(part))
-                if start == keep:
-                    self.drafter.carry = rows[0]
-                    self.drafter.observe(part[1:], rows[1:])
-                else:
-                    self.drafter.observe(part, rows)
-            progress(start + len(part), keep)
+                if start == keep and not carried:
+                    drafter.carry[:] = rows[0]
+                    part, rows = part[1:], rows[1:]
+                drafter.observe(part, rows)
+            progress(len(self.cached), keep)
         return True
 
     def _step(self, last: int, sampler: Sampler, outcome: Outcome) -> list[int]:
         """Verify a draft after `last`, and give the tokens that the sampler chose."""
-        first = len(self.cached)
-        depth = min(self.depth, self.target.n_ctx - first - 1) if self.drafter else 0
-        drafted = self.drafter.draft(depth) if self.drafter and depth > 0 else []
-        self._batch.fill([last, *drafted], first, outputs="all")
+        drafter = self._active
+        if drafter is None:
+            self._batch.put((last,), len(self.cached))
+            self.target.decode(self._batch)
+            self.cached.append(last)
+            return [sampler.sample(self.target, 0)]
+        step = Step(waiting=drafter.waiting)
+        drafted, probabilities = self._draft(drafter, step)
+        kept = drafted[: self.policy.keep(probabilities)] if drafted else drafted
+        verifying = time.perf_counter()
+        self._batch.put((last, *kept), len(self.cached))
         self.target.decode(self._batch)
         fresh = [sampler.sample(self.target, 0)]
-        while len(fresh) <= len(drafted) and fresh[-1] == drafted[len(fresh) - 1]:
-            if self.model.is_end(fresh[-1]):
+        while len(fresh) <= len(kept) and fresh[-1] == kept[len(fresh) - 1]:
+            if fresh[-1] in self._ends:
                 break
             fresh.append(sampler.sample(self.target, len(fresh)))
         accepted = len(fresh) - 1
-        self.cached += [last, *drafted[:accepted]]
-        if accepted < len(drafted):
-            self.target.trim(len(self.cached))
-        if self.drafter:
-            if drafted:
-                outcome.drafts.count(len(drafted), accepted)
-            self.drafter.accept(fresh, self.target.hidden(len(fresh)))
+        self.cached.append(last)
+        if kept:
+            self.cached += kept[:accepted]
+            if accepted < len(kept):
+                self.target.trim(len(self.cached))
+        drafter.accept(fresh, self.target.hidden(len(fresh)))
+        outcome.drafts.count(len(kept), accepted)
+        step.drafted, step.verified, step.tokens = len(drafted), len(kept), len(fresh)
+        step.trials = [
+            (probability, token == came)
+            for probability, token, came in zip(probabilities, drafted, fresh, strict=False)
+        ]
+        step.verify_s = time.perf_counter() - verifying
+        self.policy.learn(step)
+        if self.policy.hopeless:
+            self._engage(None)
         return fresh
+
+    def _draft(self, drafter: Drafter, step: Step) -> tuple[list[int], list[float]]:
+        """Give drafted tokens and their probabilities, as many as the policy wants."""
+        room = self.target.n_ctx - len(self.cached) - 1
+        if room < 1 or not self.policy.begin(drafter.waiting):
+            return [], []
+        started = time.perf_counter()
+        weigh = self.policy.weighs
+        token, probability, step.hindsight = drafter.first(weigh)
+        drafted, probabilities = [token], [probability]
+        begun = time.perf_counter()
+        while len(drafted) < room and self.policy.deeper(probabilities):
+            token, probability = drafter.next(token, weigh)
+            drafted.append(token)
+            probabilities.append(probability)
+        drafter.end()
+        step.first_s, step.next_s = begun - started, time.perf_counter() - begun
+        return drafted, probabilities

@@ -9,16 +9,23 @@ as in training. Knows nothing about sampling or what becomes of its drafts.
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from localseek.engine.draft_policy import Trial
 from localseek.engine.llama import Batch, Context, Floats, Model
-from localseek.events import DraftStats
+
+WORTH_READING = 64  # entries that lack; for more, the layer begins anew where the prompt goes on
+HINDSIGHT = 16  # waiting tokens of which it is seen whether they would have been drafted
 
 
 class Drafter:
     """The MTP context beside a target context.
 
-    `length` is the next position without an entry, never under 1; `carry` is the trunk's hidden
-    row at the last position that the trunk has read.
+    Tokens wait, with the hidden row before each, until a draft is wanted: a decoder that does not
+    draft pays for no more than copying rows. `length` is the next position without an entry in
+    the cache, never under 1; the tokens that wait follow it. `carry` is the trunk's hidden row at
+    the last position that the trunk has read. More waiting tokens than the room for them make
+    the layer begin anew with the last ones: its cache is then a window.
     """
 
     def __init__(self, model: Model, target: Context, threads: int) -> None:
@@ -28,8 +35,11 @@ class Drafter:
         self._batch = Batch(target.n_batch, model.n_embd)
         self.length = 1
         self.carry: Floats = np.zeros(model.n_embd, dtype=np.float32)
-        self._waiting: list[int] = []  # accepted tokens from position `length` on, not yet run
-        self._waiting_rows: list[Floats] = []  # and the hidden row before each
+        self.waiting = 0
+        self._carries = False  # `carry` is the row before the first token that is not here
+        self._drafted, self._last_output = 0, 0
+        self._tokens: NDArray[np.int32] = np.zeros(target.n_batch, dtype=np.int32)
+        self._rows: Floats = np.zeros((target.n_batch, model.n_embd), dtype=np.float32)
 
     def observe(self, tokens: Sequence[int], rows: Floats) -> None:
         """Take tokens that the trunk has read, with its hidden rows [len(tokens), n_embd].
@@ -38,78 +48,115 @@ class Drafter:
         """
         if not tokens:
             return
-        before = np.concatenate((self.carry[None], rows[:-1]))
-        self._run(list(tokens), before, "none")
-        self.carry = rows[-1]
+        self.settle()
+        self._run(tokens, np.concatenate((self.carry[None], rows[:-1])), 0)
+        self.carry[:] = rows[-1]
+        self._carries = True
 
     def accept(self, tokens: Sequence[int], rows: Floats) -> None:
         """Take newly chosen tokens; `rows[i]` is the trunk's hidden row just before `tokens[i]`."""
-        self._waiting += tokens
-        self._waiting_rows += list(rows)
-        self.carry = rows[-1]
+        for token, row in zip(tokens, rows, strict=True):
+            self._wait(token, row)
+        self.carry[:] = row
+        self._carries = False
 
-    def draft(self, depth: int) -> list[int]:
-        """Give `depth` tokens likely to follow the last accepted one."""
-        last = len(self._waiting) - 1
-        self._run(self._waiting, np.stack(self._waiting_rows), "last")
-        self._waiting, self._waiting_rows = [], []
-        drafted = [self.context.best(last)]
-        for step in range(1, depth):
-            # Deeper drafts feed the layer its own hidden row; the entries are dropped below.
-            row = self.context.hidden_row(last)
-            self._batch.fill([drafted[-1]], self.length + step - 1, row[None])
-            self.context.decode(self._batch)
-            last = 0
-            drafted.append(self.context.best(last))
-        if depth > 1:
+    def settle(self) -> None:
+        """Make the entries of all tokens that wait."""
+        if self.waiting:
+            self._run(self._tokens[: self.waiting], self._rows[: self.waiting], 0)
+            self.waiting = 0
+
+    def first(self, weigh: bool) -> tuple[int, float, list[Trial]]:
+        """Draft the token that follows the last accepted one.
+
+        Gives it, its probability (1 unless `weigh`), and in hindsight, if many tokens waited,
+        what would have been drafted before the last of them.
+        """
+        count = self.waiting
+        outputs = min(count, HINDSIGHT + 1) if weigh and count > HINDSIGHT else 1
+        self._run(self._tokens[:count], self._rows[:count], outputs)
+        self.waiting = 0
+        logits = self.context.logits(outputs)
+        hindsight = []
+        for row, came in zip(logits[:-1], self._tokens[count - outputs + 1 : count], strict=True):
+            token, probability = _likeliest(row, True)
+            hindsight.append((probability, token == came))
+        self._drafted, self._last_output = 1, outputs - 1
+        return *_likeliest(logits[-1], weigh), hindsight
+
+    def next(self, token: int, weigh: bool) -> tuple[int, float]:
+        """Draft the token that follows `token`, the last one drafted."""
+        # Deeper drafts feed the layer its own hidden row; the entries are dropped by `end`.
+        row = self.context.hidden(self._last_output + 1)[self._last_output :]
+        self._batch.fill([token], self.length + self._drafted - 1, row)
+        self.context.decode(self._batch)
+        self._drafted += 1
+        self._last_output = 0
+        return _likeliest(self.context.logits(1)[0], weigh)
+
+    def end(self) -> None:
+        """Forget the entries of drafted tokens."""
+        if self._drafted > 1:
             self.context.trim(self.length)
-        return drafted
+        self._drafted = 0
 
-    def trim(self, length: int) -> None:
-        """Forget positions from `length` on, and accepted tokens that were never run."""
-        self._waiting, self._waiting_rows = [], []
-        self.length = max(length, 1) if self.context.trim(max(length, 1)) else 1
+    def trim(self, position: int) -> bool:
+        """Forget all from `position` on; tell whether `carry` is now the row before it.
+
+        If not, the trunk must read again from the position before `length`.
+        """
+        end = self.length + self.waiting
+        if position == end and self._carries:
+            return True
+        if self.length <= position < end:
+            self.waiting = position - self.length
+            self.carry[:] = self._rows[self.waiting]
+            self._carries = True
+            return True
+        self.waiting, self._carries = 0, False
+        if position - self.length > WORTH_READING:
+            self.context.trim(0)
+            self.length = position
+            return False
+        self.length = max(min(position, self.length), 1)
+        if not self.context.trim(self.length):
+            self.length = 1
+        return False
+
+    def restore(self, length: int) -> None:
+        """Take over a cache that was put back with entries before `length`."""
+        self.length, self.waiting, self._carries = length, 0, False
+
+    def recover(self) -> None:
+        """Forget what a decode that was given up has left in the cache."""
+        self._drafted = 0
+        self.context.trim(self.length)
 
     def close(self) -> None:
         """Free the context."""
         self.context.close()
 
-    def _run(self, tokens: list[int], rows: Floats, outputs: str) -> None:
+    def _wait(self, token: int, row: Floats) -> None:
+        if self.waiting == len(self._tokens):
+            kept = self.waiting // 2
+            self._tokens[:kept] = self._tokens[-kept:]
+            self._rows[:kept] = self._rows[-kept:]
+            self.context.trim(0)
+            self.length += self.waiting - kept
+            self.waiting = kept
+        self._tokens[self.waiting] = token
+        self._rows[self.waiting] = row
+        self.waiting += 1
+
+    def _run(self, tokens: Sequence[int] | NDArray[np.int32], rows: Floats, outputs: int) -> None:
         self._batch.fill(tokens, self.length, rows, outputs)
         self.context.decode(self._batch)
         self.length += len(tokens)
 
 
-class DraftCounter:
-    """Counts what was drafted and accepted, by position."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.tokens = 0
-        self.drafted: list[int] = []
-        self.accepted: list[int] = []
-
-    def count(self, drafted: int, accepted: int) -> None:
-        """Take one verification step: how many tokens were drafted, how many of them accepted."""
-        self.steps += 1
-        self.tokens += accepted + 1
-        while len(self.drafted) < drafted:
-            self.drafted.append(0)
-            self.accepted.append(0)
-        for position in range(drafted):
-            self.drafted[position] += 1
-            self.accepted[position] += position < accepted
-
-    def stats(self) -> DraftStats | None:
-        """Give the statistics, or None when nothing was drafted."""
-        if not self.steps:
-            return None
-        pairs = zip(self.accepted, self.drafted, strict=True)
-        return DraftStats(
-            steps=self.steps,
-            drafted=sum(self.drafted),
-            accepted=sum(self.accepted),
-            accepted_by_position=[round(a / d, 4) for a, d in pairs],
-            mean_depth=round(sum(self.drafted) / self.steps, 3),
-            tokens_per_step=round(self.tokens / self.steps, 3),
-        )
+def _likeliest(logits: Floats, weigh: bool) -> tuple[int, float]:
+    """Give the likeliest token and its probability, which is 1 unless it is to be weighed."""
+    token = int(logits.argmax())
+    if not weigh:
+        return token, 1.0
+    return token, float(1 / np.exp(logits - logits[token]).sum())

@@ -74,7 +74,7 @@ def plan_load(options: LoadOptions, always_measure: bool = False) -> Planned:
     devices = Devices()
     machine = hardware.read_machine(devices.values)
     shape = read_shape(info)
-    wishes = wishes_from(options, options.mtp == "auto" and info.nextn_layers > 0)
+    wishes = wishes_from(options, options.mtp != "off" and info.nextn_layers > 0)
     placement = decide(shape, machine, wishes)
     ram = placement.memory[0]
     if always_measure or placement.devices or ram.total > EASY_SHARE * machine.ram_free:

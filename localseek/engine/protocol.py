@@ -11,6 +11,7 @@ from typing import Any, Literal
 from localseek.events import EVENT_TYPES, DraftStats, Event, Finished, Stats
 
 Role = Literal["system", "user", "assistant"]
+Mtp = Literal["auto", "off"] | int  # tokens drafted a step: chosen by measurement, none, or these
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,7 @@ class LoadOptions:
     model: str  # path of a GGUF file
     ctx: int = 0
     threads: int = 0  # 0: as many as physical cores
-    mtp: Literal["auto", "off"] = "auto"
-    draft_depth: int = 1
+    mtp: Mtp = "auto"
     fixed: Fixed = field(default_factory=Fixed)
     prompt_cache: bool = False  # save what was read, and put it back in a later run
 

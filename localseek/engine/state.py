@@ -47,6 +47,8 @@ def image(decoder: Decoder, model: str) -> list[memoryview]:
     tokens = np.array(decoder.cached, np.int32).view(np.uint8)
     target = decoder.target.state()
     drafter = decoder.drafter
+    if drafter:
+        drafter.settle()
     draft = drafter.context.state() if drafter else np.empty(0, np.uint8)
     head = {
         "model": model,
@@ -112,4 +114,4 @@ def restore(decoder: Decoder, data: Bytes, model: str) -> None:
         raise StateError("llama.cpp does not take it")
     decoder.cached = tokens
     if drafter:
-        drafter.length = head.draft_length
+        drafter.restore(head.draft_length)

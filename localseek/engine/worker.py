@@ -22,6 +22,8 @@ from typing import Any, BinaryIO
 
 from localseek.engine import protocol
 from localseek.engine.decoder import Decoder, Outcome
+from localseek.engine.depth import DepthController
+from localseek.engine.draft_policy import FixedDepth
 from localseek.engine.keeper import Keeper, fingerprint
 from localseek.engine.llama import AbortFlag, Sampler, backend_facts
 from localseek.engine.loading import load, plan_load
@@ -61,7 +63,9 @@ class Loaded:
         parts = load(options, progress, abort)
         info, placement = parts.planned.info, parts.planned.placement
         self.model, self.target = parts.model, parts.target
-        self.decoder = Decoder(self.model, self.target, parts.drafter, options.draft_depth)
+        fixed = 0 if options.mtp in ("auto", "off") else int(options.mtp)
+        policy = DepthController() if options.mtp == "auto" else FixedDepth(fixed)
+        self.decoder = Decoder(self.model, self.target, parts.drafter, policy)
         self.keeper: Keeper | None = None
         if options.prompt_cache:
             caches = f"{placement.cache_type}, drafts {parts.drafter is not None}"

@@ -9,6 +9,7 @@ import pytest
 from localseek.engine.client import Engine, death_message, diagnose
 from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.draft import Drafter
+from localseek.engine.draft_policy import FixedDepth
 from localseek.engine.llama import AbortFlag, Context, Model, Sampler
 from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
 from localseek.errors import EngineError
@@ -36,24 +37,24 @@ def test_a_sum_is_reasoned_out_and_answered(engine):
     stats = finished(events).stats
     assert finished(events).reason == "stop"
     assert stats.generated_tokens > stats.reasoning_tokens > 20
-    assert stats.draft is not None and stats.draft.accepted > 20
+    assert stats.draft is not None and stats.draft.steps > 10
 
 
 def test_drafting_does_not_change_the_text(nano_gguf, home):
     questions = [SUM, LONG, "Hello", "7 - 9000", "Tom has 12 apples and buys 7 more. How many?"]
     texts = []
-    for mtp in ("auto", "off"):
+    for mtp in ("auto", "off", 1, 2, 4):
         with Engine(LoadOptions(str(nano_gguf), mtp=mtp, threads=1)) as engine:
-            assert engine.load().drafting == (mtp == "auto")
+            assert engine.load().drafting == (mtp != "off")
             texts.append([text_of(list(engine.generate(ask(q)))) for q in questions])
-    assert texts[0] == texts[1]
+    assert texts == [texts[0]] * 5
 
 
 def test_sampled_text_with_a_seed_is_the_same_with_drafts_of_any_depth(nano_gguf, home):
     texts = set()
     sampling = Sampling(temperature=1.5, top_k=50, seed=7)
-    for mtp, depth in (("off", 1), ("auto", 1), ("auto", 3)):
-        options = LoadOptions(str(nano_gguf), mtp=mtp, draft_depth=depth, threads=1)
+    for mtp in ("off", "auto", 1, 3):
+        options = LoadOptions(str(nano_gguf), mtp=mtp, threads=1)
         with Engine(options) as engine:
             engine.load()
             request = ask(SUM, sampling=sampling, max_tokens=200)
@@ -131,7 +132,7 @@ def test_a_decode_that_is_given_up_leaves_the_cache_usable(nano_gguf):
     abort = AbortFlag()
     model = Model(str(nano_gguf), load_mtp=True)
     target = Context(model, 512, 1, hidden=True, abort=abort)
-    decoder = Decoder(model, target, Drafter(model, target, 1), 1)
+    decoder = Decoder(model, target, Drafter(model, target, 1), FixedDepth(1))
     prompt = model.tokenize(prompts.prompt(SUM))
 
     def run(stop_after: int) -> list[int]:

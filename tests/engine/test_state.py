@@ -7,6 +7,7 @@ import pytest
 from localseek.engine.client import Engine
 from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.draft import Drafter
+from localseek.engine.draft_policy import FixedDepth
 from localseek.engine.keeper import Keeper, fingerprint
 from localseek.engine.llama import Context, Model, Sampler
 from localseek.engine.protocol import LoadOptions
@@ -35,7 +36,7 @@ def decoder(model):
     def make(drafts: bool = True, n_ctx: int = CONTEXT) -> Decoder:
         target = Context(model, n_ctx, 1, hidden=drafts)
         drafter = Drafter(model, target, 1) if drafts else None
-        made.append(Decoder(model, target, drafter, 1))
+        made.append(Decoder(model, target, drafter, FixedDepth(1)))
         return made[-1]
 
     yield make

@@ -46,7 +46,7 @@ def answers(path: Path, asked: list[str]) -> list[Text]:
     """Return each prompt with its greedy answer."""
     model = Model(str(path), load_mtp=False)
     context = Context(model, CONTEXT, threads=1)
-    decoder, found = Decoder(model, context, None, 0), []
+    decoder, found = Decoder(model, context, None), []
     for prompt in asked:
         tokens = model.tokenize(prompt)
         sampler = Sampler(model.n_vocab, 0.0, 0, 1.0, 0.0, 1.0, 0)
@@ -67,9 +67,9 @@ def log_probabilities(path: Path, texts: list[Text]) -> Floats:
     batch, found = Batch(1024), []
     for tokens, prompt in texts:
         context.trim(0)
-        batch.fill(tokens, 0, outputs="all")
+        batch.fill(tokens, 0, outputs=len(tokens))
         context.decode(batch)
-        rows = np.array([context.logits(row) for row in range(prompt - 1, len(tokens))])
+        rows = context.logits(len(tokens))[prompt - 1 :].copy()
         rows -= rows.max(axis=1, keepdims=True)
         found.append(rows - np.log(np.exp(rows).sum(axis=1, keepdims=True)))
     context.close()

@@ -30,6 +30,12 @@ __all__ = [
 CONTEXT_STEP = 256  # tokens; llama.cpp's caches come in multiples of it
 ABORTED = 2  # what llama_decode returns then
 BUILD = f"llama-cpp-python {llama_cpp_version}"  # saved states are bound to it
+KEPT_VIEWS = 64
+
+# Bound once more, so that they give an address and not a pointer object that costs more to read.
+_address = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+_logits = _address(ctypes.cast(lib.llama_get_logits, ctypes.c_void_p).value or 0)
+_hidden = _address(ctypes.cast(ext.llama_get_embeddings_nextn, ctypes.c_void_p).value or 0)
 
 
 class Aborted(EngineError):
@@ -84,6 +90,7 @@ class Context:
             parameters.ctx_type = lib.LLAMA_CONTEXT_TYPE_MTP
             parameters.ctx_other = target.handle
         self.model, self.abort = model, abort
+        self._views: dict[tuple[int, int], Floats] = {}
         self.handle: Any = lib.llama_init_from_model(model.handle, parameters)
         if not self.handle:
             raise EngineError(
@@ -111,25 +118,32 @@ class Context:
                 "The context may be full; start a new conversation or raise --ctx.",
             )
 
-    def logits(self, row: int) -> Floats:
-        """Give a copy of the logits of an output row, [n_vocab]."""
-        pointer = lib.llama_get_logits_ith(self.handle, row)
-        return np.ctypeslib.as_array(pointer, shape=(self.model.n_vocab,)).copy()
+    def give_hidden(self, wanted: bool) -> None:
+        """Make later decodes give the hidden row of every token after the final norm, or not."""
+        ext.llama_set_embeddings_nextn(self.handle, wanted, False)
 
-    def best(self, row: int) -> int:
-        """Give the likeliest token of an output row."""
-        pointer = lib.llama_get_logits_ith(self.handle, row)
-        return int(np.ctypeslib.as_array(pointer, shape=(self.model.n_vocab,)).argmax())
+    def logits(self, rows: int) -> Floats:
+        """Give the logits of the last decode's output rows, [rows, n_vocab], until the next one."""
+        return self._view(_logits(self.handle), rows, self.model.n_vocab)
 
-    def hidden(self, count: int) -> Floats:
-        """Give a copy of the first `count` hidden rows of the last decode, [count, n_embd]."""
-        pointer = ext.llama_get_embeddings_nextn(self.handle)
-        return np.ctypeslib.as_array(pointer, shape=(count, self.model.n_embd)).copy()
+    def hidden(self, rows: int) -> Floats:
+        """Give the first hidden rows of the last decode, [rows, n_embd], until the next one.
 
-    def hidden_row(self, row: int) -> Floats:
-        """Give a copy of one output row's hidden state, [n_embd]."""
-        pointer = ext.llama_get_embeddings_nextn_ith(self.handle, row)
-        return np.ctypeslib.as_array(pointer, shape=(self.model.n_embd,)).copy()
+        With a target context (`target`), only output rows have one.
+        """
+        return self._view(_hidden(self.handle), rows, self.model.n_embd)
+
+    def _view(self, address: int, rows: int, width: int) -> Floats:
+        """Give llama.cpp's own memory as an array; it seldom moves, so arrays are kept."""
+        key = (address, rows)
+        found = self._views.get(key)
+        if found is None:
+            if len(self._views) > KEPT_VIEWS:
+                self._views.clear()
+            memory = (ctypes.c_float * (rows * width)).from_address(address)
+            found = np.ctypeslib.as_array(memory).reshape(rows, width)
+            self._views[key] = found
+        return found
 
     def state_bytes(self) -> int:
         """Give how many bytes `state` takes now."""

@@ -1,11 +1,11 @@
 """Rows for one decode: tokens at positions of a sequence, hidden rows beside them if asked for.
 
-The memory that llama.cpp reads is made once and written through numpy; nothing is allocated for a
-step.
+The memory that llama.cpp reads is made once and written in place; nothing is allocated for a step.
 """
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
@@ -31,21 +31,31 @@ class Batch:
         self.logits: NDArray[np.int8] = np.ctypeslib.as_array(self._logits)
         self.rows: Floats = np.zeros((capacity, n_embd), dtype=np.float32)
         floats = ctypes.POINTER(ctypes.c_float)
-        self.struct = lib.llama_batch(
+        self.struct: Any = lib.llama_batch(
             0, self._tokens, self.rows.ctypes.data_as(floats) if n_embd else floats(), self._pos,
             self._n_seq, self._seq, self._logits,
         )  # fmt: skip
         self._keep = zero
 
     def fill(
-        self, tokens: Sequence[int], first: int, rows: Floats | None = None, outputs: str = "last"
-    ) -> None:
-        """Take tokens for positions `first`, `first`+1, …; `outputs` is none, last or all."""
+        self, tokens: Sequence[int] | NDArray[np.int32], first: int, rows: Floats | None = None,
+        outputs: int = 1,
+    ) -> None:  # fmt: skip
+        """Take tokens for positions `first`, `first`+1, …; the last `outputs` rows give logits."""
         count = len(tokens)
         self.tokens[:count] = tokens
         self.pos[:count] = range(first, first + count)
-        self.logits[:count] = outputs == "all"
-        self.logits[count - 1] = outputs != "none"
+        self.logits[:count] = 0
+        self.logits[count - outputs : count] = 1
         if rows is not None:
             self.rows[:count] = rows
+        self.struct.n_tokens = count
+
+    def put(self, tokens: Sequence[int], first: int) -> None:
+        """Take a few tokens, all of which give logits: `fill` without what costs more for few."""
+        count = len(tokens)
+        for index, token in enumerate(tokens):
+            self._tokens[index] = token
+            self._pos[index] = first + index
+            self._logits[index] = 1
         self.struct.n_tokens = count

@@ -4,6 +4,7 @@ import ctypes
 import os
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
@@ -141,6 +142,11 @@ class Model:
     def is_end(self, token: int) -> bool:
         """Tell whether a token ends generation."""
         return bool(lib.llama_vocab_is_eog(self.vocab, token))
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """Give the tokens that end generation."""
+        return frozenset(token for token in range(self.n_vocab) if self.is_end(token))
 
     def close(self) -> None:
         """Free the model; its contexts must be closed before."""

@@ -20,6 +20,8 @@ class Sampler:
         self, n_vocab: int, temperature: float, top_k: int, top_p: float, min_p: float,
         repeat_penalty: float, seed: int,
     ) -> None:  # fmt: skip
+        # Nothing but the likeliest token is asked for: no need to copy and sort all candidates.
+        self.greedy = temperature <= 0 and repeat_penalty == 1.0
         parameters = lib.llama_sampler_chain_default_params()
         parameters.no_perf = True
         self.handle = lib.llama_sampler_chain_init(parameters)
@@ -42,7 +44,12 @@ class Sampler:
         add(self.handle, lib.llama_sampler_init_dist(seed))
 
     def sample(self, context: "Context", row: int) -> int:
-        """Choose and accept a token from an output row of the last decode."""
+        """Choose and accept a token from a row of the last decode: -1 is its only output row,
+        others count from 0 where all rows are output rows.
+        """
+        if self.greedy:
+            rows = row + 1 or 1
+            return int(context.logits(rows)[rows - 1].argmax())
         return int(lib.llama_sampler_sample(self.handle, context.handle, row))
 
     def accept(self, tokens: Sequence[int]) -> None:

@@ -1,0 +1,74 @@
+"""What the parts of a decoding step cost on this machine, learnt from their measured times.
+
+Takes seconds, gives estimates that can be compared with each other. A machine that becomes slower
+or faster as a whole (another program, a warmer chip, a longer context) moves one common factor;
+only what is left over moves the estimate of a part. Knows nothing about tokens or drafts' worth.
+"""
+
+import math
+from dataclasses import dataclass
+
+MAX_DEPTH = 4  # tokens drafted a step; the deepest at which a gain was ever reported
+STEEPEST = 0.4  # the most that a deviation (as a logarithm) counts: the step was interrupted
+COMMON_SHARE = 0.2  # of a deviation is at once taken for the whole machine's
+OWN_SHARE = 0.02  # of it, for the part's own, once the part is well known
+FIRST_TIMES = 4  # of the first so many measured times the shortest counts
+
+
+@dataclass(slots=True)
+class Part:
+    """One part's estimate in seconds of the common clock, and how often it was measured."""
+
+    seconds: float = 0.0
+    count: int = 0
+
+
+class Costs:
+    """Times of a step's parts: `verify[k]` checks k drafted tokens (k + 1 rows, sampling and
+    bookkeeping included), `first` drafts one token, `next` one more, `catch_up` takes one waiting
+    token into the draft cache.
+    """
+
+    def __init__(self) -> None:
+        self.speed = 1.0  # seconds that now pass for a second of the estimates
+        self.verify = [Part() for _ in range(MAX_DEPTH + 1)]
+        self.first, self.next, self.catch_up = Part(), Part(), Part()
+
+    def learn(self, part: Part, seconds: float) -> None:
+        """Take one measured time of a part."""
+        if not part.count:
+            part.seconds, part.count = seconds / self.speed, 1
+            return
+        deviation = math.log(max(seconds, 1e-9) / (part.seconds * self.speed))
+        deviation = max(-STEEPEST, min(STEEPEST, deviation))
+        share = max(1 / part.count, OWN_SHARE)
+        if part.count < FIRST_TIMES:
+            share = 1.0 if deviation < 0 else 0.0
+        part.seconds *= math.exp(share * deviation)
+        self.speed *= math.exp(COMMON_SHARE * deviation)
+        part.count += 1
+
+    def measured(self) -> int:
+        """Give the greatest depth up to which verifying was measured."""
+        depth = 0
+        while depth < MAX_DEPTH and self.verify[depth + 1].count:
+            depth += 1
+        return depth
+
+    def verifying(self, depth: int) -> float:
+        """Give the seconds of a step that verifies `depth` drafted tokens.
+
+        Fewer never cost more: an estimate above that of a greater depth is an interrupted one.
+        Where nothing was measured, a token adds what the last measured one added.
+        """
+        known = self.measured()
+        if depth <= known:
+            return min(part.seconds for part in self.verify[depth:] if part.count)
+        added = self.verifying(known) - self.verifying(known - 1) if known else 0.0
+        return self.verifying(known) + (depth - known) * added
+
+    def drafting(self, position: int) -> float:
+        """Give the seconds that drafting the token at `position` (from 1) takes."""
+        if position == 1:
+            return self.first.seconds
+        return self.next.seconds if self.next.count else self.first.seconds

@@ -1,0 +1,156 @@
+"""The depth controller against simulated machines and texts; `best_rate` is computed, not run."""
+
+from dataclasses import replace
+
+import pytest
+from fakes.drafting import (
+    BARE,
+    CODE,
+    DENSE,
+    FLAT,
+    GPU_EXPERTS,
+    MACHINES,
+    NANO,
+    NOTHING,
+    PROSE,
+    SPARSE,
+    TEXTS,
+    Simulation,
+    best_rate,
+)  # fmt: skip
+
+from localseek.engine.acceptance import Acceptance
+from localseek.engine.costs import Costs
+from localseek.engine.depth import DepthController
+from localseek.engine.draft_counter import DraftCounter
+from localseek.engine.draft_policy import FixedDepth
+
+
+def simulation(machine, seed=1, **changes):
+    return Simulation(DepthController(), replace(machine, **changes), seed)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_rate_is_that_of_the_best_fixed_depth(machine, text):
+    run = simulation(MACHINES[machine])
+    run.run(TEXTS[text], 500)
+    assert run.run(TEXTS[text], 3000) > 0.955 * best_rate(MACHINES[machine], TEXTS[text])
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("machine", MACHINES)
+def test_interruptions_of_other_programs_do_not_mislead_it(machine, text):
+    noise = 0.1
+    fair = best_rate(MACHINES[machine], TEXTS[text]) / (1 + noise + 0.02 * 2.5)
+    rates = []
+    for seed in range(4):
+        run = simulation(MACHINES[machine], seed, noise=noise)
+        run.run(TEXTS[text], 500)
+        rates.append(run.run(TEXTS[text], 1500))
+    assert sum(rates) / len(rates) > 0.94 * fair
+
+
+@pytest.mark.parametrize("machine", [DENSE, SPARSE, GPU_EXPERTS])
+def test_a_draft_layer_that_knows_when_it_is_wrong_beats_every_fixed_depth(machine):
+    run, text = simulation(machine), replace(PROSE, sure=0.8)
+    run.run(text, 500)
+    assert run.run(text, 2000) > 1.02 * best_rate(machine, text)
+
+
+def test_the_first_answer_already_gains():
+    assert simulation(DENSE).run(CODE, 200) > 0.85 * best_rate(DENSE, CODE)
+    assert simulation(SPARSE).run(NOTHING, 200) > 0.93
+
+
+@pytest.mark.parametrize("machine", [SPARSE, GPU_EXPERTS])
+def test_drafting_stops_within_64_tokens_after_the_text_has_turned(machine):
+    run = simulation(machine)
+    run.run(CODE, 1000)
+    assert sum(run.depths[-50:]) > 40
+    run.run(NOTHING, 64)
+    before = len(run.depths)
+    run.run(NOTHING, 128)
+    assert sum(run.depths[before:]) < 16  # tries
+
+
+@pytest.mark.parametrize("machine", [DENSE, SPARSE, GPU_EXPERTS])
+def test_drafting_begins_again_within_64_tokens_after_the_text_has_turned(machine):
+    run = simulation(machine)
+    run.run(NOTHING, 1000)
+    assert sum(run.depths[-100:]) < 10
+    run.run(CODE, 64)
+    assert run.run(CODE, 64) > 0.8 * best_rate(machine, CODE)
+
+
+def test_a_machine_that_slows_down_as_a_whole_changes_nothing():
+    run = simulation(DENSE)
+    run.run(NANO, 500)
+    run.slowness = 2.5
+    run.run(NANO, 64)
+    assert run.run(NANO, 1000) > 0.965 * best_rate(DENSE, NANO) / run.slowness
+
+
+def test_where_drafts_can_never_pay_the_draft_layer_rests():
+    run = simulation(BARE)
+    run.run(CODE, 300)
+    assert run.policy.hopeless
+    starts = [run.policy.start() for _ in range(16)]
+    assert starts == [False] * 15 + [True]
+    run.run(CODE, 300)
+    assert run.policy.hopeless
+
+
+def test_where_drafts_are_only_bad_the_draft_layer_does_not_rest():
+    run = simulation(FLAT)
+    run.run(NOTHING, 3000)
+    assert not run.policy.hopeless and run.policy.start()
+
+
+def test_a_fixed_depth_is_kept():
+    run = Simulation(FixedDepth(3), DENSE)
+    run.run(NOTHING, 50)
+    assert set(run.depths) == {3}
+    assert not FixedDepth(0).begin(1)
+
+
+def test_acceptance_of_unknown_positions_is_guessed_from_those_before():
+    acceptance = Acceptance(4)
+    for _ in range(100):
+        acceptance.learn(1, 0.5, accepted=False)
+    assert acceptance.mean(1) < 0.01
+    assert acceptance.mean(2) == pytest.approx(acceptance.mean(1))
+    for _ in range(20):
+        acceptance.learn(1, 0.99, accepted=True)
+    assert acceptance.given(1, 0.99) > 0.95
+    assert acceptance.given(1, 0.6) < 0.05
+
+
+def test_times_are_told_from_the_speed_of_the_whole_machine():
+    costs = Costs()
+    for _ in range(50):
+        costs.learn(costs.verify[0], 1.0)
+        costs.learn(costs.verify[1], 1.5)
+    for _ in range(50):
+        costs.learn(costs.verify[0], 2.0)
+    assert costs.speed == pytest.approx(2.0, rel=0.15)
+    assert costs.verifying(1) / costs.verifying(0) == pytest.approx(1.5, rel=0.15)
+    assert costs.verifying(3) > costs.verifying(2) > costs.verifying(1)  # extrapolated
+
+
+def test_a_greater_depth_never_costs_less():
+    costs = Costs()
+    for depth, seconds in enumerate((1.0, 9.0, 1.2)):
+        costs.learn(costs.verify[depth], seconds)
+    assert costs.verifying(1) == pytest.approx(costs.verifying(2))
+
+
+def test_drafts_are_counted_by_position():
+    counter = DraftCounter()
+    for drafted, accepted in ((0, 0), (2, 1), (2, 2), (1, 0)):
+        counter.count(drafted, accepted)
+    stats = counter.stats()
+    assert (stats.steps, stats.drafted, stats.accepted) == (4, 5, 3)
+    assert stats.accepted_by_position == [0.6667, 0.5]
+    assert (stats.mean_depth, stats.tokens_per_step) == (1.25, 1.75)
+    assert DraftCounter().stats() is None

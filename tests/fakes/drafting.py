@@ -1,0 +1,120 @@
+"""A machine and a text on which drafting policies are tried: simulated times, no model.
+
+A `Machine` says what each part of a step costs (with noise), a text how likely each draft is
+right and how sure the draft layer is of it. `Simulation` runs a policy as the decoder does.
+"""
+
+import random
+from dataclasses import dataclass
+
+from localseek.engine.draft_policy import DepthPolicy, Step
+
+MAX_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Costs of a step in seconds: `verify[k]` for k drafts, then those of the draft layer."""
+
+    verify: tuple[float, ...]
+    first: float
+    next: float
+    catch_up: float = 0.0
+    noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class Text:
+    """Acceptance by position; `sure`: how well the draft's probability tells good from bad."""
+
+    acceptance: tuple[float, ...]
+    sure: float = 0.0
+
+
+BARE = Machine((1.0, 1.9, 2.7, 3.2, 3.8), 0.55, 0.6, 0.06)
+DENSE = Machine((1.0, 1.02, 1.05, 1.25, 1.3), 0.03, 0.03, 0.003)
+SPARSE = Machine((1.0, 1.45, 1.85, 2.2, 2.5), 0.08, 0.07, 0.01)
+GPU_EXPERTS = Machine((1.0, 1.75, 2.4, 3.0, 3.5), 0.03, 0.03, 0.002)
+FLAT = Machine((1.0, 1.01, 1.02, 1.03, 1.04), 0.02, 0.02, 0.002)
+STEPPED = Machine((1.0, 1.5, 1.5, 1.5, 1.5), 0.02, 0.02, 0.002)
+MACHINES = {
+    "bare": BARE, "dense": DENSE, "sparse": SPARSE, "experts on the CPU": GPU_EXPERTS,
+    "flat": FLAT, "stepped": STEPPED,
+}  # fmt: skip
+
+CODE = Text((0.97, 0.9, 0.85, 0.8))
+PROSE = Text((0.55, 0.35, 0.25, 0.2))
+NANO = Text((0.99, 0.4, 0.3, 0.2))
+NOTHING = Text((0.0, 0.0, 0.0, 0.0))
+TEXTS = {"code": CODE, "prose": PROSE, "nano": NANO, "never accepted": NOTHING}
+
+
+def best_rate(machine: Machine, text: Text) -> float:
+    """Give the tokens a second of the best fixed depth, 0 included."""
+    rates, tokens, accepted, drafting = [1 / machine.verify[0]], 1.0, 1.0, machine.first
+    for depth in range(1, MAX_DEPTH + 1):
+        accepted *= text.acceptance[depth - 1]
+        tokens += accepted
+        rates.append(tokens / (machine.verify[depth] + drafting))
+        drafting += machine.next
+    return max(rates)
+
+
+class Simulation:
+    """One policy on one machine; the clock goes on from text to text."""
+
+    def __init__(self, policy: DepthPolicy, machine: Machine, seed: int = 1) -> None:
+        self.policy, self.machine, self.random = policy, machine, random.Random(seed)
+        self.clock, self.tokens, self.waiting = 0.0, 0, 1
+        self.slowness = 1.0
+        self.depths: list[int] = []  # drafts verified in each step
+
+    def run(self, text: Text, tokens: int) -> float:
+        """Decode so many tokens of a text; give the tokens a second."""
+        clock, before = self.clock, self.tokens
+        self.policy.start()
+        while self.tokens - before < tokens:
+            self.step(text)
+        return (self.tokens - before) / (self.clock - clock)
+
+    def step(self, text: Text) -> None:
+        """Run one step as the decoder does."""
+        step, machine = Step(waiting=self.waiting), self.machine
+        right: list[bool] = []
+        sure: list[float] = []
+        if self.policy.begin(self.waiting):
+            step.first_s = self._time(
+                machine.first + machine.catch_up * (self.waiting if self.waiting > 5 else 0)
+            )
+            if self.waiting > 5:
+                for _ in range(min(self.waiting - 1, 16)):
+                    good = self.random.random() < text.acceptance[0]
+                    step.hindsight.append((self._sure(text, 0, good), good))
+            while len(right) < MAX_DEPTH and self.policy.deeper(sure):
+                good = self.random.random() < text.acceptance[len(right)]
+                sure.append(self._sure(text, len(right), good))
+                right.append(good)
+                if len(right) > 1:
+                    step.next_s += self._time(machine.next)
+            self.waiting = 0
+        step.drafted, step.verified = len(right), self.policy.keep(sure)
+        while step.tokens <= step.verified and right[step.tokens - 1]:
+            step.tokens += 1
+        step.verify_s = self._time(machine.verify[step.verified])
+        step.trials = list(zip(sure, right, strict=True))[: step.tokens]
+        self.waiting += step.tokens
+        self.tokens += step.tokens
+        self.clock += step.first_s + step.next_s + step.verify_s
+        self.depths.append(step.verified)
+        self.policy.learn(step)
+
+    def _sure(self, text: Text, position: int, good: bool) -> float:
+        """Give the draft layer's probability: the mean, drawn towards the truth by `sure`."""
+        mean = text.acceptance[position]
+        return mean + text.sure * ((0.99 if good else 0.2) - mean)
+
+    def _time(self, seconds: float) -> float:
+        noise = self.random.expovariate(1.0) * self.machine.noise
+        if self.machine.noise and self.random.random() < 0.02:
+            noise += 5 * self.random.random()  # something else ran
+        return seconds * self.slowness * (1 + noise)
