@@ -63,16 +63,6 @@ class Checkpoint(Source):
             self.close()
             raise
 
-    @property
-    def has_weights(self) -> bool:
-        """Say whether there are bytes to convert: always, or it could not be opened."""
-        return True
-
-    @property
-    def has_tokenizer(self) -> bool:
-        """Say whether the tokenizer's metadata can be made: always, or the conversion fails."""
-        return True
-
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON object that must be in the folder."""
         return read_json(self.folder / name)

@@ -98,7 +98,8 @@ def _always(kind: Kind) -> Visit:
 def _option(kind: Kind, tensor: Shape) -> Option:
     *outer, cols = tensor.shape
     size = padded(math.prod(outer) * row_bytes(kind, cols))
-    return Option(kind, size, RELATIVE_ERRORS[kind.name])
+    # What is stored as blocks of this type is copied.
+    return Option(kind, size, 0.0 if kind == tensor.stored else RELATIVE_ERRORS[kind.name])
 
 
 def _choice(item: Item, chosen: int, plans: Iterable[dict[str, Choice]]) -> Choice:

@@ -15,16 +15,19 @@ from pathlib import Path
 
 from gguf import GGMLQuantizationType as Kind
 
-from converters.checkpoint import Checkpoint
+from converters.checkpoint import ITEM_SIZES, Checkpoint
 from converters.config_only import open_source
-from converters.convert import ConvertOptions, thread_count
+from converters.convert import ConvertOptions, plan_conversion, thread_count
 from converters.estimate import expected_seconds
 from converters.fitting import Fitted
+from converters.gguf_reader import decode_value
+from converters.gguf_source import GGUFFile
 from converters.groups import GROUPS, Group, active_parameters, group_of
 from converters.imatrix import open_imatrix
-from converters.layout import Value
-from converters.plan import Plan, PlannedTensor, make_plan
+from converters.layout import RawValue
+from converters.plan import Plan, PlannedTensor
 from converters.quantize import load_kernels
+from converters.source import Source
 
 
 @dataclass(frozen=True)
@@ -93,42 +96,38 @@ def preview(source: Path, options: ConvertOptions | None = None) -> Preview:
     options = options or ConvertOptions()
     threads = thread_count(options.threads)
     load_kernels()
-    with open_source(source) as checkpoint, open_imatrix(options.imatrix) as imatrix:
-        plan = make_plan(
-            checkpoint,
-            options.type,
-            mtp=options.mtp == "keep",
-            overrides=options.tensor_types,
-            name=options.name,
-            fit_bytes=options.fit_bytes,
-            imatrix=imatrix,
-        )
-        return _describe(plan, checkpoint, options, threads)
+    with _open(source) as opened, open_imatrix(options.imatrix) as imatrix:
+        plan = plan_conversion(opened, options, imatrix)
+        return _describe(plan, opened, options, threads)
 
 
-def _describe(plan: Plan, checkpoint: Checkpoint, options: ConvertOptions, threads: int) -> Preview:
+def _open(source: Path) -> Checkpoint | GGUFFile:
+    return GGUFFile(source) if source.suffix.lower() == ".gguf" else open_source(source)
+
+
+def _describe(plan: Plan, source: Source, options: ConvertOptions, threads: int) -> Preview:
     parts = _parts(plan)
     parameters: dict[Group, int] = {part.group: part.parameters for part in parts}
     total, draft = sum(parameters.values()), parameters.get("MTP layer", 0)
     n_expert, n_used = _count(plan, "expert_count"), _count(plan, "expert_used_count")
-    stored = checkpoint.tensors
+    stored = source.tensors
     left_out = (stored[one.source].shape for one in plan.dropped if one.source in stored)
     return Preview(
         architecture=plan.architecture,
-        name=str(plan.metadata["general.name"]),
+        name=str(_value(plan, "general.name") or plan.architecture),
         type=options.type if options.fit_bytes is None else "fit",
         size_bytes=plan.size_bytes,
         head_bytes=len(plan.head),
         data_bytes=plan.size_bytes - len(plan.head),
-        has_weights=checkpoint.has_weights,
-        has_tokenizer=checkpoint.has_tokenizer,
+        has_weights=source.has_weights,
+        has_tokenizer=source.has_tokenizer,
         tensors=len(plan.tensors),
         parameters=total,
         active_parameters=active_parameters(parameters, max(1, n_expert), max(1, n_used)),
         mtp_parameters=draft,
         left_out_parameters=sum(math.prod(shape) for shape in left_out),
         source_bytes=sum(tensor.size_bytes for tensor in stored.values()),
-        expected_s=expected_seconds(_work(plan, checkpoint), threads),
+        expected_s=expected_seconds(_work(plan, source), threads),
         threads=threads,
         parts=parts,
         warnings=plan.warnings,
@@ -137,8 +136,14 @@ def _describe(plan: Plan, checkpoint: Checkpoint, options: ConvertOptions, threa
 
 
 def _count(plan: Plan, key: str) -> int:
-    value: Value = plan.metadata.get(f"{plan.architecture}.{key}", 0)
+    value = _value(plan, f"{plan.architecture}.{key}")
     return value if isinstance(value, int) else 0
+
+
+def _value(plan: Plan, key: str) -> object:
+    """Return a metadata value, also one that is copied from another GGUF file."""
+    value = plan.metadata.get(key)
+    return decode_value(value) if isinstance(value, RawValue) else value
 
 
 def _parts(plan: Plan) -> tuple[PartPreview, ...]:
@@ -172,10 +177,15 @@ def _parameters(tensors: Iterable[PlannedTensor]) -> int:
     return sum(math.prod(tensor.shape) for tensor in tensors)
 
 
-def _work(plan: Plan, checkpoint: Checkpoint) -> Counter[tuple[str, Kind]]:
+def _work(plan: Plan, source: Source) -> Counter[tuple[str, Kind]]:
     """Count the values of the plan by what they are stored as and what they become."""
     work: Counter[tuple[str, Kind]] = Counter()
     for tensor in plan.tensors:
         for piece in tensor.pieces:
-            work[checkpoint.tensors[piece.source].dtype, tensor.kind] += piece.elements
+            dtype = source.tensors[piece.source].dtype
+            if dtype in ITEM_SIZES:
+                work[dtype, tensor.kind] += piece.elements
+            elif dtype != tensor.kind.name:
+                # Blocks of another type: reading them takes far less time than making them.
+                work["F32", tensor.kind] += piece.elements
     return work

@@ -58,6 +58,16 @@ class Source:
     ) -> None:
         self.close()
 
+    @property
+    def has_weights(self) -> bool:
+        """Say whether there are bytes to convert: always, or it could not be opened."""
+        return True
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Say whether the tokenizer's metadata can be told: always, or the conversion fails."""
+        return True
+
     def close(self) -> None:
         """Close the files."""
         while self._files:

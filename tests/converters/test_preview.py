@@ -82,6 +82,20 @@ def test_without_a_tokenizer_the_tensors_still_take_exactly_that_much(
     assert bare.head_bytes < preview(small).head_bytes
 
 
+@pytest.mark.parametrize("kind", ["KEEP", "Q4_K_M", "Q8_0"])
+def test_the_predicted_size_holds_for_a_gguf_file_as_source(
+    small: Path, tmp_path: Path, kind: str
+) -> None:
+    convert(small, tmp_path / "in.gguf", ConvertOptions("Q8_0", threads=1))
+    options = ConvertOptions(kind, threads=1)
+    expected = preview(tmp_path / "in.gguf", options)
+    convert(tmp_path / "in.gguf", tmp_path / "out.gguf", options)
+    assert expected.size_bytes == (tmp_path / "out.gguf").stat().st_size
+    assert expected.name == preview(small).name
+    assert expected.active_parameters == preview(small).active_parameters
+    assert (expected.has_weights, expected.has_tokenizer) == (True, True)
+
+
 # Published: 671 B of which 37 B active, and 685 B with the MTP layer, 236 B of which 21 B active,
 # 15.7 B of which 2.4 B active. Exact sums from the tensors of the released files.
 @pytest.mark.parametrize(
