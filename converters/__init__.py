@@ -1,5 +1,6 @@
 """Checkpoints as DeepSeek releases them → GGUF files, in one pass and without torch."""
 
+from converters.audit import Audit, TensorAudit, audit
 from converters.convert import ConvertOptions, ConvertResult, Progress, convert
 from converters.errors import ConvertError
 from converters.fitting import FitLine, Fitted
@@ -8,6 +9,7 @@ from converters.recipe import KEEP, TYPE_NAMES
 
 __all__ = [
     "KEEP",
+    "Audit",
     "TYPE_NAMES",
     "ConvertError",
     "ConvertOptions",
@@ -18,6 +20,8 @@ __all__ = [
     "Preview",
     "Progress",
     "TypeUse",
+    "TensorAudit",
+    "audit",
     "convert",
     "preview",
 ]

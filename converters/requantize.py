@@ -48,7 +48,7 @@ def plan_requantized(
     """
     stored = list(model.tensors.values())
     targets = [_as_stored(one) for one in stored]
-    shapes = [Shape(one.name, one.shape, _kind(one)) for one in stored]
+    shapes = [Shape(one.name, one.shape, kind_of(one)) for one in stored]
     metadata: dict[str, Value] = dict(model.metadata)
     added = take_draft_layer(model, mtp_from) if mtp_from else DraftLayer((), {})
     targets += added.targets
@@ -92,7 +92,7 @@ def _as_stored(tensor: StoredTensor) -> Target:
     return Target(tensor.name, shape, tuple(Piece(tensor.name, shape, at, rows) for at in starts))
 
 
-def _kind(tensor: StoredTensor) -> Kind:
+def kind_of(tensor: StoredTensor) -> Kind:
     kind = Kind.__members__.get(tensor.dtype)
     if kind is None:
         raise ConvertError(f"{tensor.name} is stored as {tensor.dtype}, which cannot be converted")

@@ -20,6 +20,7 @@ ALLOWED = {
     "localseek/commands/convert_table.py": {"converters"},
     "localseek/commands/plan.py": {"converters"},
     "localseek/commands/preparing.py": {"converters"},
+    "localseek/commands/verify.py": {"converters"},
 }
 TRAINING = {"model", "muon", "train", "export", "data", "vocabulary"}
 ONE_DOOR = {

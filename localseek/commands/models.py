@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from localseek import gguf_info, library, nano, paths
+from localseek.commands import verify
 from localseek.commands.preparing import find_model
 from localseek.errors import ModelError
 from localseek.gguf_header import StoredArray, Value
@@ -17,6 +18,7 @@ from localseek.sequences import SequenceStore
 EXAMPLES = """examples:
   localseek models list
   localseek models show nano
+  localseek models verify ./r1.gguf --against ./DeepSeek-R1
   localseek models show ./r1.gguf --json | jq .tensor_types
 """
 LONGEST_VALUE = 60  # characters of a metadata value that fit beside its key
@@ -25,7 +27,7 @@ HEADINGS = ("NAME", "ARCHITECTURE", "TYPE", "SIZE", "PARAMETERS", "CONTEXT", "EX
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    actions = parser.add_subparsers(dest="action", metavar="list|show|sequences")
+    actions = parser.add_subparsers(dest="action", metavar="list|show|verify|sequences")
     shown = actions.add_parser("list", help="the models in the library")
     # SUPPRESS: else an action's default would overwrite a --json that stands before it.
     shown.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
@@ -34,6 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show.add_argument("name", metavar="NAME", help="a name in the library, a GGUF file, or nano")
     show.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
         help="print one JSON object")  # fmt: skip
+    checked = actions.add_parser("verify", help="every value checked, alone or against its source")
+    verify.configure(checked)
     kept = actions.add_parser("sequences", help="what --prompt-cache has saved")
     kept.add_argument("--clear", action="store_true", help="remove all of it")
     kept.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
@@ -48,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         info = gguf_info.read_info(find_model(arguments.name))
         print(json.dumps(_details(info)) if arguments.json else _page(info))
         return 0
+    if arguments.action == "verify":
+        return verify.run(arguments)
     if arguments.action == "sequences":
         return _sequences(arguments.clear, arguments.json)
     return _list(arguments.json)

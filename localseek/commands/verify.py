@@ -1,0 +1,142 @@
+"""`localseek models verify`: every value of a model file checked, alone or against its source."""
+
+import argparse
+import json
+import math
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from localseek import gguf_info
+from localseek.commands.convert import Meter
+from localseek.commands.preparing import find_model
+from localseek.drawing import table
+from localseek.errors import LocalseekError, UsageError
+from localseek.messages import is_terminal, one_line, rough_time
+
+if TYPE_CHECKING:
+    from converters import Audit, TensorAudit
+
+SHOWN = 10  # tensors with the largest errors
+HEADINGS = ("TENSOR", "TYPE", "ERROR", "WORST BLOCK", "AT", "LARGEST")
+BY_TYPE = ("TYPE", "TENSORS", "ERROR", "WORST BLOCK")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this action."""
+    add = parser.add_argument
+    add("name", metavar="FILE", help="a GGUF file, a name in the library, or nano")
+    add("--against", type=Path, metavar="SOURCE",
+        help="compare with the checkpoint folder or GGUF file that it was made from")  # fmt: skip
+    add("--threads", type=int, metavar="N", help="default: one a processor")
+    add("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check a file and print what was found; exit status 1 if anything is wrong."""
+    if arguments.threads is not None and arguments.threads < 1:
+        raise UsageError(f"--threads is {arguments.threads}; 1 or more is possible.")
+    path = find_model(arguments.name)
+    gguf_info.check_runnable(gguf_info.read_info(path))
+    from converters import ConvertError, audit
+
+    meter = Meter(quiet=arguments.json and not is_terminal(sys.stderr))
+    try:
+        found = audit(path, arguments.against, arguments.threads, meter.show)
+    except ConvertError as error:
+        raise LocalseekError(f"{str(error).rstrip('.')}.") from error
+    finally:
+        meter.end()
+    print(json.dumps(_as_json(found)) if arguments.json else _page(found))
+    return 0 if found.sound else 1
+
+
+def _page(found: "Audit") -> str:
+    compared = [one for one in found.tensors if one.rmse is not None]
+    lines: list[str] = []
+    if compared:
+        lines += table([HEADINGS, *map(_row, compared[:SHOWN])])
+        more = len(compared) - SHOWN
+        lines += [f"and {more} more with smaller errors"] if more > 0 else []
+        lines += [
+            "",
+            *table([("TYPE", "TENSORS", "ERROR", "WORST BLOCK"), *_by_type(compared)]),
+            "",
+        ]
+    lines += [f"problem: {one_line(text)}" for text in found.problems]
+    for tensor in found.tensors:
+        lines += [f"problem: {tensor.name}: {text}" for text in tensor.problems]
+        lines += [f"note: {tensor.name}: {text}" for text in tensor.notes]
+    lines.append(_verdict(found, len(compared)))
+    return "\n".join(lines)
+
+
+def _verdict(found: "Audit", compared: int) -> str:
+    count = len(found.problems) + sum(len(one.problems) for one in found.tensors)
+    state = "sound" if found.sound else f"{count} problem{'s' if count != 1 else ''}"
+    how = f"{len(found.tensors)} tensors read"
+    if found.against is not None:
+        how += f", {compared} compared with {found.against}"
+    return one_line(f"{found.path}: {state}, {how}, {rough_time(found.elapsed_s)}")
+
+
+def _row(tensor: "TensorAudit") -> tuple[str, ...]:
+    place = ", ".join(map(str, tensor.worst_at or ()))
+    return (
+        one_line(tensor.name),
+        tensor.type,
+        _share(tensor.rmse),
+        _share(tensor.worst_block),
+        f"[{place}]",
+        f"{tensor.largest_error:.2g}",
+    )
+
+
+def _by_type(tensors: "list[TensorAudit]") -> list[tuple[str, ...]]:
+    """Sum up by type: the mean error of its tensors and its worst block, largest error first."""
+    groups: defaultdict[str, list[TensorAudit]] = defaultdict(list)
+    for tensor in tensors:
+        groups[tensor.type].append(tensor)
+    rows = []
+    for name, group in groups.items():
+        mean = math.sqrt(sum((one.rmse or 0.0) ** 2 for one in group) / len(group))
+        worst = max(one.worst_block or 0.0 for one in group)
+        rows.append((mean, (name, str(len(group)), _share(mean), _share(worst))))
+    return [row for _, row in sorted(rows, reverse=True)]
+
+
+def _share(value: float | None) -> str:
+    if not value:
+        return "0"
+    return f"{value:.2%}" if value >= 0.0001 else f"{100 * value:.0e}%"
+
+
+def _as_json(found: "Audit") -> dict[str, Any]:
+    return {
+        "path": str(found.path),
+        "against": str(found.against) if found.against else None,
+        "architecture": found.architecture,
+        "sound": found.sound,
+        "problems": list(found.problems),
+        "elapsed_s": round(found.elapsed_s, 3),
+        "tensors": [
+            {
+                "name": one.name,
+                "type": one.type,
+                "shape": list(one.shape),
+                "rmse": _finite(one.rmse),
+                "worst_block": _finite(one.worst_block),
+                "worst_at": list(one.worst_at) if one.worst_at is not None else None,
+                "largest_error": _finite(one.largest_error),
+                "problems": list(one.problems),
+                "notes": list(one.notes),
+            }
+            for one in found.tensors
+        ],
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """Give a number that JSON has: an infinite one becomes the largest."""
+    return value if value is None or math.isfinite(value) else sys.float_info.max
