@@ -73,6 +73,7 @@ class Decision:
         experts = self._experts(filling, layers)
         memory = self._memory(ctx, layers, experts, output)
         used = tuple(d.name for d in self.devices if d.name in (*layers, output))
+        self.reasons += words.links([one for one in self.devices if one.name in used])
         self.reasons += words.layers(self.shape, layers, output, self.draft)
         self.reasons += words.experts(self.shape, layers, experts, memory)
         fits = self._in_ram(memory[0], ctx)
@@ -361,6 +362,8 @@ class Decision:
 
     def _pinned(self, ram: DeviceMemory, used: tuple[str, ...], fits: bool) -> bool:
         """Decide between weights that are read into memory and weights that are mapped."""
+        if self.wishes.mmap is not None:
+            return not self.wishes.mmap
         gpus = [d for d in self.devices if d.kind == "gpu" and d.name in used]
         loose = sum(part.size_bytes for part in self.shape.input)
         if gpus and fits and loose < ram.weights <= PINNED_SHARE * self.machine.ram_free:

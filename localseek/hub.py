@@ -1,4 +1,4 @@
-"""The only module that opens a connection: downloads from the Hugging Face Hub.
+"""The only module that reaches for the internet: downloads from the Hugging Face Hub.
 
 Takes a repository's name, gives a folder of a checkpoint or of GGUF files; a download that was
 stopped goes on where it was. Only `localseek pull` imports it, and nothing but the named

@@ -24,6 +24,7 @@ class Wishes:
     place: tuple[tuple[str, str], ...] = ()  # (regular expression over tensor names, device)
     devices: tuple[str, ...] = ()
     cache_type: str = ""
+    mmap: bool | None = None
     threads: int = 0
     draft: bool = True
 
@@ -80,6 +81,7 @@ def wishes_from(options: LoadOptions, draft: bool) -> Wishes:
         place=fixed.place,
         devices=fixed.devices,
         cache_type=fixed.cache_type,
+        mmap=fixed.mmap,
         threads=options.threads,
         draft=draft,
     )

@@ -6,12 +6,13 @@ Takes what was decided, gives sentences; decides nothing.
 from collections.abc import Iterable, Sequence
 
 from localseek.filling import Filling
-from localseek.machine import CPU
+from localseek.machine import CPU, Device
 from localseek.memory import DeviceMemory
 from localseek.messages import rough_size
 from localseek.weights import ModelShape
 
 DISK_SPEED = 3e9  # bytes a second of a good SSD
+SLOW_LINK = 50e6  # bytes a second: rows of a prompt wait longer on it than on arithmetic
 
 
 def first_on_device(filling: Filling | None) -> int:
@@ -31,6 +32,16 @@ def ranges(numbers: Iterable[int]) -> str:
         else:
             spans.append([number, number])
     return ", ".join(f"{low}–{high}" if low != high else f"{low}" for low, high in spans)
+
+
+def links(devices: Sequence[Device]) -> list[str]:
+    """Say what the way to each worker was measured to be, and warn of a slow one."""
+    return [
+        f"{one.name}: {rough_size(one.bandwidth)}/s and {one.latency_s * 1e3:.1f} ms there and "
+        f"back{', slow for prompts' if one.bandwidth < SLOW_LINK else ''}"
+        for one in devices
+        if one.bandwidth
+    ]
 
 
 def layers(shape: ModelShape, devices: Sequence[str], output: str, draft: bool) -> list[str]:

@@ -13,12 +13,14 @@ from typing import Any
 
 from localseek.engine.costs import MAX_DEPTH
 from localseek.engine.protocol import Fixed, LoadOptions, Message, Mtp, Request, Sampling
+from localseek.engine.rpc import split_address
 from localseek.errors import UsageError
 from localseek.weights import CACHE_TYPES
 
 DEFAULT_MODEL = "nano"
 MAX_SEED = 2**32 - 1  # llama.cpp's seed has 32 bits
 MAX_CTX = 2**31 - 1  # tokens; llama.cpp counts positions in 32 bits with a sign
+MAX_TIMEOUT_S = 86_400
 MAX_LAYERS = 100_000  # anything from the count of layers on means all
 MAX_THREADS = 1024  # more than any machine has; llama.cpp starts them all
 
@@ -108,6 +110,7 @@ LOAD_CHECKS: dict[str, Callable[[Any], int | float]] = {
     "ctx": _whole(0, MAX_CTX),
     "threads": _whole(0, MAX_THREADS),
     "layers": _whole(0, MAX_LAYERS),
+    "timeout": _whole(1, MAX_TIMEOUT_S),
 }
 
 
@@ -183,6 +186,20 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
         help="use this device only (repeatable); none: the processor alone")  # fmt: skip
     add("--cache-type", choices=CACHE_TYPES, default="", metavar="TYPE",
         help=f"type of the cache: {', '.join(CACHE_TYPES)} (default: f16)")  # fmt: skip
+    add("--mmap", action=argparse.BooleanOptionalAction, default=None,
+        help="map weights in memory from the file, or read them in")  # fmt: skip
+    add("--remote", action="append", default=[], type=_address, metavar="HOST:PORT",
+        help="use the worker there too (repeatable); see localseek worker")  # fmt: skip
+    add("--remote-timeout", type=_argument(LOAD_CHECKS["timeout"]), default=120, metavar="S",
+        help="give a worker up that lets an answer wait this long; 120 seconds")  # fmt: skip
+
+
+def _address(text: str) -> str:
+    try:
+        split_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is {error}") from error
+    return text
 
 
 def _place_rule(text: str) -> tuple[str, str]:
@@ -201,6 +218,9 @@ def fixed_from(arguments: argparse.Namespace) -> Fixed:
         place=tuple(arguments.place),
         devices=tuple(name for text in arguments.device for name in text.split(",")),
         cache_type=arguments.cache_type,
+        mmap=arguments.mmap,
+        remote=tuple(dict.fromkeys(arguments.remote)),
+        remote_timeout_s=arguments.remote_timeout,
     )
 
 

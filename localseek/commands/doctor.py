@@ -45,12 +45,14 @@ class Check:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--remote", action="append", default=[], metavar="HOST:PORT",
+        help="look at the worker there too (repeatable)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Look at everything and print it."""
     prepare_streams()
-    checks = [*_versions(), *_engine(), *_machine(), *_places(), *_terminal()]
+    checks = [*_versions(), *_engine(arguments.remote), *_machine(), *_places(), *_terminal()]
     healthy = all(check.state != "missing" for check in checks)
     if arguments.json:
         print(json.dumps({"ok": healthy, "checks": [asdict(check) for check in checks]}))
@@ -81,18 +83,19 @@ def _versions() -> Iterator[Check]:
                 "" if there else "It is missing; name another with --model.")  # fmt: skip
 
 
-def _engine() -> Iterator[Check]:
+def _engine(remote: list[str]) -> Iterator[Check]:
     from localseek.engine.client import diagnose
 
     try:
-        facts = diagnose()
+        facts = diagnose(tuple(remote))
     except LocalseekError as error:
         yield Check("engine", "missing", error.message, error.hint or "uv sync --reinstall")
         return
     yield Check("engine", "ok", "starts and answers")
     for name, value in facts.items():
         remedy = LACKS.get(name, "") if value == "no" else ""
-        state: State = "warn" if remedy or value.startswith("reachable") else "ok"
+        lost = name.startswith("worker") and not value.startswith("RPC")
+        state: State = "warn" if remedy or lost or value.startswith("reachable") else "ok"
         yield Check(f"engine: {name.replace('_', ' ')}", state, value, remedy)
 
 

@@ -100,7 +100,7 @@ def _imagined(arguments: argparse.Namespace) -> Machine:
 
 def _decided(info: GGUFInfo, machine: Machine, options: LoadOptions) -> Planned:
     shape = read_shape(info)
-    wishes = wishes_from(options, options.mtp == "auto" and info.nextn_layers > 0)
+    wishes = wishes_from(options, options.mtp != "off" and info.nextn_layers > 0)
     return shape, machine, decide(shape, machine, wishes)
 
 

@@ -1,4 +1,4 @@
-"""`localseek pull`: download a checkpoint or a GGUF; the only verb that uses a network."""
+"""`localseek pull`: download a checkpoint or a GGUF; the only verb that uses the internet."""
 
 import argparse
 import json

@@ -58,8 +58,6 @@ class Session:
             end_now(engine)
             raise
         self._engine = engine
-        for notice in engine.info.notices if engine.info and not self.quiet else ():
-            note(notice)
         return engine
 
     def reply(self, request: Request, show: Callable[[Event], None]) -> Reply:

@@ -1,8 +1,11 @@
 """Start the engine child: leave the network first, then load everything else.
 
-`python -m localseek.engine` is what `client.Engine` starts.
+`python -m localseek.engine [--remote HOST:PORT]… [--remote-timeout S]` is what `client.Engine`
+starts. Only a bridge to the workers that it names stays outside.
 """
 
+import argparse
+import os
 import sys
 
 from localseek.airgap import isolate
@@ -10,10 +13,21 @@ from localseek.airgap import isolate
 
 def main() -> int:
     """Run the child until its client is done with it."""
-    reachable = isolate()
+    parser = argparse.ArgumentParser(prog="localseek.engine")
+    parser.add_argument("--remote", action="append", default=[])
+    parser.add_argument("--remote-timeout", type=float, default=0.0)
+    arguments = parser.parse_args()
+    bridge = None
+    if arguments.remote:
+        from localseek.engine.bridge import Bridge  # noqa: PLC0415  (most engines need none)
+
+        os.environ["GGML_NO_BACKTRACE"] = "1"  # a lost worker is no fault to trace
+        bridge = Bridge(arguments.remote, arguments.remote_timeout)
+    reachable = isolate(loopback=bridge is not None)
+    remotes = bridge.open() if bridge else []
     from localseek.engine.worker import main as work  # noqa: PLC0415  (starts threads: numpy)
 
-    return work(reachable)
+    return work(reachable, remotes)
 
 
 if __name__ == "__main__":

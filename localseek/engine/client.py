@@ -17,7 +17,8 @@ from typing import Any
 
 from localseek import paths
 from localseek.engine import protocol
-from localseek.engine.protocol import LoadOptions, ModelInfo, Request
+from localseek.engine.bridge import LOST
+from localseek.engine.protocol import Fixed, LoadOptions, ModelInfo, Request
 from localseek.errors import EngineError
 from localseek.events import Event, Failed, Finished
 
@@ -41,6 +42,19 @@ def last_lines(log: Path, start: int) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()][-LAST_LINES:]
 
 
+def lost_worker(log: Path, start: int) -> str:
+    """Give what the bridge wrote of a worker that is lost, "" if it wrote nothing."""
+    try:
+        with log.open("rb") as file:
+            file.seek(start)
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return next(
+        (line.removeprefix(LOST) for line in text.splitlines() if line.startswith(LOST)), ""
+    )
+
+
 def death_message(status: int | None, log: Path, lines: list[str]) -> tuple[str, str]:
     """Say how the child ended, its last words if they tell why, and where the others are."""
     how = "stopped" if status is None else f"died of signal {-status}" if status < 0 else (
@@ -62,7 +76,10 @@ class Engine:
         self.options = options
         self.log_path = paths.log_file("engine")
         # -P: nothing is imported from the folder that the user stands in.
-        self._command = command or [sys.executable, "-P", "-m", "localseek.engine"]
+        remotes = [word for one in options.fixed.remote for word in ("--remote", one)]
+        if remotes:
+            remotes += ["--remote-timeout", str(options.fixed.remote_timeout_s)]
+        self._command = [*(command or [sys.executable, "-P", "-m", "localseek.engine"]), *remotes]
         self._number = 0
         self._write_lock = threading.Lock()
         try:
@@ -185,6 +202,8 @@ class Engine:
         except subprocess.TimeoutExpired:
             status = None
         lines = last_lines(self.log_path, self._log_start)
+        if self.options.fixed.remote and (lost := lost_worker(self.log_path, self._log_start)):
+            return f"The worker {lost}.", "Start it again, or go on without --remote.", lines
         return *death_message(status, self.log_path, lines), lines
 
     def ask(self, op: str) -> dict[str, Any]:
@@ -198,7 +217,7 @@ class Engine:
         return message
 
 
-def diagnose() -> dict[str, str]:
-    """Give what the engine child says of its build and devices; raises EngineError."""
-    with Engine(LoadOptions(model="")) as engine:
+def diagnose(remote: tuple[str, ...] = ()) -> dict[str, str]:
+    """Give what the engine child says of its build, devices and workers; raises EngineError."""
+    with Engine(LoadOptions(model="", fixed=Fixed(remote=remote))) as engine:
         return dict(engine.ask("doctor")["facts"])

@@ -4,12 +4,13 @@ Takes load options, gives the model with its contexts, or the placement alone. R
 child; knows nothing about requests.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from localseek import hardware
 from localseek.deciding import decide
+from localseek.engine.bridge import Remote
 from localseek.engine.draft import Drafter
 from localseek.engine.llama import (
     AbortFlag,
@@ -22,8 +23,10 @@ from localseek.engine.llama import (
     start_backend,
 )
 from localseek.engine.protocol import LoadOptions
+from localseek.errors import EngineError
 from localseek.gguf_info import GGUFInfo, check_runnable, read_info
-from localseek.machine import CPU, Machine
+from localseek.machine import CPU, Device, Machine
+from localseek.messages import rough_size
 from localseek.placement import Placement, wishes_from
 from localseek.weights import ModelShape, read_shape
 
@@ -62,7 +65,58 @@ class LoadedParts:
         return list(found.values())
 
 
-def plan_load(options: LoadOptions, always_measure: bool = False) -> Planned:
+def find_devices(remotes: Sequence[Remote]) -> Devices:
+    """Find this machine's devices and the workers'; raises EngineError for one that is no use."""
+    for remote in remotes:
+        if remote.facts.problem:
+            raise EngineError(f"The worker {remote.facts.address} {remote.facts.problem}.")
+    start_backend()
+    devices = Devices()
+    for remote in remotes:
+        facts = remote.facts
+        several = len(facts.memory) > 1
+        own = [
+            Device(
+                f"{facts.address}#{index}" if several else facts.address, "remote", free, total,
+                f"llama.cpp RPC {facts.version}", facts.bandwidth, facts.latency_s,
+            )
+            for index, (free, total) in enumerate(facts.memory)
+        ]  # fmt: skip
+        devices.add_worker(facts.address, remote.local, own)
+    return devices
+
+
+def worker_facts(remotes: Sequence[Remote]) -> dict[str, str]:
+    """Say of each worker whether it can be used, for `doctor`."""
+    found = {}
+    for remote in remotes:
+        facts = remote.facts
+        free = sum(free for free, _ in facts.memory)
+        found[f"worker {facts.address}"] = facts.problem or (
+            f"RPC {facts.version}, {rough_size(free)} free, "
+            f"{rough_size(facts.bandwidth)}/s, {facts.latency_s * 1e3:.1f} ms there and back"
+        )
+    return found
+
+
+def remote_notices(placement: Placement, remotes: Sequence[Remote]) -> list[str]:
+    """Say what leaves this machine; the user must not have to guess."""
+    used = [
+        one.facts.address
+        for one in remotes
+        if any(name.split("#")[0] == one.facts.address for name in placement.devices)
+    ]
+    if not used:
+        return []
+    return [
+        f"Layers are computed at {' and '.join(used)}: numbers made from your words go there, "
+        "unencrypted save in a tunnel."
+    ]
+
+
+def plan_load(
+    options: LoadOptions, remotes: Sequence[Remote] = (), always_measure: bool = False
+) -> Planned:
     """Check a file and place it on this machine; raises ModelError and UsageError.
 
     Buffers are measured where something hangs on them: on devices, and in a memory that is nearly
@@ -70,8 +124,7 @@ def plan_load(options: LoadOptions, always_measure: bool = False) -> Planned:
     """
     info = read_info(Path(options.model))
     check_runnable(info)
-    start_backend()
-    devices = Devices()
+    devices = find_devices(remotes)
     machine = hardware.read_machine(devices.values)
     shape = read_shape(info)
     wishes = wishes_from(options, options.mtp != "off" and info.nextn_layers > 0)
@@ -104,9 +157,12 @@ def measure_compute(path: str, placement: Placement, devices: Devices) -> dict[s
     return compute
 
 
-def load(options: LoadOptions, progress: Callable[[float], None], abort: AbortFlag) -> LoadedParts:
+def load(
+    options: LoadOptions, progress: Callable[[float], None], abort: AbortFlag,
+    remotes: Sequence[Remote] = (),
+) -> LoadedParts:  # fmt: skip
     """Place and load a model; raises ModelError, UsageError, and EngineError from llama.cpp."""
-    planned = plan_load(options)
+    planned = plan_load(options, remotes)
     placement = planned.placement
     model = Model(options.model, placement.draft, progress, Arrangement(placement, planned.devices))
     target = _target(model, placement, abort)

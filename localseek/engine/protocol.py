@@ -31,6 +31,9 @@ class Fixed:
     place: tuple[tuple[str, str], ...] = ()  # (regular expression over tensor names, device)
     devices: tuple[str, ...] = ()
     cache_type: str = ""
+    mmap: bool | None = None
+    remote: tuple[str, ...] = ()  # HOST:PORT of workers
+    remote_timeout_s: float = 120.0  # a worker that lets the engine wait for longer is lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class ModelInfo:
     thinks: bool  # the chat template opens or knows <think>
     load_seconds: float = 0.0
     placement: dict[str, Any] = field(default_factory=dict)  # a `Placement`'s fields
-    notices: tuple[str, ...] = ()  # what the user should know of the load
+    allotted: tuple[dict[str, Any], ...] = ()  # what llama.cpp says of it, by device
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -105,7 +108,8 @@ def decode_load(message: dict[str, Any]) -> LoadOptions:
     fields = {k: v for k, v in message.items() if k != "op"}
     fixed = dict(fields.pop("fixed", {}))
     fixed["place"] = tuple((rule, device) for rule, device in fixed.get("place", ()))
-    fixed["devices"] = tuple(fixed.get("devices", ()))
+    for name in ("devices", "remote"):
+        fixed[name] = tuple(fixed.get(name, ()))
     return LoadOptions(**fields, fixed=Fixed(**fixed))
 
 

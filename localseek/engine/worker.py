@@ -15,18 +15,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from localseek.engine import protocol
+from localseek.engine.bridge import Remote
 from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.depth import DepthController
 from localseek.engine.draft_policy import FixedDepth
 from localseek.engine.keeper import Keeper, fingerprint
 from localseek.engine.llama import AbortFlag, Sampler, backend_facts
-from localseek.engine.loading import load, plan_load
+from localseek.engine.loading import load, plan_load, remote_notices, worker_facts
 from localseek.engine.protocol import LoadOptions, ModelInfo, Request
 from localseek.errors import LocalseekError, ModelError
 from localseek.events import (
@@ -57,10 +58,11 @@ class Loaded:
     """A loaded model with everything that a request needs."""
 
     def __init__(
-        self, options: LoadOptions, progress: Callable[[float], None], abort: AbortFlag
-    ) -> None:
+        self, options: LoadOptions, progress: Callable[[float], None], abort: AbortFlag,
+        remotes: Sequence[Remote] = (),
+    ) -> None:  # fmt: skip
         started = time.perf_counter()
-        parts = load(options, progress, abort)
+        parts = load(options, progress, abort, remotes)
         info, placement = parts.planned.info, parts.planned.placement
         self.model, self.target = parts.model, parts.target
         fixed = 0 if options.mtp in ("auto", "off") else int(options.mtp)
@@ -87,8 +89,9 @@ class Loaded:
             thinks=bool(self.template and self.template.thinks),
             load_seconds=round(time.perf_counter() - started, 3),
             placement=asdict(placement),
-            notices=placement.warnings,
+            allotted=tuple(asdict(one) for one in parts.memory()),
         )
+        self.notices = [*placement.warnings, *remote_notices(placement, remotes)]
 
     def prompt(self, request: Request) -> tuple[Prompt, list[int]]:
         """Render and tokenize a request's messages."""
@@ -184,8 +187,11 @@ class TextStream:
 class Worker:
     """Reads messages on one thread, works on the main one."""
 
-    def __init__(self, source: BinaryIO, sink: BinaryIO, reachable: str) -> None:
-        self._source, self._sink, self._reachable = source, sink, reachable
+    def __init__(
+        self, source: BinaryIO, sink: BinaryIO, reachable: str, remotes: Sequence[Remote]
+    ) -> None:
+        self._source, self._sink = source, sink
+        self._reachable, self._remotes = reachable, remotes
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._cancelled: set[int] = set()
         self._running, self._abort = 0, AbortFlag()
@@ -204,7 +210,7 @@ class Worker:
                     self._start(number)
                     self._generate(number, protocol.decode_request(message))
                 elif message["op"] == "plan":
-                    planned = plan_load(protocol.decode_load(message), always_measure=True)
+                    planned = plan_load(protocol.decode_load(message), self._remotes, True)
                     facts = {"machine": asdict(planned.machine)}
                     facts["placement"] = asdict(planned.placement)
                     self._write(protocol.encode({"event": "plan", **facts}))
@@ -231,8 +237,14 @@ class Worker:
             os._exit(0)
 
     def _facts(self) -> dict[str, str]:
-        network = f"reachable: {self._reachable}" if self._reachable else "cut off by the kernel"
-        return {**backend_facts(), "network": network}
+        return {**backend_facts(), **worker_facts(self._remotes), "network": self._network()}
+
+    def _network(self) -> str:
+        """Say what this process can reach."""
+        if self._reachable:
+            return f"reachable: {self._reachable}"
+        named = ", ".join(remote.facts.address for remote in self._remotes)
+        return "cut off by the kernel" + (f", save for the bridge to {named}" if named else "")
 
     def _write(self, line: bytes) -> None:
         self._sink.write(line)
@@ -243,6 +255,7 @@ class Worker:
             protocol.decode_load(message),
             lambda done: self._write(protocol.encode({"event": "loading", "done": done})),
             self._abort,
+            self._remotes,
         )
         self._loaded = loaded
         self._write(protocol.encode({"event": "loaded", "info": asdict(loaded.info)}))
@@ -265,6 +278,8 @@ class Worker:
         prompt, tokens = loaded.prompt(request)
         if loaded.template is None:
             send(Notice("This model has no chat template: it continues the text as it is."))
+        while loaded.notices:
+            send(Notice(loaded.notices.pop(0)))
         if loaded.keeper and (notice := loaded.keeper.before(tokens)):
             send(Notice(notice))
         sampler = loaded.sampler(request)
@@ -318,13 +333,15 @@ def private_pipes() -> tuple[BinaryIO, BinaryIO]:
     return os.fdopen(source, "rb"), os.fdopen(sink, "wb")
 
 
-def main(reachable: str) -> int:
+def main(reachable: str, remotes: Sequence[Remote] = ()) -> int:
     """Run the child; `reachable` says why it is not cut off from networks, "" when it is.
+
+    `remotes` are the workers that a bridge leads to.
 
     Ctrl-C in the terminal is the client's to handle.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source, sink = private_pipes()
     with contextlib.suppress(BrokenPipeError):
-        Worker(source, sink, reachable).run()
+        Worker(source, sink, reachable, remotes).run()
     return 0

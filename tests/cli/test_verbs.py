@@ -65,7 +65,7 @@ def test_an_unknown_verb_is_answered_with_the_verbs(run_cli):
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err == (
         "localseek: There is no verb 'aks'. "
-        "The verbs are: ask, chat, batch, convert, plan, pull, models, doctor.\n"
+        "The verbs are: ask, chat, batch, convert, plan, pull, models, worker, doctor.\n"
     )
 
 
@@ -196,7 +196,7 @@ def test_the_help_of_convert_lists_every_type_in_its_group_and_what_needs_an_ima
 
 
 def test_doctor_names_what_was_looked_at_and_the_engine_says_what_it_is(run_cli, monkeypatch):
-    monkeypatch.setattr(client, "diagnose", lambda: {"gpu_offload": "no", "devices": "CPU"})
+    monkeypatch.setattr(client, "diagnose", lambda _remote: {"gpu_offload": "no", "devices": "CPU"})
     outcome = run_cli("doctor")
     assert (outcome.status, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
@@ -207,7 +207,7 @@ def test_doctor_names_what_was_looked_at_and_the_engine_says_what_it_is(run_cli,
 
 def test_doctor_warns_of_a_build_that_lacks_something_and_says_how_to_mend_it(run_cli, monkeypatch):
     facts = {"gpu_offload": "no", "rpc": "no", "mtp": "no", "network": "reachable: no seccomp"}
-    monkeypatch.setattr(client, "diagnose", lambda: facts)
+    monkeypatch.setattr(client, "diagnose", lambda _remote: facts)
     checks = {c["name"]: c for c in json.loads(run_cli("doctor", "--json").out)["checks"]}
     states = {name: checks[f"engine: {name}"]["state"] for name in ("rpc", "mtp", "network")}
     assert states == {"rpc": "warn", "mtp": "warn", "network": "warn"}
@@ -219,7 +219,7 @@ def test_doctor_warns_of_a_build_that_lacks_something_and_says_how_to_mend_it(ru
 
 
 def test_doctor_fails_when_the_engine_does_not_start(run_cli, monkeypatch):
-    def diagnose():
+    def diagnose(_remote):
         raise EngineError("The engine died of signal 4.", "Build llama.cpp for this processor.")
 
     monkeypatch.setattr(client, "diagnose", diagnose)

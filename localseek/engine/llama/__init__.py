@@ -15,7 +15,14 @@ from llama_cpp import llama_cpp_ext as ext
 
 from localseek.engine.llama.backend import backend_facts, because, devices, start_backend
 from localseek.engine.llama.batch import Batch
-from localseek.engine.llama.devices import GGML_TYPES, Allotted, Arrangement, Devices, allotted
+from localseek.engine.llama.devices import (
+    GGML_TYPES,
+    Allotted,
+    Arrangement,
+    Devices,
+    allotted,
+    serve,
+)
 from localseek.engine.llama.model import Model
 from localseek.engine.llama.sampler import Sampler
 from localseek.engine.llama.types import Bytes, Floats
@@ -24,7 +31,7 @@ from localseek.errors import EngineError
 __all__ = [
     "BUILD", "AbortFlag", "Aborted", "Allotted", "Arrangement", "Batch", "Bytes", "Context",
     "Devices", "Floats", "Model", "Sampler", "allotted", "backend_facts", "devices",
-    "start_backend",
+    "serve", "start_backend",
 ]  # fmt: skip
 
 CONTEXT_STEP = 256  # tokens; llama.cpp's caches come in multiples of it

@@ -2,13 +2,14 @@
 
 import ctypes
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
 from llama_cpp._ggml import libggml
 
+from localseek.errors import EngineError
 from localseek.machine import CPU, Device
 from localseek.placement import Placement
 
@@ -33,6 +34,34 @@ def device_handles() -> list[int]:
     count = _function("ggml_backend_dev_count", ctypes.c_size_t)
     get = _function("ggml_backend_dev_get", Pointer, ctypes.c_size_t)
     return [get(index) for index in range(count())]
+
+
+def _rpc_function(name: str, result: Any, *arguments: Any) -> Any:
+    """Find a function of ggml's RPC backend; raises EngineError in a build that has none."""
+    by_name = _function("ggml_backend_reg_by_name", Pointer, ctypes.c_char_p)
+    address = _function("ggml_backend_reg_get_proc_address", Pointer, Pointer, ctypes.c_char_p)
+    registry = by_name(b"RPC")
+    found = registry and address(registry, name.encode())
+    if not found:
+        raise EngineError(
+            "This build of llama.cpp knows no workers.", "`localseek doctor` says how to mend it."
+        )
+    return ctypes.CFUNCTYPE(result, *arguments)(found)
+
+
+def serve(endpoint: str, threads: int, names: Sequence[str]) -> None:
+    """Serve devices to other machines at HOST:PORT, one client at a time; returns on failure.
+
+    `names` empty: all GPUs, the processor if there is none.
+    """
+    known = {device_text(handle)[0]: handle for handle in device_handles()}
+    chosen = [name for name in known if name in names] or list(Devices().handles) or [CPU]
+    handles = (Pointer * len(chosen))(*(known[name] for name in chosen))
+    start = _rpc_function(
+        "ggml_backend_rpc_start_server", None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t,
+        ctypes.c_size_t, Pointer,
+    )  # fmt: skip
+    start(endpoint.encode(), None, threads, len(chosen), ctypes.addressof(handles))
 
 
 def device_text(handle: int) -> tuple[str, str]:
@@ -64,6 +93,20 @@ class Devices:
                 self.handles[name] = handle
                 free, total = device_memory(handle)
                 self.values.append(Device(name, "gpu", free, total, description))
+
+    def add_worker(self, name: str, local: str, facts: Sequence[Device]) -> None:
+        """Connect to a worker at `local` and name its devices as `facts` do; raises EngineError.
+
+        llama.cpp ends the process if nobody answers there.
+        """
+        add_server = _rpc_function("ggml_backend_rpc_add_server", Pointer, ctypes.c_char_p)
+        registry = add_server(local.encode())
+        if not registry:
+            raise EngineError(f"The worker {name} has no device.")
+        get = _function("ggml_backend_reg_dev_get", Pointer, Pointer, ctypes.c_size_t)
+        for index, fact in enumerate(facts):
+            self.handles[fact.name] = get(registry, index)
+            self.values.append(fact)
 
     def name_of(self, handle: int) -> str:
         """Give the name of a device; the processor's for any that is not known."""
