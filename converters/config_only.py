@@ -11,17 +11,19 @@ Has no bytes: reading any is an error.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from converters.checkpoint import ITEM_SIZES, WEIGHT_NAMES, Checkpoint
 from converters.checkpoint import read_json as read_object
 from converters.config import Config
-from converters.dtypes import SCALE_SUFFIX, scale_shape
+from converters.dtypes import FP4_BLOCK, scale_shape
 from converters.errors import ConvertError
-from converters.families import find_family
-from converters.layout import Target
+from converters.families import draft_family, find_family
+from converters.layout import Dropped, Target
 from converters.source import Source, StoredTensor
+from converters.stored import scale_names
 
 # Matrices that DeepSeek keeps in BF16 in its FP8 releases (DeepSeek-V3/README_WEIGHTS.md).
 _NOT_FP8 = (
@@ -44,10 +46,14 @@ class ConfigOnly(Checkpoint):
         family = find_family(config)
         self._fp8 = config.section("quantization_config").values.get("quant_method") == "fp8"
         self._f32_norms = config.has("index_n_heads")  # V3.2; BF16 in all releases before
-        self._add_draft_layer(config)
-        for one in family.tensors(config, self, True):
-            for piece in one.pieces if isinstance(one, Target) else ():
-                self._add(piece.source, piece.shape)
+        self._release_dtype = getattr(family, "release_dtype", None)
+        self._config = config
+        if self._release_dtype is None:
+            self._add_draft_layer(config)
+        elif config.count("num_nextn_predict_layers", 0, least=0):
+            self._add("mtp.0.e_proj.weight", (config.count("hidden_size"),) * 2)
+            self._add_all(config, draft_family(family).tensors)
+        self._add_all(config, family.tensors)
 
     @property
     def has_weights(self) -> bool:
@@ -71,6 +77,11 @@ class ConfigOnly(Checkpoint):
         """Say that copies are equal, as they are in every release."""
         return True
 
+    def _add_all(self, config: Config, tensors: Callable[..., Iterable[Target | Dropped]]) -> None:
+        for one in tensors(config, self, True):
+            for piece in one.pieces if isinstance(one, Target) else ():
+                self._add(piece.source, piece.shape)
+
     def _add_draft_layer(self, config: Config) -> None:
         if not config.count("num_nextn_predict_layers", 0, least=0):
             return
@@ -84,10 +95,24 @@ class ConfigOnly(Checkpoint):
         self._add(f"{prefix}.eh_proj.weight", (hidden, 2 * hidden))
 
     def _add(self, name: str, shape: tuple[int, ...]) -> None:
+        if self._release_dtype is not None:
+            self._add_v4(name, shape, self._release_dtype(self._config, name, shape))
+            return
         dtype = self._dtype(name, shape)
         self._store(name, dtype, shape)
         if dtype == "F8_E4M3":
-            self._store(name + SCALE_SUFFIX, "F32", scale_shape(shape))
+            self._store(scale_names(name)[0], "F32", scale_shape(shape))
+
+    def _add_v4(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        scale = scale_names(name)[1]
+        if dtype == "FP4":
+            rows, cols = shape
+            self._store(name, "I8", (rows, cols // 2))
+            self._store(scale, "F8_E8M0", (rows, cols // FP4_BLOCK))
+            return
+        self._store(name, dtype, shape)
+        if dtype == "F8_E4M3":
+            self._store(scale, "F8_E8M0", scale_shape(shape))
 
     def _store(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         size = math.prod(shape) * ITEM_SIZES[dtype]

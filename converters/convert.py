@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from converters.checkpoint import Checkpoint
 from converters.errors import ConvertError
 from converters.fitting import Fitted
 from converters.gguf_source import GGUFFile, is_part
 from converters.imatrix import Imatrix, open_imatrix
-from converters.plan import Plan, make_plan
+from converters.plan import Mtp, Plan, make_plan
 from converters.quantize import load_kernels, make_tables
 from converters.recipe import KEEP
 from converters.requantize import plan_requantized
@@ -34,7 +33,7 @@ class ConvertOptions:
     """
 
     type: str = "Q8_0"  # a mixture or one of our recipes; not used with fit_bytes
-    mtp: Literal["keep", "drop"] = "keep"
+    mtp: Mtp = "keep"
     tensor_types: tuple[tuple[str, str], ...] = ()
     threads: int | None = None  # None: one a processor that this process may use
     force: bool = False  # replace an existing target
@@ -132,8 +131,10 @@ def plan_conversion(
 ) -> Plan:
     """Plan what the options ask for; raise ConvertError for options that do not go together."""
     if isinstance(source, GGUFFile):
-        if options.mtp == "drop":
-            raise ConvertError("--mtp drop works on checkpoints only: a GGUF file keeps its layers")
+        if options.mtp != "keep":
+            raise ConvertError(
+                f"--mtp {options.mtp} works on checkpoints only: a GGUF file keeps its layers"
+            )
         if options.fit_bytes is not None:
             raise ConvertError("--fit works on checkpoints only: choose a --type for a GGUF file")
         return plan_requantized(
@@ -146,7 +147,7 @@ def plan_conversion(
     return make_plan(
         source,
         options.type,
-        mtp=options.mtp == "keep",
+        mtp=options.mtp,
         overrides=options.tensor_types,
         name=options.name,
         fit_bytes=options.fit_bytes,

@@ -1,8 +1,10 @@
-"""Stored bytes → float32 rows: F32, F16, BF16, and F8_E4M3 with 128×128 block scales.
+"""Stored bytes → float32 rows: F32, F16, BF16, FP8 with 128×128 block scales, FP4 with E8M0.
 
 Takes raw little-endian bytes of whole rows. Gives float32 in a buffer that the caller owns.
 FP8 weights of DeepSeek V3 come with `weight_scale_inv`, one float32 a 128×128 block, edge blocks
-cropped: W = fp8 × scale, multiplied despite the name (DeepSeek-V3/README_WEIGHTS.md).
+cropped: W = fp8 × scale, multiplied despite the name (DeepSeek-V3/README_WEIGHTS.md). FP4 (E2M1)
+and E8M0 are those of the OCP Microscaling Formats specification 1.0; here neighbours share a byte,
+the first in its low half, where ggml's MXFP4 pairs value i of a block with value i + 16.
 Does not know files, tensor names or threads.
 """
 
@@ -17,10 +19,11 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 PLAIN_DTYPES = ("F32", "F16", "BF16")  # ggml types of the same names hold the same bytes
-FLOAT_DTYPES = (*PLAIN_DTYPES, "F8_E4M3")
 FP8_BLOCK = 128
-SCALE_SUFFIX = "_scale_inv"
+FP4_BLOCK = 32
+E8M0_NAN = 255
 _E4M3_BITS = np.int32(-0x80000000 | 0x7F << 20)  # sign, four bits of exponent, three of mantissa
+_E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 _E4M3_UNIT = np.float32(2.0**120)  # float32's exponent bias 127 less E4M3's 7
 
 
@@ -76,3 +79,34 @@ def _decode_e4m3(codes: npt.NDArray[np.int8], factors: Floats, out: Floats) -> N
         np.multiply(out, factors, out=out)
     else:
         np.multiply(out, factors * _E4M3_UNIT, out=out)
+
+
+def decode_e8m0(codes: Bytes) -> Floats:
+    """Return 2^(code - 127), exactly; the code 255, which is no number, becomes NaN."""
+    values = np.ldexp(np.float32(1), np.minimum(codes, E8M0_NAN - 1).astype(np.int32) - 127)
+    values[codes == E8M0_NAN] = np.nan
+    return values
+
+
+def decode_fp4_rows(raw: Bytes, scales: Bytes, out: Floats) -> None:
+    """Decode packed FP4 into `out` [n, cols]; `scales` [n, cols/32] are E8M0 codes."""
+    rows, cols = out.shape
+    blocks = out.reshape(rows, cols // FP4_BLOCK, FP4_BLOCK)
+    packed = raw.reshape(rows, cols // FP4_BLOCK, FP4_BLOCK // 2)
+    blocks[..., 0::2] = _E2M1[packed & np.uint8(15)]
+    blocks[..., 1::2] = _E2M1[packed >> np.uint8(4)]
+    with np.errstate(over="ignore"):  # to infinity, which the caller refuses
+        np.multiply(blocks, decode_e8m0(scales)[..., None], out=blocks)
+
+
+def repack_fp4(raw: Bytes, scales: Bytes, out: Bytes) -> None:
+    """Rearrange packed FP4 into ggml's MXFP4 blocks of 17 bytes; the codes stay what they are.
+
+    `out` holds n × cols/32 blocks: the E8M0 code, then 16 bytes, value i low and value i + 16 high.
+    """
+    blocks = out.reshape(-1, 1 + FP4_BLOCK // 2)
+    packed = raw.reshape(-1, FP4_BLOCK // 2)
+    first, second = packed[:, :8], packed[:, 8:]
+    blocks[:, 0] = scales.reshape(-1)
+    blocks[:, 1::2] = (first & np.uint8(0x0F)) | (second << np.uint8(4))
+    blocks[:, 2::2] = (first >> np.uint8(4)) | (second & np.uint8(0xF0))

@@ -15,12 +15,22 @@ import numpy as np
 from gguf import GGMLQuantizationType as Kind
 
 from converters.checkpoint import ITEM_SIZES
-from converters.dtypes import FP8_BLOCK, Bytes, Floats, decode_fp8_rows, decode_rows
+from converters.dtypes import (
+    FP4_BLOCK,
+    FP8_BLOCK,
+    Bytes,
+    Floats,
+    decode_fp4_rows,
+    decode_fp8_rows,
+    decode_rows,
+    repack_fp4,
+)
 from converters.quantize import NEEDS_IMPORTANCE, is_valid, quantize_rows, row_bytes
 
 _COLS = 2048  # whole blocks of every type
 _ROWS = FP8_BLOCK
 _LEAST_ROWS = 4  # one pass of the slowest kernels over so few takes tens of milliseconds
+PACKED_FP4 = "I8"  # the dtype under which safetensors stores it
 BUDGET_S = 0.5  # for all pairs together
 
 Work = Mapping[tuple[str, Kind], int]  # (stored dtype, ggml type) → values
@@ -30,7 +40,9 @@ def expected_seconds(work: Work, threads: int) -> float:
     """Return the expected time on `threads` threads, of which each does its share alone."""
     share = BUDGET_S / max(1, len(work))
     total = sum(
-        count * seconds_per_value(dtype, kind, share) for (dtype, kind), count in work.items()
+        count * seconds_per_value(dtype, kind, share)
+        for (dtype, kind), count in work.items()
+        if kind != Kind.I32  # tables: copied, and next to nothing
     )
     return total / threads
 
@@ -61,6 +73,7 @@ class _Buffers:
         self._dtype, self._kind = dtype, kind
         self._raw = _random_bytes(dtype)
         self._scales = np.full((1, _COLS // FP8_BLOCK), 0.01, np.float32)
+        self._codes: Bytes = np.full((_ROWS, _COLS // FP4_BLOCK), 120, np.uint8)
         self._rows: Floats = np.empty((_ROWS, _COLS), np.float32)
         # Equal importance, where a kernel refuses to work without any.
         needed = self._kind in NEEDS_IMPORTANCE
@@ -69,6 +82,9 @@ class _Buffers:
 
     def convert(self, rows: int) -> None:
         """Do to the first `rows` rows what a conversion does to a tile."""
+        if self._dtype == PACKED_FP4:
+            self._convert_fp4(rows)
+            return
         raw = self._raw[: rows * _COLS * ITEM_SIZES[self._dtype]]
         if self._dtype == self._kind.name:
             is_valid(self._kind, raw)
@@ -78,8 +94,21 @@ class _Buffers:
             decode_fp8_rows(raw, self._scales, 0, values)
         else:
             decode_rows(self._dtype, raw, values)
+        self._quantize(values)
+
+    def _convert_fp4(self, rows: int) -> None:
+        raw, codes = self._raw[: rows * _COLS // 2], self._codes[:rows]
+        if self._kind == Kind.MXFP4:
+            out = self._out[: rows * row_bytes(self._kind, _COLS)]
+            repack_fp4(raw, codes, out)
+            is_valid(self._kind, out)
+            return
+        decode_fp4_rows(raw, codes, self._rows[:rows])
+        self._quantize(self._rows[:rows])
+
+    def _quantize(self, values: Floats) -> None:
         np.isfinite(values).all()
-        out = self._out[: rows * row_bytes(self._kind, _COLS)]
+        out = self._out[: len(values) * row_bytes(self._kind, _COLS)]
         quantize_rows(self._kind, values, out, self._importance)
         is_valid(self._kind, out)
 
@@ -87,6 +116,8 @@ class _Buffers:
 def _random_bytes(dtype: str) -> Bytes:
     """Return a tile of normal values, encoded; FP8 takes every code that is a number."""
     rng = np.random.default_rng(0)
+    if dtype == PACKED_FP4:
+        return rng.integers(0, 256, _ROWS * _COLS // 2, np.uint8)
     if dtype == "F8_E4M3":
         codes = np.flatnonzero(np.arange(256) & 0x7F != 0x7F).astype(np.uint8)  # but for NaN
         return rng.choice(codes, _ROWS * _COLS)

@@ -2,8 +2,8 @@
 
 Takes metadata and tensor entries, gives the bytes that stand before the data (format version 3,
 little-endian: ggml/docs/gguf.md). Metadata is typed by its Python value: bool, int, float, str, and
-tuples of str or int become BOOL, UINT32, FLOAT32, STRING, and arrays of STRING or INT32; a
-RawValue is copied. gguf_reader.py reads heads back.
+tuples of these but bool become BOOL, UINT32, FLOAT32, STRING, and arrays of STRING, INT32 or
+FLOAT32; a RawValue is copied. gguf_reader.py reads heads back.
 Does not know models or tensor data.
 """
 
@@ -79,11 +79,14 @@ def _value(key: str, value: Value) -> bytes:
         raise ConvertError(f"{key} cannot be written as GGUF metadata: {error}") from error
 
 
-def _array(items: tuple[str, ...] | tuple[int, ...]) -> bytes:
+def _array(items: tuple[str, ...] | tuple[int, ...] | tuple[float, ...]) -> bytes:
     texts = [item for item in items if isinstance(item, str)]
     # Only merges can be empty, and they are texts.
     kind = GGUFValueType.INT32 if items and not texts else GGUFValueType.STRING
+    if any(isinstance(item, float) for item in items):
+        kind = GGUFValueType.FLOAT32
     head = struct.pack("<IIQ", GGUFValueType.ARRAY, kind, len(items))
     if kind == GGUFValueType.STRING:
         return head + b"".join(_text(item) for item in texts)
-    return head + struct.pack(f"<{len(items)}i", *items)
+    code = "f" if kind == GGUFValueType.FLOAT32 else "i"
+    return head + struct.pack(f"<{len(items)}{code}", *items)

@@ -22,7 +22,7 @@ class RawValue:
 
 
 # A GGUF metadata value; bool, int, float and str stand for BOOL, UINT32, FLOAT32 and STRING.
-Value = bool | int | float | str | tuple[str, ...] | tuple[int, ...] | RawValue
+Value = bool | int | float | str | tuple[str, ...] | tuple[int, ...] | tuple[float, ...] | RawValue
 Metadata = Mapping[str, Value]
 
 
@@ -38,6 +38,7 @@ class Piece:
     # Rows of a head whose two halves are dealt out alternately (0, h/2, 1, h/2 + 1, …): rope turns
     # value i with value i + h/2 in such a checkpoint, and neighbours in llama.cpp. 0: as stored.
     interleave: int = 0
+    column: int = 0  # of the target at which a row begins, where pieces stand side by side
 
     @property
     def row_count(self) -> int:
@@ -65,6 +66,7 @@ class Target:
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
     values: tuple[float, ...] = ()
+    below: int = 0  # not 0: a table of whole numbers from 0 and under this, written as I32
 
 
 @dataclass(frozen=True)

@@ -65,11 +65,14 @@ PLAIN = (Kind.F32, Kind.F16, Kind.BF16)
 
 @dataclass(frozen=True)
 class Shape:
-    """A tensor's name and its shape, outermost first."""
+    """A tensor's name, its shape, outermost first, and what its stored codes are, if ggml has it.
+
+    `stored` is I32 for tables of whole numbers, which stay, and MXFP4 for packed FP4.
+    """
 
     name: str
     shape: tuple[int, ...]
-    stored: Kind | None = None  # the type that it has in another GGUF file
+    stored: Kind | None = None
 
     @property
     def layer(self) -> int:

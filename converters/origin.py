@@ -51,15 +51,15 @@ def _version() -> dict[str, Value]:
 
 def recipe_text(
     type_name: str,
-    mtp: bool = True,
+    mtp: str = "keep",
     overrides: Sequence[tuple[str, str]] = (),
     fit_bytes: int | None = None,
     imatrix: Imatrix | None = None,
 ) -> str:
     """Return the options that decide the bytes, as they are written on the command line."""
     words = ["--type", type_name] if fit_bytes is None else ["--fit", str(fit_bytes)]
-    if not mtp:
-        words += ["--mtp", "drop"]
+    if mtp != "keep":
+        words += ["--mtp", mtp]
     for pattern, kind in overrides:
         words += ["--tensor-type", f"{pattern}={kind}"]
     if imatrix:

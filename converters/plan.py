@@ -11,15 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from gguf import GGML_QUANT_VERSION, size_label
+from gguf import GGML_QUANT_VERSION, LlamaFileType, size_label
 from gguf import GGMLQuantizationType as Kind
 
 from converters.checkpoint import Checkpoint
 from converters.config import Config
-from converters.dtypes import FLOAT_DTYPES, SCALE_SUFFIX, scale_shape
 from converters.errors import ConvertError
-from converters.families import Family, find_family
+from converters.families import Family, draft_family, find_family
 from converters.fitting import Fitted, fit_types
 from converters.header import ALIGNMENT, Entry, encode_head, padded
 from converters.imatrix import Imatrix
@@ -41,8 +41,11 @@ from converters.recipe import (
     nearest_file_type,
 )
 from converters.sampling import sampling_metadata
-from converters.source import Source, StoredTensor
+from converters.source import Source
+from converters.stored import Weight, check_quantization, resolve, scale_names
 from converters.tokenizer import tokenizer_metadata
+
+Mtp = Literal["keep", "drop", "only"]  # the layer with the trunk, not at all, or alone (V4)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class PlannedTensor:
     pieces: tuple[Piece, ...]
     values: tuple[float, ...] = ()  # of a vector that is computed, not stored: F32
     importance: Importance | None = None  # only where the type looks at it
+    below: int = 0  # of tables: every number must be under it
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Plan:
 def make_plan(
     checkpoint: Checkpoint,
     type_name: str,
-    mtp: bool = True,
+    mtp: Mtp = "keep",
     overrides: Sequence[tuple[str, str]] = (),
     name: str | None = None,
     fit_bytes: int | None = None,
@@ -93,10 +97,13 @@ def make_plan(
     raw = checkpoint.read_json("config.json")
     config = Config(raw)
     family = find_family(config)
-    described = family.metadata(config, checkpoint, mtp)
-    targets, dropped = _split(family.tensors(config, checkpoint, mtp))
-    check_sources(checkpoint, targets, dropped)
-    shapes = [Shape(target.name, target.shape) for target in targets]
+    check_quantization(config, checkpoint)
+    if mtp == "only":
+        family = draft_family(family)
+    described = family.metadata(config, checkpoint, mtp != "drop")
+    targets, dropped = _split(family.tensors(config, checkpoint, mtp != "drop"))
+    weights = check_sources(checkpoint, targets, dropped)
+    shapes = [Shape(one.name, one.shape, _stored_kind(one, weights)) for one in targets]
     facts = model_facts(family.GGUF_ARCHITECTURE, described.values, has_imatrix=imatrix is not None)
     importance = match_importance(imatrix, shapes) if imatrix else {}
     metadata: dict[str, Value] = {
@@ -114,6 +121,8 @@ def make_plan(
         tokenizer = tokenizer_metadata(checkpoint.folder, config.count("vocab_size"), raw)
         metadata |= tokenizer.values
         warnings += tokenizer.warnings
+    if warnings:
+        metadata["localseek.notes"] = warnings  # so that the file itself says so
     metadata |= origin_metadata(
         checkpoint, recipe_text(type_name, mtp, overrides, fit_bytes, imatrix)
     )
@@ -122,7 +131,8 @@ def make_plan(
     fitted = None
     if fit_bytes is None:
         choices = choose_types(shapes, type_name, facts, overrides, importance)
-        metadata["general.file_type"] = int(file_type(type_name))
+        mostly = LlamaFileType.MOSTLY_MXFP4_MOE if _is_mostly_fp4(shapes, choices) else None
+        metadata["general.file_type"] = int(mostly or file_type(type_name))
     else:
         reserve = 0 if checkpoint.has_tokenizer else _tokenizer_reserve(config)
         # Types and offsets have fixed widths, so the head is as long whatever is chosen.
@@ -141,6 +151,15 @@ def make_plan(
         importance=importance,
     )
     return replace(plan, fitted=fitted)
+
+
+def _is_mostly_fp4(shapes: Iterable[Shape], choices: Mapping[str, Choice]) -> bool:
+    """Say whether most values stay in the FP4 in which they are stored."""
+    balance = 0
+    for one in shapes:
+        kept = one.stored is Kind.MXFP4 and choices[one.name].kind is Kind.MXFP4
+        balance += math.prod(one.shape) if kept else -math.prod(one.shape)
+    return balance > 0
 
 
 def _tokenizer_reserve(config: Config) -> int:
@@ -180,6 +199,7 @@ def lay_out(
                 target.pieces,
                 target.values,
                 wanted if choice.kind in USES_IMPORTANCE else None,
+                target.below,
             )
         )
         end += padded(size, alignment)
@@ -198,23 +218,6 @@ def lay_out(
     )
 
 
-def scale_of(checkpoint: Source, tensor: StoredTensor) -> StoredTensor:
-    """Return the block scales of an FP8 weight; raise ConvertError if they are missing or wrong."""
-    name = tensor.name + SCALE_SUFFIX
-    scale = checkpoint.tensors.get(name)
-    if scale is None:
-        raise ConvertError(f"{name} is missing: {tensor.name} is FP8 and means nothing without it")
-    if len(tensor.shape) != 2:
-        raise ConvertError(f"{tensor.name} is FP8 with the shape {list(tensor.shape)}, not 2-D")
-    expected = scale_shape(tensor.shape)
-    if scale.dtype != "F32" or scale.shape != expected:
-        raise ConvertError(
-            f"{name} is {scale.dtype} {list(scale.shape)}, but {tensor.name} needs F32 "
-            f"{list(expected)}"
-        )
-    return scale
-
-
 def _split(described: Iterable[Target | Dropped]) -> tuple[list[Target], list[Dropped]]:
     targets: list[Target] = []
     dropped: list[Dropped] = []
@@ -228,44 +231,55 @@ def _split(described: Iterable[Target | Dropped]) -> tuple[list[Target], list[Dr
 
 def check_sources(
     checkpoint: Source, targets: Iterable[Target], dropped: Iterable[Dropped]
-) -> None:
-    """Check that every piece is there and as described, and that nothing stored is left over."""
+) -> dict[str, Weight]:
+    """Check that every piece is there and as described, and that nothing stored is left over.
+
+    Returns the weights that are used, by name.
+    """
     used: set[str] = set()
+    weights: dict[str, Weight] = {}
     for one in dropped:
-        used |= {one.source, one.source + SCALE_SUFFIX}
+        used |= {one.source, *scale_names(one.source)}
     for target in targets:
         filled = sum(piece.elements for piece in target.pieces) + len(target.values)
         if filled != math.prod(target.shape):
             raise ConvertError(f"{target.name}: the pieces hold {filled} values, not its shape")
         for piece in target.pieces:
-            if piece.source not in used:
-                used |= _check_piece(checkpoint, piece)
+            if piece.source not in weights:
+                weight = weights[piece.source] = _weight_of(checkpoint, piece, bool(target.below))
+                used |= weight.names
     left = [name for name in checkpoint.tensors if name not in used]
     if left:
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         raise ConvertError(
             f"left-over tensor {left[0]}{more}: the model has parts that this architecture lacks"
         )
+    return weights
 
 
-def _check_piece(checkpoint: Source, piece: Piece) -> set[str]:
-    """Check one source tensor; return the names that it uses up."""
+def _weight_of(checkpoint: Source, piece: Piece, is_table: bool) -> Weight:
+    """Find one source tensor and check that it holds what the family says."""
     tensor = checkpoint.tensors.get(piece.source)
     if tensor is None:
         raise ConvertError(f"{piece.source} is missing from the checkpoint: download it again")
-    if tensor.shape != piece.shape:
+    weight = resolve(checkpoint, tensor)
+    if weight.shape != piece.shape:
         raise ConvertError(
-            f"{piece.source} has the shape {list(tensor.shape)}, config.json says "
+            f"{piece.source} has the shape {list(weight.shape)}, config.json says "
             f"{list(piece.shape)}"
         )
-    if tensor.dtype not in FLOAT_DTYPES:
-        supported = ", ".join(FLOAT_DTYPES)
-        raise ConvertError(
-            f"{piece.source} has the dtype {tensor.dtype}, not supported (only {supported})"
-        )
-    if tensor.dtype == "F8_E4M3":
-        return {tensor.name, scale_of(checkpoint, tensor).name}
-    return {tensor.name}
+    if (weight.coding == "table") != is_table:
+        wanted = "whole numbers" if is_table else "weights"
+        raise ConvertError(f"{piece.source} has the dtype {tensor.dtype}, but holds {wanted}")
+    return weight
+
+
+def _stored_kind(target: Target, weights: Mapping[str, Weight]) -> Kind | None:
+    """Return the ggml type that holds all of a target's codes as they are stored, if one does."""
+    if target.below:
+        return Kind.I32
+    kinds = {weights[piece.source].kind for piece in target.pieces}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def _prefixed(family: Family, values: Metadata) -> dict[str, Value]:

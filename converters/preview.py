@@ -28,6 +28,7 @@ from converters.layout import RawValue
 from converters.plan import Plan, PlannedTensor
 from converters.quantize import load_kernels
 from converters.source import Source
+from converters.stored import resolve
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,9 @@ def _describe(plan: Plan, source: Source, options: ConvertOptions, threads: int)
     total, draft = sum(parameters.values()), parameters.get("MTP layer", 0)
     n_expert, n_used = _count(plan, "expert_count"), _count(plan, "expert_used_count")
     stored = source.tensors
-    left_out = (stored[one.source].shape for one in plan.dropped if one.source in stored)
+    left_out = (
+        resolve(source, stored[one.source]).shape for one in plan.dropped if one.source in stored
+    )
     return Preview(
         architecture=plan.architecture,
         name=str(_value(plan, "general.name") or plan.architecture),

@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
+from gguf import GGML_QUANT_SIZES, LlamaFileType
 from gguf import GGMLQuantizationType as Kind
-from gguf import LlamaFileType
 
 from converters.errors import ConvertError
 from converters.layout import Metadata
@@ -155,6 +155,8 @@ def choose_types(
             choice = visit(tensor)
             if tensor.layer >= facts.n_layer and choice.kind not in _DRAFT_FLOOR:
                 choice = Choice(Kind.Q8_0, "the MTP layer stays at Q8_0")
+            if tensor.stored is Kind.MXFP4 and _bits(choice.kind) >= _bits(tensor.stored):
+                choice = Choice(tensor.stored, "stored in FP4: more bits would add nothing")
         choice = _fit(choice, tensor.shape[-1])
         known = tensor.name in important or choice.kind == tensor.stored  # its bytes are copied
         if not known and _needs_importance(choice.kind, tensor.name, type_name):
@@ -167,6 +169,11 @@ def choose_types(
                 "name, and for an earlier pattern that already matches"
             )
     return choices
+
+
+def _bits(kind: Kind) -> float:
+    length, size = GGML_QUANT_SIZES[kind]
+    return 8 * size / length
 
 
 def _visit(type_name: str, facts: Facts, tensors: Sequence[Shape]) -> Visit:
@@ -213,10 +220,16 @@ def _never_quantized(tensor: Shape, type_name: str) -> str:
         return "norms stay in F32"
     if "ffn_gate_inp.weight" in tensor.name:
         return "the router stays in F32"
+    if re.search(r"(^output_hc_|\.hc_|_ape\.)", tensor.name):
+        return "hyper-connections and compressor positions stay in F32, as stored"
+    return _kept_by_converter(tensor.name, type_name)
+
+
+def _kept_by_converter(name: str, type_name: str) -> str:
     # convert_hf_to_gguf.py keeps these, llama-quantize does not; so it is with its mixtures.
     mixture = MIXTURES.get(type_name)
     mixed = mixture and mixture.base not in PLAIN and type_name != "Q8_0"
-    if not mixed and "indexer.proj.weight" in tensor.name:
+    if not mixed and "indexer.proj.weight" in name:
         return "the indexer's weights of heads stay in F32"
     return ""
 

@@ -11,15 +11,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from gguf import GGMLQuantizationType as Kind
 
 from converters.dequantize import dequantize_rows
-from converters.dtypes import FP8_BLOCK, PLAIN_DTYPES, Bytes, Floats, decode_fp8_rows, decode_rows
+from converters.dtypes import (
+    E8M0_NAN,
+    FP4_BLOCK,
+    FP8_BLOCK,
+    Bytes,
+    Floats,
+    decode_e8m0,
+    decode_fp4_rows,
+    decode_fp8_rows,
+    decode_rows,
+    repack_fp4,
+)
 from converters.errors import ConvertError
 from converters.layout import Piece
 from converters.output import Output
-from converters.plan import Plan, PlannedTensor, scale_of
+from converters.plan import Plan, PlannedTensor
 from converters.quantize import is_in_range, is_valid, quantize_rows, row_bytes
 from converters.source import Source, StoredTensor
+from converters.stored import Weight, resolve
 
 # 4 MiB of float32: large enough that Python's share of the work is lost in the kernels' (measured:
 # 2 ns a value over Q8_0's 10), small enough that a few threads need some tens of MB.
@@ -28,7 +41,10 @@ TILE_ELEMENTS = 1 << 20
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows [first_row, first_row + rows) of a stored tensor and their place in the file."""
+    """Rows [first_row, first_row + rows) of a stored tensor and their place in the file.
+
+    `stride` is the distance of rows in the file, in bytes; 0: they follow each other.
+    """
 
     tensor: PlannedTensor
     source: StoredTensor
@@ -36,6 +52,7 @@ class Tile:
     first_row: int
     rows: int
     offset: int
+    stride: int = 0
 
     @property
     def elements(self) -> int:
@@ -55,12 +72,27 @@ def plan_tiles(plan: Plan, checkpoint: Source) -> Iterator[Tile]:
         out_row = row_bytes(tensor.kind, tensor.shape[-1])
         for piece in tensor.pieces:
             source = checkpoint.tensors[piece.source]
+            if not piece.transpose and piece.cols != tensor.shape[-1]:
+                yield from _side_by_side(tensor, source, piece, out_row)
+                continue
             step = piece.row_count if piece.transpose else _tile_rows(piece)
             for start in range(0, piece.row_count, step):
                 rows = min(step, piece.row_count - start)
                 yield Tile(tensor, source, piece, piece.first_row + start, rows, offset)
                 out_rows = piece.cols if piece.transpose else rows
                 offset += out_rows * out_row
+
+
+def _side_by_side(
+    tensor: PlannedTensor, source: StoredTensor, piece: Piece, out_row: int
+) -> Iterator[Tile]:
+    """Yield the tiles of a piece whose rows are parts of the target's rows."""
+    first = tensor.offset + row_bytes(tensor.kind, piece.column)
+    step = _tile_rows(piece)
+    for start in range(0, piece.row_count, step):
+        rows = min(step, piece.row_count - start)
+        offset = first + start * out_row
+        yield Tile(tensor, source, piece, piece.first_row + start, rows, offset, out_row)
 
 
 def _tile_rows(piece: Piece) -> int:
@@ -77,7 +109,8 @@ class TileReader:
     def __init__(self, checkpoint: Source) -> None:
         self._checkpoint = checkpoint
         self._buffers: dict[str, Bytes] = {}
-        self._scales: tuple[str, Floats] | None = None  # of the weight that was last in work
+        self._weight: Weight | None = None  # that was last in work
+        self._scales: tuple[str, Floats] | None = None  # of the FP8 weight that was last in work
 
     def read(self, tile: Tile) -> Bytes:
         """Read a tile as it is stored; the bytes are there until the next call."""
@@ -89,9 +122,12 @@ class TileReader:
         """Return a tile's rows as the file orders them, until the next call."""
         rows = self._buffer("rows", 4 * tile.elements).view(np.float32)
         rows = rows.reshape(tile.rows, tile.piece.cols)
-        if tile.source.dtype == "F8_E4M3":
-            decode_fp8_rows(raw, self._scales_of(tile.source), tile.first_row, rows)
-        elif tile.source.dtype in PLAIN_DTYPES:
+        weight = self._resolved(tile.source)
+        if weight.coding == "fp8":
+            decode_fp8_rows(raw, self._scales_of(weight), tile.first_row, rows)
+        elif weight.coding == "fp4":
+            decode_fp4_rows(raw, self._fp4_scales(weight, tile), rows)
+        elif weight.coding == "plain":
             decode_rows(tile.source.dtype, raw, rows)
         else:
             dequantize_rows(tile.source.dtype, raw, rows)
@@ -114,16 +150,33 @@ class TileReader:
         dealt.reshape(-1, head // 2, 2, rows.shape[1])[:] = halves.swapaxes(1, 2)
         return dealt
 
-    def _scales_of(self, weight: StoredTensor) -> Floats:
-        """Return a weight's whole scale table, one value a 16,384 weights."""
-        if self._scales is None or self._scales[0] != weight.name:
-            stored = scale_of(self._checkpoint, weight)
-            table = np.empty(stored.shape, np.float32)
-            self._checkpoint.read_into(stored, 0, table.reshape(-1).view(np.uint8).data)
+    def _resolved(self, source: StoredTensor) -> Weight:
+        if self._weight is None or self._weight.tensor.name != source.name:
+            self._weight = resolve(self._checkpoint, source)
+        return self._weight
+
+    def _scales_of(self, weight: Weight) -> Floats:
+        """Return an FP8 weight's whole scale table, one value a 16,384 weights."""
+        stored = weight.scale
+        assert stored is not None
+        if self._scales is None or self._scales[0] != stored.name:
+            raw = np.empty(stored.size_bytes, np.uint8)
+            self._checkpoint.read_into(stored, 0, raw.data)
+            table = raw.view(np.float32) if stored.dtype == "F32" else decode_e8m0(raw)
             if not np.isfinite(table).all():
                 raise _not_finite(stored.name)
-            self._scales = (weight.name, table)
+            self._scales = (stored.name, table.reshape(stored.shape))
         return self._scales[1]
+
+    def _fp4_scales(self, weight: Weight, tile: Tile) -> Bytes:
+        """Return the E8M0 codes of a tile's rows [rows, cols / 32]."""
+        stored = weight.scale
+        assert stored is not None
+        codes = self._buffer("codes", tile.elements // FP4_BLOCK)
+        self._checkpoint.read_into(stored, tile.first_row * stored.row_bytes, codes.data)
+        if codes.max(initial=0) == E8M0_NAN:
+            raise _not_finite(stored.name)
+        return codes.reshape(tile.rows, -1)
 
     def _buffer(self, role: str, size: int) -> Bytes:
         """Return `size` bytes of a buffer that grows to the largest tile and is then reused."""
@@ -142,15 +195,39 @@ class TileWriter(TileReader):
 
     def write(self, tile: Tile) -> None:
         """Convert a tile; raise ConvertError if it cannot be read, encoded or written."""
-        raw = self.read(tile)
-        kind = tile.tensor.kind
+        raw, kind = self.read(tile), tile.tensor.kind
         moved = tile.piece.transpose or tile.piece.interleave
-        data = raw if tile.source.dtype == kind.name and not moved else self._encode(tile, raw)
+        if tile.tensor.below:
+            data = self._table(tile, raw)
+        elif tile.source.dtype == kind.name and not moved:
+            data = raw
+        elif kind == Kind.MXFP4 and self._resolved(tile.source).coding == "fp4":
+            data = self._buffer("data", tile.rows * row_bytes(kind, tile.piece.cols))
+            repack_fp4(raw, self._fp4_scales(self._resolved(tile.source), tile), data)
+        else:
+            data = self._encode(tile, raw)
         if not is_valid(kind, data):
             raise ConvertError(
                 f"{tile.source.name} holds values that {kind.name} cannot (infinite or no number)"
             )
-        self._output.write(data.data, tile.offset)
+        if not tile.stride:
+            self._output.write(data.data, tile.offset)
+            return
+        size = row_bytes(kind, tile.piece.cols)
+        for row in range(tile.rows):
+            part = data[row * size : (row + 1) * size]
+            self._output.write(part.data, tile.offset + row * tile.stride)
+
+    def _table(self, tile: Tile, raw: Bytes) -> Bytes:
+        """Return whole numbers as I32; raise ConvertError for one that indexes nothing."""
+        numbers = raw.view(np.int64 if tile.source.dtype == "I64" else np.int32)
+        least, most = int(numbers.min(initial=0)), int(numbers.max(initial=0))
+        if least < 0 or most >= tile.tensor.below:
+            raise ConvertError(
+                f"{tile.source.name} holds {least if least < 0 else most}, but numbers of "
+                f"{tile.tensor.below} experts: download it again"
+            )
+        return numbers.astype(np.int32).view(np.uint8)
 
     def _encode(self, tile: Tile, raw: Bytes) -> Bytes:
         rows = self.decode(tile, raw)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from localseek.errors import ModelError
 from localseek.gguf_header import STRING, Scalar, StoredArray, Tensor, Value, read_header
+from localseek.gguf_sparse import sparse_problem
 
 FILE_TYPES = {  # general.file_type; from llama.h, enum llama_ftype
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K",
@@ -186,7 +187,13 @@ def check_runnable(info: GGUFInfo) -> None:
     scaling = info.get(f"{info.architecture}.rope.scaling.type")
     if scaling is not None and scaling not in ROPE_SCALINGS:
         raise refuse(f"its rope.scaling.type is {scaling!r}", "Known: " + ", ".join(ROPE_SCALINGS))
-    for find in (_expert_problem, _nextn_problem, _latent_problem, _vocabulary_problem):
+    for find in (
+        _expert_problem,
+        _nextn_problem,
+        _latent_problem,
+        sparse_problem,
+        _vocabulary_problem,
+    ):
         problem = find(info)
         if problem:
             raise refuse(problem)
@@ -226,8 +233,8 @@ def _nextn_problem(info: GGUFInfo) -> str:
 
 
 def _latent_problem(info: GGUFInfo) -> str:
-    """Name what is wrong with the head sizes of latent attention (deepseek2)."""
-    if info.architecture != "deepseek2":
+    """Name what is wrong with the head sizes of latent attention (V2 to V3.2)."""
+    if info.architecture not in ("deepseek2", "deepseek32"):
         return ""
     key, value = info.count("attention.key_length_mla"), info.count("attention.value_length_mla")
     if (key == 0) != (value == 0):

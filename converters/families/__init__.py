@@ -17,7 +17,8 @@ from converters.errors import ConvertError
 from converters.layout import Described, Dropped, Target
 
 _MODULES = (
-    "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek", "llama", "qwen2", "qwen3",
+    "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek", "llama", "qwen2",
+    "qwen3",
 )  # fmt: skip
 
 
@@ -36,6 +37,14 @@ class Family(Protocol):
     ) -> Iterator[Target | Dropped]:
         """Yield every target in file order, and every tensor left out on purpose."""
         ...
+
+
+def draft_family(family: Family) -> Family:
+    """Return what writes a family's MTP layer alone, or raise ConvertError if nothing does."""
+    name = getattr(family, "DRAFT_MODULE", None)
+    if name is None:
+        raise ConvertError("--mtp only is for DeepSeek V4: elsewhere the MTP layer is in the file")
+    return cast(Family, importlib.import_module(f"converters.families.{name}"))
 
 
 def find_family(config: Config) -> Family:

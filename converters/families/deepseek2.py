@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from converters.checkpoint import Checkpoint
 from converters.config import Config, Rope, Yarn, read_rope
-from converters.dtypes import FP8_BLOCK
 from converters.errors import ConvertError
 from converters.layout import Described, Dropped, Piece, Target, Value, whole
 
@@ -72,7 +71,6 @@ def read_model(config: Config, mtp: bool, router: str) -> Model:
         config.choice(key, (False,), False)
     config.choice("moe_layer_freq", (1,), 1)
     config.choice("rope_interleave", (True,), True)
-    _check_quantization(config.section("quantization_config"))
     model = Model(
         n_layer=config.count("num_hidden_layers"),
         mtp=mtp,
@@ -302,13 +300,3 @@ def _check_runtime(config: Config, model: Model) -> None:
             f"{origin}: YaRN mscale {yarn.mscale:g} and mscale_all_dim {yarn.mscale_all_dim:g} "
             "are not supported: llama.cpp assumes that both are there and equal"
         )
-
-
-def _check_quantization(section: Config) -> None:
-    if not section.values:
-        return
-    section.choice("quant_method", ("fp8",))
-    section.choice("fmt", ("e4m3",), "e4m3")
-    block = section.values.get("weight_block_size", [FP8_BLOCK, FP8_BLOCK])
-    if block != [FP8_BLOCK, FP8_BLOCK]:
-        raise ConvertError(f"{section.origin}: weight_block_size {block} is not supported")

@@ -68,8 +68,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="another type for the tensors whose name matches (repeatable)")  # fmt: skip
     add("--imatrix", metavar="FILE", type=Path,
         help="an importance matrix of llama-imatrix, in GGUF or .dat format")  # fmt: skip
-    add("--mtp", choices=("keep", "drop"), default="keep",
-        help="the multi-token prediction layer, which speeds up decoding")  # fmt: skip
+    add("--mtp", choices=("keep", "drop", "only"), default="keep",
+        help="the multi-token prediction layer, which drafts; only: as a file (V4)")  # fmt: skip
     add("--split-size", metavar="SIZE",
         help="several files with so many bytes of tensors at the most, such as 48G")  # fmt: skip
     add("--add-mtp", type=Path, metavar="CHECKPOINT",

@@ -83,7 +83,7 @@ def test_an_mtp_layer_without_low_rank_queries_must_be_dropped(tmp_path: Path) -
     with Checkpoint(folder) as checkpoint:
         with pytest.raises(ConvertError, match="--mtp drop"):
             make_plan(checkpoint, "Q8_0")
-        names = [tensor.name for tensor in make_plan(checkpoint, "Q8_0", mtp=False).tensors]
+        names = [tensor.name for tensor in make_plan(checkpoint, "Q8_0", mtp="drop").tensors]
     assert "blk.1.attn_norm.weight" not in names
 
 

@@ -46,6 +46,8 @@ EXPLAINED = {
     "localseek.recipe": "ours tells its origin",
     "deepseek2.block_count": "ours keeps the MTP layer",
     "deepseek2.nextn_predict_layers": "ours keeps the MTP layer",
+    "deepseek4.vocab_size": "theirs leaves it to the list of tokens",
+    "tokenizer.chat_template": "theirs adds one of llama.cpp's own where the release has none",
     "deepseek2.attention.q_lora_rank": "0 for lite models: the loader demands the key (trap 1)",
     "deepseek2.expert_group_count": "dropped where it limits nothing (trap 5)",
     "deepseek2.expert_group_used_count": "dropped where it limits nothing (trap 5)",
@@ -108,10 +110,12 @@ def compare_metadata(ours: GGUFReader, theirs: GGUFReader) -> list[str]:
     return [f"      {equal} keys equal", *lines]
 
 
-def reference_convert(tree: Path, model: Path, out: Path, kind: str, pre: str) -> None:
+def reference_convert(
+    tree: Path, model: Path, out: Path, kind: str, pre: str, extra: tuple[str, ...] = ()
+) -> None:
     """Run convert_hf_to_gguf.py in a fork, so that torch is imported only once."""
     arguments = ("convert_hf_to_gguf.py", str(model), "--outfile", str(out))
-    arguments += ("--outtype", kind.lower())
+    arguments += ("--outtype", kind.lower(), *extra)
     child = multiprocessing.get_context("fork").Process(
         target=run_reference, args=(tree, arguments, pre, out.with_suffix(".log"))
     )
