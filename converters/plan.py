@@ -16,6 +16,7 @@ from typing import Literal
 from gguf import GGML_QUANT_VERSION, LlamaFileType, size_label
 from gguf import GGMLQuantizationType as Kind
 
+from converters.chat_template import missing_template
 from converters.checkpoint import Checkpoint
 from converters.config import Config
 from converters.errors import ConvertError
@@ -120,7 +121,9 @@ def make_plan(
     if checkpoint.has_tokenizer:
         tokenizer = tokenizer_metadata(checkpoint.folder, config.count("vocab_size"), raw)
         metadata |= tokenizer.values
-        warnings += tokenizer.warnings
+        template = missing_template(family.GGUF_ARCHITECTURE, tokenizer.values)
+        metadata |= template.values
+        warnings += tokenizer.warnings + template.warnings
     if warnings:
         metadata["localseek.notes"] = warnings  # so that the file itself says so
     metadata |= origin_metadata(
