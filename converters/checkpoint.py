@@ -34,6 +34,7 @@ SINGLE_NAME = "model.safetensors"
 TORCH_INDEX_NAME = "pytorch_model.bin.index.json"
 TORCH_SINGLE_NAME = "pytorch_model.bin"
 WEIGHT_NAMES = (INDEX_NAME, SINGLE_NAME, TORCH_INDEX_NAME, TORCH_SINGLE_NAME)  # the first counts
+_MAX_NAME = 200  # characters of a shard's name, below what file systems take
 _MAX_HEADER_BYTES = 100_000_000  # the limit that the safetensors library itself sets
 
 
@@ -74,7 +75,7 @@ class Checkpoint(Source):
             raise ConvertError(f"{self.folder / index_name} has no weight_map: download it again")
         shards = sorted({str(shard) for shard in weight_map.values()})
         for shard in shards:
-            if Path(shard).name != shard:
+            if Path(shard).name != shard or len(shard) > _MAX_NAME or not shard.isprintable():
                 raise ConvertError(f"{index_name} names the shard {shard!r}, outside its folder")
             if self._partial and not (self.folder / shard).is_file():
                 self.missing |= {name: shard for name, of in weight_map.items() if of == shard}

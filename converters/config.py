@@ -18,6 +18,13 @@ from converters.errors import ConvertError
 T = TypeVar("T", int, str, bool)
 
 _MAX_COUNT = 1 << 31  # GGUF stores these as uint32, llama.cpp reads many as int32
+# Counts of things that a plan lists one by one: a hostile one must not fill the memory first.
+_MAX_COUNTS = {
+    "num_hidden_layers": 512,  # LLAMA_MAX_LAYERS
+    "n_routed_experts": 1024,  # LLAMA_MAX_EXPERTS
+    "num_attention_heads": 1 << 14,
+    "vocab_size": 1 << 22,
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,8 @@ class Config:
         value = self._get(key, default)
         if type(value) is not int or not least <= value < _MAX_COUNT:
             raise ConvertError(f"{self.origin}: {key} is {value!r}, not a number from {least}")
+        if value > (most := _MAX_COUNTS.get(key, value)):
+            raise ConvertError(f"{self.origin}: {key} is {value}, more than {most} cannot run")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:

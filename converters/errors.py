@@ -6,9 +6,18 @@ Only the command line turns it into output.
 
 from __future__ import annotations
 
+_MOST_CHARACTERS = 500
+
 
 class ConvertError(Exception):
     """A conversion that cannot go on; `str(error)` is one line for the user."""
+
+    def __str__(self) -> str:
+        # A hostile file may put anything into a message: a line stays a line that can be read.
+        text = " ".join(super().__str__().split())
+        if len(text) <= _MOST_CHARACTERS:
+            return text
+        return f"{text[: _MOST_CHARACTERS - 101]} … {text[-98:]}"
 
 
 class UnfinishedError(ConvertError):
