@@ -40,11 +40,12 @@ class Costs:
             part.seconds, part.count = seconds / self.speed, 1
             return
         deviation = math.log(max(seconds, 1e-9) / (part.seconds * self.speed))
-        deviation = max(-STEEPEST, min(STEEPEST, deviation))
-        share = max(1 / part.count, OWN_SHARE)
         if part.count < FIRST_TIMES:
-            share = 1.0 if deviation < 0 else 0.0
-        part.seconds *= math.exp(share * deviation)
+            part.seconds *= math.exp(min(deviation, 0.0))
+            part.count += 1
+            return
+        deviation = max(-STEEPEST, min(STEEPEST, deviation))
+        part.seconds *= math.exp(max(1 / part.count, OWN_SHARE) * deviation)
         self.speed *= math.exp(COMMON_SHARE * deviation)
         part.count += 1
 

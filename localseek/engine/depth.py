@@ -128,7 +128,8 @@ class DepthController:
         if self.costs.verify[0].count == FIRST_STEPS and not step.drafted:
             self._purse = PURSE_STEPS * self.costs.verify[0].seconds
         if self._trying:
-            self._purse -= max(seconds - step.tokens / self._rate, 0.0)
+            lost = max(seconds - step.tokens / self._rate, 0.0)
+            self._purse -= min(lost, self._most_lost() / TRIES)
             self._trying.steps -= 1
             if not self._trying.steps:
                 self._trying, self._plan_left = None, 0
@@ -166,6 +167,8 @@ class DepthController:
             seconds = costs.verifying(depth) + sum(map(costs.drafting, range(1, depth + 1)))
             steps = 1 if costs.verify[depth].count >= FIRST_TIMES else TRIES
             loss = steps * max(seconds - 1 / rate, 0.0) + (catching_up if depth else 0)
+            if steps == TRIES:  # what is hardly known may have been interrupted
+                loss = min(loss, self._most_lost())
             yield Trying(depth, steps, forced=True), loss
         # 2. One draft more than now, if it could pay and nothing was heard of it lately.
         depth = self.depth + 1
@@ -179,6 +182,10 @@ class DepthController:
             if forced:
                 loss += costs.verifying(depth) - costs.verifying(self.depth)
             yield Trying(depth, steps, forced), steps * loss + catching_up
+
+    def _most_lost(self) -> float:
+        """Give the seconds that one try may be expected to lose, however slow it looked."""
+        return PURSE_STEPS / 3 * self.costs.verifying(0)
 
     def _is_stale(self, depth: int) -> bool:
         known = min(self.costs.verify[depth].count, FIRST_TIMES) / FIRST_TIMES

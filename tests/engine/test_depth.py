@@ -91,6 +91,17 @@ def test_a_machine_that_slows_down_as_a_whole_changes_nothing():
     assert run.run(NANO, 1000) > 0.965 * best_rate(DENSE, NANO) / run.slowness
 
 
+@pytest.mark.parametrize("interrupted", [0, 1, 3, 5, 6])
+def test_a_first_try_that_was_interrupted_is_made_again(interrupted):
+    run = simulation(DENSE)
+    for number in range(8):
+        run.slowness = 20.0 if interrupted <= number <= interrupted + 2 else 1.0
+        run.step(CODE)
+    run.slowness = 1.0
+    run.run(CODE, 600)
+    assert run.run(CODE, 1000) > 0.955 * best_rate(DENSE, CODE)
+
+
 def test_where_drafts_can_never_pay_the_draft_layer_rests():
     run = simulation(BARE)
     run.run(CODE, 300)
