@@ -78,7 +78,8 @@ def figures(state: AppState, now: float) -> list[str]:
     if turn is not None and turn.tokens:
         shown.append(tokens(turn.tokens))
     if state.draft and state.draft.drafted:
-        shown.append(f"drafts {state.draft.accepted / state.draft.drafted:.0%} accepted")
+        share = state.draft.accepted / state.draft.drafted
+        shown.append(f"{state.draft.mean_depth:.1f} drafts, {share:.0%} right")
     return shown
 
 
@@ -119,6 +120,11 @@ def statistics(state: AppState) -> list[tuple[str, str]]:
         rows += [
             ("drafted", f"{count(stats.draft.drafted)} in {count(stats.draft.steps)} steps"),
             ("accepted", f"{count(stats.draft.accepted)} drafts"),
+            (
+                "by position",
+                " · ".join(f"{share:.0%}" for share in stats.draft.accepted_by_position) or "none",
+            ),
+            ("drafts a step", f"{stats.draft.mean_depth:.2f}"),
             ("tokens a step", f"{stats.draft.tokens_per_step:.2f}"),
         ]
     return rows

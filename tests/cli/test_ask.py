@@ -55,6 +55,21 @@ def test_json_is_the_object_of_the_design_and_nothing_else(run_cli):
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "sent"), [("auto", "auto"), ("off", "off"), ("0", "off"), ("1", 1), ("4", 4)]
+)
+def test_drafts_are_chosen_fixed_or_off(run_cli, given, sent):
+    outcome = run_cli("ask", "echo", "--mtp", given)
+    assert json.loads(outcome.out)["load"]["mtp"] == sent
+
+
+@pytest.mark.parametrize("given", ["5", "-1", "on", "1.5", "²", ""])
+def test_a_depth_of_drafts_that_makes_no_sense_is_refused(run_cli, given):
+    outcome = run_cli("ask", "echo", f"--mtp={given}")
+    assert outcome.status == 2
+    assert "is not auto, off or a number from 1 to 4" in outcome.err
+
+
 def test_every_option_reaches_the_engine(run_cli):
     outcome = run_cli(
         "ask", "echo", "-s", "Be brief.", "--max-tokens", "7", "--temperature", "0.5",

@@ -24,7 +24,7 @@ async def test_a_prompt_is_sent_and_its_answer_appears(drive):
         assert "Thought for" in shown and "40 tokens" in shown
         assert "48+57=105" not in shown, "the reasoning folds when the answer starts"
         assert "41.2 tok/s" in shown and "context 80/4,096" in shown
-        assert "drafts 90% accepted" in shown
+        assert "1.0 drafts, 90% right" in shown
         assert "DeepSeek Test" in shown
         assert d.app.chat.prompt.text == ""
 

@@ -200,14 +200,14 @@ def test_an_answer_cut_at_the_limit_and_an_empty_one_say_so():
 
 
 def test_the_status_line_fits_every_width_and_drops_the_least_wanted_first():
-    stats = replace(STATS, draft=DraftStats(steps=5, drafted=5, accepted=4))
+    stats = replace(STATS, draft=DraftStats(steps=5, drafted=5, accepted=4, mean_depth=1.0))
     state = streamed(running(), AnswerDelta("a", 9), Finished("stop", stats))
     for width in range(1, 120):
         shown = line(state, 0.0, width)
         assert shown.cell_length <= max(width, len("ready"))
     assert "40.0 tok/s" in line(state, 0.0, 40).plain
     assert "drafts" not in line(state, 0.0, 40).plain
-    assert "drafts 80% accepted" in line(state, 0.0, 110).plain
+    assert "1.0 drafts, 80% right" in line(state, 0.0, 110).plain
 
 
 def test_durations_read_well():
