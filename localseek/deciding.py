@@ -12,7 +12,7 @@ from localseek.errors import ModelError, UsageError
 from localseek.filling import Filling, Need, Room, best_filling
 from localseek.machine import CPU, Device, Machine
 from localseek.memory import CONTEXT_STEP, DeviceMemory, Role, cells, estimate_compute
-from localseek.place_rules import moved_parts
+from localseek.place_rules import moved_parts, overrides
 from localseek.placement import Measure, Placement, Wishes
 from localseek.weights import CACHE_TYPES, Layer, ModelShape, Part
 
@@ -80,8 +80,9 @@ class Decision:
         pinned = self._pinned(memory[0], used, fits)
         return Placement(
             devices=used, layers=layers, experts=experts, output=output,
-            overrides=self._overrides(layers, experts), ctx=ctx, cache_type=self.cache_type,
-            batch=self.batch, threads=self._threads(), mmap=not pinned,
+            overrides=overrides(self.shape, layers, experts, self.moved, self._rules()),
+            ctx=ctx, cache_type=self.cache_type, batch=self.batch,
+            threads=self._threads(), mmap=not pinned,
             mlock=self._mlock(memory[0], fits), repack=fits, draft=self.draft, memory=memory,
             measured=self.measured is not None, reasons=tuple(self.reasons),
             warnings=tuple(self.warnings),
@@ -286,29 +287,10 @@ class Decision:
                 names.append(CPU)
         return names
 
-    def _overrides(
-        self, layers: tuple[str, ...], experts: tuple[tuple[str, ...], ...]
-    ) -> tuple[tuple[str, str], ...]:
-        """Say it in llama.cpp's way: expressions over names, the first that matches counts."""
-        found = [(rule, self._name(device)) for rule, device in self.wishes.place]
-        whole: list[int] = []
-        for layer, device, names in zip(self.shape.layers, layers, experts, strict=True):
-            away = [
-                part.name
-                for part, name in zip(layer.experts, names, strict=True)
-                if name == CPU != device and part.name not in self.moved
-            ]
-            if away and len(away) == len(layer.experts):
-                whole.append(layer.index)
-            else:
-                found += [(f"^{name.replace('.', '[.]')}$", CPU) for name in away]
-        if whole:
-            numbers = "|".join(str(index) for index in whole)
-            found.append((rf"^blk[.]({numbers})[.]ffn_(gate|up|down|gate_up)_exps[.]", CPU))
-        return tuple(found)
-
-    def _name(self, device: str) -> str:
-        return CPU if device.lower() == CPU.lower() else self.machine.device(device).name
+    def _rules(self) -> list[tuple[str, str]]:
+        """Give the user's rules with the devices' own spelling."""
+        names = {CPU.lower(): CPU} | {d.name.lower(): d.name for d in self.machine.devices}
+        return [(rule, names[device.lower()]) for rule, device in self.wishes.place]
 
     # Memory.
 
@@ -348,17 +330,29 @@ class Decision:
         room = int(self.machine.ram_free * (1 - RAM_MARGIN))
         anonymous = ram.total - ram.weights
         if anonymous > room:
-            a_token = ram.cache + ram.draft_cache
-            most = (room - ram.compute) * cells(ctx) // max(1, a_token) // CONTEXT_STEP
+            most = self._largest_context(room, (ram.cache + ram.draft_cache) // cells(ctx), ctx)
             raise ModelError(
                 words.too_large(ctx, anonymous, room),
-                f"--ctx {most * CONTEXT_STEP} would fit." if most > 0 else "Close other programs.",
+                f"--ctx {most} would fit." if most else "Close other programs.",
             )
         if ram.total <= room:
             return True
         used = self.shape.n_expert_used / self.shape.n_expert if self.shape.n_expert else 1.0
         self.warnings += words.streaming(ram, room - anonymous, used)
         return False
+
+    def _largest_context(self, room: int, a_token: int, refused: int) -> int:
+        """Give the largest context whose caches and buffers fit a room, 0 if none does."""
+        self.measured = None  # buffers grow with the context: only an estimate follows
+        low, high = 0, refused // CONTEXT_STEP
+        while low < high:
+            middle = (low + high + 1) // 2
+            ctx = middle * CONTEXT_STEP
+            if a_token * ctx + self._compute(CPU, ctx) <= room:
+                low = middle
+            else:
+                high = middle - 1
+        return low * CONTEXT_STEP
 
     def _pinned(self, ram: DeviceMemory, used: tuple[str, ...], fits: bool) -> bool:
         """Decide between weights that are read into memory and weights that are mapped."""

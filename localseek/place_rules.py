@@ -1,9 +1,10 @@
-"""The user's own rules: which tensors lie on which device, whatever is decided for the rest."""
+"""Rules over tensor names: the user's own read, and a whole placement said in llama.cpp's way."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 from localseek.errors import UsageError
+from localseek.machine import CPU
 from localseek.weights import ModelShape
 
 
@@ -36,3 +37,29 @@ def moved_parts(
         for name in found:
             moved.setdefault(name, devices[device.lower()])
     return moved
+
+
+def overrides(
+    shape: ModelShape, layers: Sequence[str], experts: Sequence[Sequence[str]],
+    moved: Mapping[str, str], rules: Sequence[tuple[str, str]],
+) -> tuple[tuple[str, str], ...]:  # fmt: skip
+    """Give the rules that make llama.cpp follow a placement; the first that matches counts.
+
+    The user's come first, then experts that stay in memory while their layer does not.
+    """
+    found = list(rules)
+    whole: list[int] = []
+    for layer, device, names in zip(shape.layers, layers, experts, strict=True):
+        away = [
+            part.name
+            for part, name in zip(layer.experts, names, strict=True)
+            if name == CPU != device and part.name not in moved
+        ]
+        if away and len(away) == len(layer.experts):
+            whole.append(layer.index)
+        else:
+            found += [(f"^{name.replace('.', '[.]')}$", CPU) for name in away]
+    if whole:
+        numbers = "|".join(str(index) for index in whole)
+        found.append((rf"^blk[.]({numbers})[.]ffn_(gate|up|down|gate_up)_exps[.]", CPU))
+    return tuple(found)

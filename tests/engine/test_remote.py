@@ -55,14 +55,19 @@ def test_two_workers_and_the_processor_give_the_text_of_one_machine(engine, nano
         assert text_of(list(shared.generate(ask(SUM)))) == alone
 
 
-@pytest.mark.parametrize("mtp", ["auto", "off"])
-def test_predicted_memory_is_what_llama_cpp_reports_on_every_device(nano_gguf, workers, mtp):
-    fixed = Fixed(remote=workers[:1], cpu_experts=2, mmap=False)
-    with Engine(LoadOptions(str(nano_gguf), 2048, 1, mtp, fixed=fixed)) as engine:
+@pytest.mark.parametrize(
+    ("remotes", "mtp", "ctx"),
+    [(0, "auto", 2048), (0, "off", 512), (1, "auto", 1024), (1, "off", 4096)],
+)
+def test_predicted_memory_is_what_llama_cpp_reports(nano_gguf, workers, remotes, mtp, ctx):
+    split = 2 if remotes else None
+    fixed = Fixed(remote=workers[:remotes], cpu_experts=split, mmap=False)
+    with Engine(LoadOptions(str(nano_gguf), ctx, 1, mtp, fixed=fixed)) as engine:
+        planned = engine.ask("plan")["placement"]
         info = engine.load()
     said = {one["device"]: one for one in info.allotted}
-    assert set(said) == {CPU, workers[0]}
-    for one in info.placement["memory"]:
+    assert set(said) == {CPU, *workers[:remotes]}
+    for one in planned["memory"]:
         found = said[one["device"]]
         assert one["weights"] == pytest.approx(found["weights"], rel=0.03)
         assert one["cache"] + one["draft_cache"] == pytest.approx(found["cache"], rel=0.03)
