@@ -93,3 +93,15 @@ def test_lint_and_types_are_clean():
         command = [sys.executable, "-m", *words]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_file_holds_the_marks_of_a_conflict():
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    marked = [
+        name for name in tracked
+        if (path := ROOT / name).suffix in {".py", ".md", ".toml", ".tcss"} and path.exists()
+        and re.search(r"^(<{7}|>{7}) ", path.read_text("utf-8"), re.M)
+    ]  # fmt: skip
+    assert marked == []
