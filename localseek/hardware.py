@@ -46,14 +46,33 @@ def read_hardware() -> Hardware:
     memory = psutil.virtual_memory()
     threads = psutil.cpu_count() or 1
     affinity = getattr(os, "sched_getaffinity", None)
+    limit, used = _container_memory()
     return Hardware(
         cpu=cpu_name(),
         cores=psutil.cpu_count(logical=False) or threads,
         threads=threads,
         usable_threads=len(affinity(0)) if affinity else threads,
-        memory_bytes=memory.total,
-        free_memory_bytes=memory.available,
+        memory_bytes=min(memory.total, limit) if limit else memory.total,
+        free_memory_bytes=max(0, min(memory.available, limit - used))
+        if limit
+        else memory.available,
     )
+
+
+def _container_memory(folder: Path = Path("/sys/fs/cgroup")) -> tuple[int, int]:
+    """Give what a container allows this process in bytes, and what is used of it; (0, 0): no limit.
+
+    Pages of files that can be dropped are not counted as used (cgroup v2, memory.stat).
+    """
+    try:
+        text = (folder / "memory.max").read_text().strip()
+        used = int((folder / "memory.current").read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no cgroup v2 here, or not for this process
+        return 0, 0
+    if not text.isdigit():
+        return 0, 0
+    return int(text), max(0, used - int(stat.get("inactive_file", 0)))
 
 
 def read_machine(devices: Sequence[Device]) -> Machine:

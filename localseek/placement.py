@@ -89,11 +89,17 @@ def wishes_from(options: LoadOptions, draft: bool) -> Wishes:
 
 def placement_from(message: Mapping[str, Any]) -> tuple[Machine, Placement]:
     """Read a machine and a placement from the engine's message."""
-    machine, placement = dict(message["machine"]), dict(message["placement"])
-    machine["devices"] = tuple(Device(**device) for device in machine["devices"])
+    placement = dict(message["placement"])
     placement["memory"] = tuple(DeviceMemory(**one) for one in placement["memory"])
     for name in ("experts", "overrides"):
         placement[name] = tuple(tuple(one) for one in placement[name])
     for name in ("devices", "layers", "reasons", "warnings"):
         placement[name] = tuple(placement[name])
-    return Machine(**machine), Placement(**placement)
+    return machine_from(message), Placement(**placement)
+
+
+def machine_from(message: Mapping[str, Any]) -> Machine:
+    """Read a machine from the engine's message."""
+    machine = dict(message["machine"])
+    machine["devices"] = tuple(Device(**device) for device in machine["devices"])
+    return Machine(**machine)

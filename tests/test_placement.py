@@ -6,6 +6,7 @@ from dataclasses import asdict
 import pytest
 from shapes import latent_info, latent_shape
 
+from localseek import hardware
 from localseek.deciding import decide
 from localseek.engine.protocol import Fixed, LoadOptions
 from localseek.errors import ModelError, UsageError
@@ -231,6 +232,16 @@ def test_sizes_are_read_as_memory_is_sold(text, size):
     assert parse_size(text) == size
     with pytest.raises(ValueError, match="such as"):
         parse_size(text + "?")
+
+
+def test_a_containers_limit_counts_as_the_memory(tmp_path):
+    assert hardware._container_memory(tmp_path) == (0, 0)
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("3000\n")
+    (tmp_path / "memory.stat").write_text("anon 100\ninactive_file 1000\n")
+    assert hardware._container_memory(tmp_path) == (0, 0)
+    (tmp_path / "memory.max").write_text("8000\n")
+    assert hardware._container_memory(tmp_path) == (8000, 2000)
 
 
 def test_a_placement_survives_the_way_through_the_protocol():

@@ -22,7 +22,7 @@ from localseek.gguf_header import Tensor
 from localseek.gguf_info import GGUFInfo, read_info
 from localseek.machine import Machine, imagined, parse_size
 from localseek.messages import prepare_streams, rough_size
-from localseek.placement import Placement, placement_from, wishes_from
+from localseek.placement import Placement, machine_from, placement_from, wishes_from
 from localseek.weights import ModelShape, read_shape
 
 EXAMPLES = """examples:
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     if is_config:
         types = arguments.type or ["Q4_K_M"]
         infos = [_info_from_config(source, name) for name in types]
-        machine = machine or hardware.read_machine(())
+        machine = machine or _real(options)
         plans = [_decided(info, machine, options) for info in infos]
     else:
         path = find_runnable_model(arguments.model)
@@ -96,6 +96,12 @@ def _imagined(arguments: argparse.Namespace) -> Machine:
     here = hardware.read_hardware()
     ram = arguments.ram if arguments.ram is not None else here.memory_bytes
     return imagined(tuple(arguments.vram), ram, arguments.cores or here.cores)
+
+
+def _real(options: LoadOptions) -> Machine:
+    """Let the engine say what there is here and at the workers named."""
+    with Engine(options, command=engine_command()) as engine:
+        return machine_from(engine.ask("machine"))
 
 
 def _decided(info: GGUFInfo, machine: Machine, options: LoadOptions) -> Planned:

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from localseek import hardware
 from localseek.engine import protocol
 from localseek.engine.bridge import Remote
 from localseek.engine.decoder import Decoder, Outcome
@@ -27,7 +28,7 @@ from localseek.engine.depth import DepthController
 from localseek.engine.draft_policy import FixedDepth
 from localseek.engine.keeper import Keeper, fingerprint
 from localseek.engine.llama import AbortFlag, Sampler, backend_facts
-from localseek.engine.loading import load, plan_load, remote_notices, worker_facts
+from localseek.engine.loading import find_devices, load, plan_load, remote_notices, worker_facts
 from localseek.engine.protocol import LoadOptions, ModelInfo, Request
 from localseek.errors import LocalseekError, ModelError
 from localseek.events import (
@@ -214,6 +215,9 @@ class Worker:
                     facts = {"machine": asdict(planned.machine)}
                     facts["placement"] = asdict(planned.placement)
                     self._write(protocol.encode({"event": "plan", **facts}))
+                elif message["op"] == "machine":
+                    machine = hardware.read_machine(find_devices(self._remotes).values)
+                    self._write(protocol.encode({"event": "machine", "machine": asdict(machine)}))
                 elif message["op"] == "doctor":
                     self._write(protocol.encode({"event": "doctor", "facts": self._facts()}))
             except LocalseekError as error:

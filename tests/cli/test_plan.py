@@ -40,6 +40,15 @@ def test_a_config_alone_is_planned_for_a_machine_that_is_not_there(run_cli, v3_c
     assert "read from disk" in done.out
 
 
+def test_a_config_alone_is_planned_for_this_machine(run_cli, v3_config, monkeypatch):
+    from localseek.commands import plan
+
+    monkeypatch.setattr(plan, "engine_command", lambda: None)
+    done = run_cli("plan", v3_config, "--type", "Q2_K", "--ctx", "1024", "--json")
+    machine = json.loads(done.out)["machine"]
+    assert machine["ram_total"] > 0 and not machine["imagined"]
+
+
 def test_several_types_are_compared(run_cli, v3_config):
     done = run_cli("plan", v3_config, "--type", "Q8_0", "--type", "Q2_K", "--vram", "24G",
                    "--ram", "1T")  # fmt: skip
