@@ -40,6 +40,7 @@ class GenerationOptions:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     think: bool | None = None
+    think_budget: int | None = None
     ctx: int = 0
     threads: int = 0
     mtp: Mtp = "auto"
@@ -59,7 +60,9 @@ class GenerationOptions:
             temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, min_p=self.min_p,
             repeat_penalty=self.repeat_penalty, seed=self.seed,
         )  # fmt: skip
-        return Request(messages, sampling, self.max_tokens, self.stop, self.think)
+        return Request(
+            messages, sampling, self.max_tokens, self.stop, self.think, self.think_budget
+        )
 
 
 def _whole(low: int, high: int | None = None) -> Callable[[Any], int]:
@@ -99,6 +102,7 @@ def _real(low: float, high: float) -> Callable[[Any], float]:
 # Name → the check of its value. Rows of a batch may set these; the rest belongs to the load.
 CHECKS: dict[str, Callable[[Any], int | float]] = {
     "max_tokens": _whole(1),
+    "think_budget": _whole(0),
     "temperature": _real(0, 100),
     "top_p": _real(0, 1),
     "top_k": _whole(0),
@@ -146,6 +150,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-s", "--system", default="", metavar="TEXT", help="the system prompt")
     numbers = {
         "max_tokens": ("N", "stop after N tokens"),
+        "think_budget": ("N", "let the model reason for N tokens at most, then answer"),
         "temperature": ("T", "0: always the likeliest token; higher: more varied"),
         "top_p": ("P", "sample from the likeliest tokens that together have probability P"),
         "top_k": ("K", "sample from the K likeliest tokens; 0: all"),

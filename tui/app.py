@@ -100,6 +100,7 @@ class LocalseekApp(Verbs):
             max_tokens=self.options.max_tokens,
             stop=self.options.stop,
             think=self.state.think,
+            think_budget=self.options.think_budget,
         )
 
     def _frame(self) -> None:

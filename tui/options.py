@@ -18,6 +18,7 @@ class Options:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     think: bool | None = None
+    think_budget: int | None = None
     ctx: int = 0
     threads: int = 0
     mtp: Mtp = "auto"

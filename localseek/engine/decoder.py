@@ -6,7 +6,7 @@ nothing about text.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 from localseek.engine.draft import Drafter
@@ -67,7 +67,7 @@ class Decoder:
     def generate(
         self, prompt: list[int], sampler: Sampler, limit: int, cancelled: Callable[[], bool],
         progress: Callable[[int, int], None], outcome: Outcome,
-    ) -> Iterator[list[int]]:  # fmt: skip
+    ) -> Generator[list[int], None, None]:  # fmt: skip
         """Yield the tokens of each step, at most `limit` in all, without the ending token.
 
         `prompt` is not empty and shorter than the context. Calls `progress` with tokens read and
@@ -85,7 +85,7 @@ class Decoder:
     def _generate(
         self, prompt: list[int], sampler: Sampler, limit: int, cancelled: Callable[[], bool],
         progress: Callable[[int, int], None], outcome: Outcome,
-    ) -> Iterator[list[int]]:  # fmt: skip
+    ) -> Generator[list[int], None, None]:  # fmt: skip
         self._engage(self.drafter if self.drafter and self.policy.start() else None)
         started = time.perf_counter()
         try:

@@ -62,13 +62,17 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One generation. `think` None leaves the template's own default."""
+    """One generation. `think` None leaves the template's own default.
+
+    `think_budget`: tokens of reasoning after which it is closed and the answer follows.
+    """
 
     messages: tuple[Message, ...]
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     think: bool | None = None
+    think_budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,4 +147,5 @@ def decode_request(message: dict[str, Any]) -> Request:
         max_tokens=message["max_tokens"],
         stop=tuple(message["stop"]),
         think=message["think"],
+        think_budget=message["think_budget"],
     )

@@ -30,6 +30,7 @@ from localseek.engine.keeper import Keeper, fingerprint
 from localseek.engine.llama import AbortFlag, Sampler, backend_facts
 from localseek.engine.loading import find_devices, load, plan_load, remote_notices, worker_facts
 from localseek.engine.protocol import LoadOptions, ModelInfo, Request
+from localseek.engine.thinking import Bounds, answer
 from localseek.errors import LocalseekError, ModelError
 from localseek.events import (
     AnswerDelta,
@@ -149,9 +150,14 @@ class TextStream:
         """Tell whether a stop string has ended the text."""
         return self._stop.stopped
 
+    @property
+    def reasoning(self) -> bool:
+        """Tell whether the next text is taken for reasoning."""
+        return self._splitter.kind == "reasoning"
+
     def feed(self, pieces: list[bytes]) -> None:
         """Take the bytes of new tokens."""
-        if self._splitter.kind == "reasoning":
+        if self.reasoning:
             self.reasoning_tokens += len(pieces)
         self._tokens += len(pieces)
         text = self._decode(b"".join(pieces))
@@ -292,14 +298,11 @@ class Worker:
         limit = loaded.target.n_ctx if request.max_tokens is None else request.max_tokens
         try:
             sampler.accept(tokens[-64:])
-            steps = loaded.decoder.generate(
-                tokens, sampler, limit, lambda: number in self._cancelled,
+            answer(
+                loaded.decoder, tokens, sampler, Bounds(limit, request.think_budget), stream,
+                lambda: number in self._cancelled,
                 lambda done, cached: send(PromptProgress(done, len(tokens), cached)), outcome,
             )  # fmt: skip
-            for step in steps:
-                stream.feed([loaded.model.piece(token) for token in step])
-                if stream.stopped:
-                    break
         finally:
             sampler.close()
         stream.finish()

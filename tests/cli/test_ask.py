@@ -75,7 +75,7 @@ def test_every_option_reaches_the_engine(run_cli):
         "ask", "echo", "-s", "Be brief.", "--max-tokens", "7", "--temperature", "0.5",
         "--top-p", "0.9", "--top-k", "40", "--min-p", "0.05", "--repeat-penalty", "1.1",
         "--seed", "3", "--stop", "A", "--stop", "B", "--no-think", "--ctx", "512",
-        "--threads", "2", "--mtp", "off",
+        "--threads", "2", "--mtp", "off", "--think-budget", "99",
     )  # fmt: skip
     sent = json.loads(outcome.out)
     assert sent["request"] == {
@@ -90,6 +90,7 @@ def test_every_option_reaches_the_engine(run_cli):
         "max_tokens": 7,
         "stop": ["A", "B"],
         "think": False,
+        "think_budget": 99,
     }  # fmt: skip
     assert (sent["load"]["ctx"], sent["load"]["threads"], sent["load"]["mtp"]) == (512, 2, "off")
 

@@ -1,0 +1,89 @@
+"""A budget for reasoning: what is over it is closed with a sentence, and the answer follows.
+
+Takes a request's limit and budget, runs a decoder into a text stream. The closing words are put
+where the model's own would have come, so that it goes on as if it had written them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from localseek.engine.decoder import Decoder, Outcome
+from localseek.engine.llama import Sampler
+
+CLOSING = "\n\nThat is enough thinking; I will answer now.\n</think>\n\n"
+ANSWER_TOKENS = 256  # that reasoning leaves for the answer, or a quarter of a smaller limit
+
+
+class Stream(Protocol):
+    """Where the text goes."""
+
+    @property
+    def stopped(self) -> bool:
+        """Tell whether a stop string has ended the text."""
+
+    @property
+    def reasoning(self) -> bool:
+        """Tell whether the next text is taken for reasoning."""
+
+    reasoning_tokens: int
+
+    def feed(self, pieces: list[bytes]) -> None:
+        """Take the bytes of new tokens."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How many tokens may be generated in all, and how many of them may reason (None: any)."""
+
+    limit: int
+    budget: int | None
+
+    def reasoning(self, closing: int) -> int | None:
+        """Give how many tokens may reason if `closing` end it and a part is the answer's."""
+        if self.budget is None:
+            return None
+        answer_tokens = min(ANSWER_TOKENS, self.limit // 4)
+        return max(0, min(self.budget, self.limit - closing - answer_tokens))
+
+
+def answer(
+    decoder: Decoder, tokens: list[int], sampler: Sampler, bounds: Bounds, stream: Stream,
+    cancelled: Callable[[], bool], progress: Callable[[int, int], None], outcome: Outcome,
+) -> None:  # fmt: skip
+    """Generate after `tokens` into `stream`, within `bounds`; fills `outcome`."""
+    model = decoder.model
+    closing = model.tokenize(CLOSING) if bounds.budget is not None else []
+    limit = min(bounds.limit, decoder.target.n_ctx - len(tokens))
+    most = Bounds(limit, bounds.budget).reasoning(len(closing))
+    said: list[int] = []
+    steps = decoder.generate(tokens, sampler, limit, cancelled, progress, outcome)
+    for step in steps:
+        fresh = step
+        if most is not None and stream.reasoning:
+            fresh = step[: most - stream.reasoning_tokens]
+        stream.feed([model.piece(token) for token in fresh])
+        if stream.stopped:
+            return
+        if most is not None:
+            said += fresh
+            if stream.reasoning and stream.reasoning_tokens >= most:
+                break
+            if len(fresh) < len(step):  # the model has closed its reasoning just in time
+                stream.feed([model.piece(token) for token in step[len(fresh) :]])
+                said += step[len(fresh) :]
+    else:
+        return
+    steps.close()
+    stream.feed([model.piece(token) for token in closing])
+    sampler.accept(closing)
+    said += closing
+    rest = Outcome(drafts=outcome.drafts)
+    more = decoder.generate(
+        tokens + said, sampler, limit - len(said), cancelled, lambda _done, _cached: None, rest
+    )
+    for step in more:
+        stream.feed([model.piece(token) for token in step])
+        if stream.stopped:
+            break
+    outcome.generated, outcome.reason = len(said) + rest.generated, rest.reason
