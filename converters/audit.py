@@ -22,17 +22,18 @@ from gguf import GGUFValueType
 from converters.checkpoint import Checkpoint
 from converters.convert import ConvertOptions, Progress, open_any, plan_conversion, thread_count
 from converters.dequantize import dequantize_rows
-from converters.dtypes import PLAIN_DTYPES, decode_rows
+from converters.dtypes import PLAIN_DTYPES, Bytes, decode_rows
 from converters.errors import ConvertError
 from converters.gguf_source import GGUFFile
 from converters.mixtures import Shape
-from converters.plan import Plan, PlannedTensor
+from converters.plan import Mtp, Plan, PlannedTensor
 from converters.quantize import is_valid
 from converters.recipe import KEEP
 from converters.requantize import kind_of
 from converters.source import Source, StoredTensor
-from converters.tile_errors import BLOCK, TileError, limits_of, measure_tile
-from converters.tiles import TILE_ELEMENTS, Tile, TileReader, plan_tiles
+from converters.stored import TABLE_DTYPES
+from converters.tile_errors import BLOCK, TileError, limits_of, measure_table, measure_tile
+from converters.tiles import TILE_ELEMENTS, Tile, TileReader, plan_tiles, whole_numbers
 from converters.workers import work_off
 
 _ARRAY = GGUFValueType.ARRAY
@@ -135,9 +136,8 @@ def _own_jobs(model: GGUFFile, without: Container[str]) -> Iterator[_Job]:
 def _structure(model: GGUFFile) -> list[str]:
     """Return what the head alone shows to be wrong: layers and tokens that do not add up."""
     problems = []
-    blocks = model.get(f"{model.architecture}.block_count")
-    layers = {Shape(one.name, one.shape).layer for one in model.tensors.values()} - {-1}
-    if isinstance(blocks, int) and layers:
+    blocks, layers = model.get(f"{model.architecture}.block_count"), _layers(model)
+    if isinstance(blocks, int) and layers and not _is_draft_alone(model):
         lost = [layer for layer in range(min(blocks, max(layers) + 1)) if layer not in layers]
         if lost or max(layers) + 1 != blocks:
             found = f"{len(layers)} of {blocks} layers have tensors"
@@ -151,6 +151,17 @@ def _structure(model: GGUFFile) -> list[str]:
     return problems
 
 
+def _layers(model: GGUFFile) -> set[int]:
+    return {Shape(one.name, one.shape).layer for one in model.tensors.values()} - {-1}
+
+
+def _is_draft_alone(model: GGUFFile) -> bool:
+    """Say whether the file is what --mtp only writes: the last layer, which drafts."""
+    blocks = model.get(f"{model.architecture}.block_count")
+    drafts = model.get(f"{model.architecture}.nextn_predict_layers")
+    return drafts == 1 and isinstance(blocks, int) and _layers(model) == {blocks - 1}
+
+
 def _expected(model: GGUFFile, source: Checkpoint | GGUFFile) -> tuple[Plan, list[str]]:
     """Plan the file as the source describes it, each tensor at the start of its own data.
 
@@ -160,7 +171,8 @@ def _expected(model: GGUFFile, source: Checkpoint | GGUFFile) -> tuple[Plan, lis
         options = ConvertOptions(type=KEEP)
     else:
         draft = model.get(f"{model.architecture}.nextn_predict_layers")
-        options = ConvertOptions(type="F32", mtp="keep" if draft else "drop")
+        mtp: Mtp = "only" if _is_draft_alone(model) else "keep" if draft else "drop"
+        options = ConvertOptions(type="F32", mtp=mtp)
     plan = plan_conversion(source, options, None)
     if plan.architecture != model.architecture:
         raise ConvertError(
@@ -208,18 +220,42 @@ class _Auditor(TileReader):
 
     def examine(self, job: _Job) -> _Finding:
         """Read, validate and compare one job; raise ConvertError if it cannot be read."""
-        data = self._buffer("found", job.size_bytes)
-        self._model.read_into(job.stored, job.start, data.data)
+        data = self._part(job)
         valid, zero = is_valid(kind_of(job.stored), data), not data.any()
         if job.tile is None or not valid:
             return _Finding(valid, zero)
-        expected = self.decode(job.tile, self.read(job.tile))
+        raw = self.read(job.tile)
+        if job.stored.dtype == "I32" and job.tile.source.dtype in TABLE_DTYPES:
+            numbers = whole_numbers(job.tile, raw)
+            return _Finding(valid, zero, measure_table(data.view(np.int32), numbers))
+        expected = self.decode(job.tile, raw)
         rows = self._buffer("decoded", 4 * job.values).view(np.float32)
         if job.stored.dtype in PLAIN_DTYPES:
             decode_rows(job.stored.dtype, data, rows)
         else:
             dequantize_rows(job.stored.dtype, data, rows)
         return _Finding(valid, zero, measure_tile(rows, expected, job.stored.dtype))
+
+    def _part(self, job: _Job) -> Bytes:
+        """Read what a job covers; of parts side by side, the columns that are its own."""
+        stride = job.tile.stride if job.tile else 0
+        column = job.start % stride if stride else 0
+        size = job.tile.rows * stride if job.tile and stride else job.size_bytes
+        data = self._buffer("found", size)
+        self._model.read_into(job.stored, job.start - column, data.data)
+        if not job.tile or not stride:
+            return data
+        own = job.size_bytes // job.tile.rows
+        return np.ascontiguousarray(data.reshape(-1, stride)[:, column : column + own]).reshape(-1)
+
+
+def _place(job: _Job, value: int) -> tuple[int, ...]:
+    """Return where a job's value number `value` is in its tensor, outermost first."""
+    first = job.start * math.prod(job.stored.shape) // job.stored.size_bytes
+    if job.tile and job.tile.stride:
+        row, value = divmod(value, job.tile.piece.cols)
+        first += row * job.stored.shape[-1]
+    return tuple(int(one) for one in np.unravel_index(first + value, job.stored.shape))
 
 
 def _summed(parts: list[tuple[_Job, _Finding]]) -> TensorAudit:
@@ -237,15 +273,17 @@ def _summed(parts: list[tuple[_Job, _Finding]]) -> TensorAudit:
     lost = sum(error.squared_error for _, error in compared)
     rmse = math.sqrt(lost / size) if size else (math.inf if lost else 0.0)
     job, worst = max(compared, key=lambda one: (not one[1].explained, one[1].worst_block))
-    first = job.start * math.prod(stored.shape) // stored.size_bytes + worst.worst_at
-    place = tuple(int(one) for one in np.unravel_index(first, stored.shape))
-    limits = limits_of(stored.dtype)
-    if not worst.explained:
+    place = _place(job, worst.worst_at)
+    limits, is_table = limits_of(stored.dtype), stored.dtype == "I32"
+    if is_table and lost:
+        problems.append(f"whole numbers from {list(place)} on are not those of the source")
+    elif not worst.explained:
         problems.append(
             f"a block at {list(place)} is {worst.worst_block:.1%} off its source, {stored.dtype} "
             f"explains {limits.block:.1%}"
         )
-    if rmse > limits.tensor and any(error.largest > limits.absolute for _, error in compared):
+    coarse = any(error.largest > limits.absolute for _, error in compared)
+    if not is_table and rmse > limits.tensor and coarse:
         problems.append(f"{rmse:.1%} off its source, {stored.dtype} explains {limits.tensor:.1%}")
     return TensorAudit(
         stored.name,

@@ -23,7 +23,7 @@ from converters.source import Source, StoredTensor
 Coding = Literal["plain", "fp8", "fp4", "table", "blocks"]
 
 _FP4_DTYPES = ("I8", "U8")  # safetensors has no name for packed FP4
-_TABLE_DTYPES = ("I64", "I32")
+TABLE_DTYPES = ("I64", "I32")
 _E8M0_DTYPES = ("F8_E8M0", "U8")
 _SUPPORTED = (*PLAIN_DTYPES, "F8_E4M3", "FP4")
 
@@ -68,7 +68,7 @@ def resolve(source: Source, tensor: StoredTensor) -> Weight:
         shape = (rows, packed * 2 // FP4_BLOCK)
         scale = _scale(source, tensor, "packed FP4", shape, _E8M0_DTYPES)
         return Weight(tensor, "fp4", (rows, packed * 2), scale)
-    if dtype in _TABLE_DTYPES:
+    if dtype in TABLE_DTYPES:
         return Weight(tensor, "table", tensor.shape)
     if dtype in ITEM_SIZES:
         raise ConvertError(

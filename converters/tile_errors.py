@@ -8,6 +8,7 @@ Does not know files or threads.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy.typing as npt
 
 from converters.dtypes import Floats
 from converters.type_errors import RELATIVE_ERRORS
+
+Integers = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 BLOCK = 256
 _LEAST_SHARE = 0.01  # of the tile's size, below which a block's own size does not count
@@ -54,6 +57,8 @@ class Limits:
 
 def limits_of(kind: str) -> Limits:
     """Return the limits of a ggml type."""
+    if kind == "I32":
+        return Limits(0.0, 0.0, 0.0)
     if kind == "F32":
         return Limits(_EXACT, _EXACT, 0.0)
     usual = float(np.sqrt(RELATIVE_ERRORS.get(kind, _UNKNOWN)))
@@ -81,6 +86,23 @@ def measure_tile(found: Floats, source: Floats, kind: str) -> TileError:
         worst_block=float(ratio[worst]),
         worst_at=worst * BLOCK,
         explained=bool((rms <= limits.block * scale + limits.absolute).all()),
+    )
+
+
+def measure_table(found: Integers, source: Integers) -> TileError:
+    """Compare whole numbers, which nothing rounds: one that differs is explained by no type."""
+    right = source.reshape(-1).astype(np.float64)
+    difference = found.reshape(-1) - right
+    sums = np.add.reduceat(difference**2, np.arange(0, right.size, BLOCK))
+    worst = int(sums.argmax())
+    size = float(np.square(right[worst * BLOCK : (worst + 1) * BLOCK]).sum())
+    return TileError(
+        squared_error=float(sums.sum()),
+        squared_source=float(right @ right),
+        largest=float(np.abs(difference).max()),
+        worst_block=math.sqrt(sums[worst] / size) if size else (math.inf if sums[worst] else 0.0),
+        worst_at=worst * BLOCK,
+        explained=not difference.any(),
     )
 
 

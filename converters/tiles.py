@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from gguf import GGMLQuantizationType as Kind
 
 from converters.dequantize import dequantize_rows
@@ -221,7 +222,7 @@ class TileWriter(TileReader):
 
     def _table(self, tile: Tile, raw: Bytes) -> Bytes:
         """Return whole numbers as I32; raise ConvertError for one that indexes nothing."""
-        numbers = raw.view(np.int64 if tile.source.dtype == "I64" else np.int32)
+        numbers = whole_numbers(tile, raw)
         least, most = int(numbers.min(initial=0)), int(numbers.max(initial=0))
         if least < 0 or most >= tile.tensor.below:
             raise ConvertError(
@@ -246,6 +247,11 @@ class TileWriter(TileReader):
             quantize_rows(kind, rows[done : done + part], data[done * size :], weights)
             done += part
         return data
+
+
+def whole_numbers(tile: Tile, raw: Bytes) -> npt.NDArray[np.int32] | npt.NDArray[np.int64]:
+    """Return a tile of a table as its source stores it, without its shape."""
+    return raw.view(np.int64) if tile.source.dtype == "I64" else raw.view(np.int32)
 
 
 def _not_finite(name: str) -> ConvertError:

@@ -4,14 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import checkpoints
 import checkpoints_v32
 import numpy as np
 import pytest
 
-from converters import ConvertOptions, convert
+from converters import ConvertOptions, audit, convert
 from converters.checkpoint import Checkpoint
 from converters.config import Config
 from converters.errors import ConvertError
@@ -96,6 +96,18 @@ def test_text_is_the_same_with_and_without_drafts(v32_gguf: Path, home: Path) ->
         texts.append([e.text for e in events if isinstance(e, AnswerDelta | ReasoningDelta)])
     assert drafted > 0
     assert "".join(texts[0]) == "".join(texts[1]) == "".join(texts[2]) != ""
+
+
+@pytest.mark.parametrize("mtp", ["keep", "drop"])
+def test_a_file_is_verified_against_its_checkpoint(
+    v32: Path, tmp_path: Path, mtp: Literal["keep", "drop"]
+) -> None:
+    path = tmp_path / "out.gguf"
+    convert(v32, path, ConvertOptions(type="Q4_K_M", mtp=mtp, threads=1))
+    found = audit(path, v32, threads=1)
+    assert found.sound, [one for one in found.tensors if one.problems]
+    assert all(one.rmse is not None for one in found.tensors)
+    assert any("indexer.attn_q_b" in one.name for one in found.tensors)
 
 
 def test_real_dimensions_give_a_tensor_for_every_part_that_the_loader_asks_for() -> None:

@@ -13,11 +13,12 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
-from converters import ConvertError, ConvertOptions, convert
+from converters import ConvertError, ConvertOptions, audit, convert
 from converters.checkpoint import Checkpoint
 from converters.config import Config
 from converters.dtypes import decode_fp4_rows, repack_fp4
 from converters.families import deepseek_v4
+from converters.gguf_source import GGUFFile
 from converters.plan import make_plan
 from localseek.engine.client import Engine
 from localseek.engine.protocol import LoadOptions, Message, Request
@@ -110,6 +111,40 @@ def test_routing_tables_become_i32_and_hyper_connections_stay_in_f32(
     assert table.tensor_type == GGMLQuantizationType.I32
     for name in ("blk.1.hc_attn_fn", "output_hc_fn", "blk.1.attn_compressor_ape"):
         assert found[f"{name}.weight"].tensor_type == GGMLQuantizationType.F32
+
+
+@pytest.mark.parametrize("experts", ["fp4", "fp8"])
+@pytest.mark.parametrize("kind", ["Q8_0", "Q2_K"])
+def test_a_file_is_verified_against_its_checkpoint_tables_number_by_number(
+    v4: dict[str, Path], tmp_path: Path, experts: str, kind: str
+) -> None:
+    path = tmp_path / "out.gguf"
+    convert(v4[experts], path, ConvertOptions(type=kind, threads=1))
+    found = audit(path, v4[experts], threads=1)
+    assert found.sound, [one for one in found.tensors if one.problems]
+    assert all(one.rmse is not None for one in found.tensors)
+    table = next(one for one in found.tensors if one.type == "I32")
+    assert (table.rmse, table.largest_error) == (0, 0)
+    if experts == "fp4" and kind == "Q8_0":  # codes are copied
+        assert {one.rmse for one in found.tensors if one.type == "MXFP4"} == {0}
+    with GGUFFile(path) as model:
+        at = model.tensors[table.name].offset + 4 * 700
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    wrong = [one for one in audit(path, v4[experts], threads=1).tensors if one.problems]
+    assert [one.name for one in wrong] == [table.name]
+    assert wrong[0].problems == ("whole numbers from [128, 0] on are not those of the source",)
+
+
+def test_the_file_of_the_mtp_layer_is_verified_against_the_checkpoint(
+    v4: dict[str, Path], tmp_path: Path
+) -> None:
+    convert(v4["fp4"], tmp_path / "out.gguf", ConvertOptions(mtp="only", threads=1))
+    found = audit(tmp_path / "out.gguf", v4["fp4"], threads=1)
+    assert found.sound, [one for one in found.tensors if one.problems]
+    assert all(one.rmse is not None for one in found.tensors)
+    assert audit(tmp_path / "out.gguf", threads=1).sound
 
 
 def test_the_mtp_layer_goes_into_a_file_of_its_own(v4: dict[str, Path], tmp_path: Path) -> None:
