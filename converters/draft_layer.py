@@ -20,6 +20,7 @@ from converters.families import Family, find_family
 from converters.gguf_source import GGUFFile
 from converters.layout import Dropped, Metadata, Target, Value
 from converters.mixtures import Shape
+from converters.origin import source_fingerprint
 from converters.plan import check_sources
 from converters.source import Source
 
@@ -63,8 +64,10 @@ def take_draft_layer(model: GGUFFile, folder: Path) -> DraftLayer:
         for target in targets:
             _check_there(checkpoint, target)
         check_sources(layer, targets, dropped)
+        origin = source_fingerprint(checkpoint)
         model.take_over(checkpoint, layer.tensors)
     metadata = {f"{model.architecture}.{key}": described.values[key] for key in _COUNTS}
+    metadata["localseek.mtp.fingerprint"] = origin
     return DraftLayer(tuple(targets), metadata, tuple(dropped), described.warnings)
 
 

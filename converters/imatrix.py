@@ -10,10 +10,12 @@ Does not know the model that the tensors belong to.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -31,6 +33,7 @@ _KEYS = ("imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size")
 _MAX_NAME_BYTES, _MAX_DATASET_BYTES = 1 << 10, 1 << 16
 _LEAST_ENTRY_BYTES = 16  # of the older format: three numbers and one value
 _MAX_COUNTS = 1 << 20  # matrices of one tensor; the largest models have a few hundred experts
+_HASH_BYTES = 1 << 20
 # Mean squares of activations stay under 1e10. From 1e20 on, ggml's I-quant kernels overflow and
 # stop the process (found by trying).
 _LARGEST = 1e15
@@ -70,7 +73,6 @@ class Imatrix:
             found = _read_gguf(path, self._file) if is_gguf else _read_dat(path, self._file)
             if not found.entries:
                 raise _damaged(path, "it holds no importance of any tensor")
-            state = os.fstat(self._file.fileno())
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
@@ -79,7 +81,6 @@ class Imatrix:
         self.entries = found.entries
         self.datasets = found.datasets  # names of the texts it was computed on
         self.chunks = found.chunks  # how many pieces of text; 0 if the file does not say
-        self.identity = f"{path.name} {state.st_size} {state.st_mtime_ns}"
         self._has_counts = found.has_counts
 
     def __enter__(self) -> Self:
@@ -96,6 +97,18 @@ class Imatrix:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the whole file, which takes a second a gigabyte; raises ConvertError."""
+        digest, at = hashlib.sha256(), 0
+        try:
+            while data := os.pread(self._file.fileno(), _HASH_BYTES, at):
+                digest.update(data)
+                at += len(data)
+        except OSError as error:
+            raise ConvertError(f"cannot read {self.path}: {error.strerror}") from error
+        return digest.hexdigest()
 
     def means(self, name: str, matrix: int, cols: int) -> Floats | None:
         """Return the mean squared inputs [cols] of a tensor's matrix; None if it was never seen.

@@ -81,13 +81,14 @@ def match_importance(imatrix: Imatrix, tensors: Iterable[Shape]) -> dict[str, Im
 
 
 def imatrix_metadata(imatrix: Imatrix) -> dict[str, Value]:
-    """Return what llama-quantize writes about the matrix that it used."""
+    """Return what llama-quantize writes about the matrix that it used, and its fingerprint."""
     values: dict[str, Value] = {"quantize.imatrix.file": _cut(str(imatrix.path))}
     if imatrix.datasets:
         values["quantize.imatrix.dataset"] = _cut(imatrix.datasets[0])
     values["quantize.imatrix.entries_count"] = len(imatrix.entries)
     if imatrix.chunks > 0:
         values["quantize.imatrix.chunks_count"] = imatrix.chunks
+    values["localseek.imatrix.fingerprint"] = imatrix.fingerprint
     return values
 
 

@@ -1,9 +1,9 @@
 """What a GGUF file says of where it came from: the source's fingerprint and the recipe.
 
-Takes an open checkpoint and the options that decide the bytes, gives `localseek.*` metadata. The
+Takes an open source and the options that decide the bytes, gives `localseek.*` metadata. The
 fingerprint is a SHA-256 over the shards' names, sizes and tables of tensors and over the whole
-small files; the weights themselves are not read. The same download gives the same text on every
-machine: there are no times in it, and no paths.
+small files, or a GGUF file's metadata; the weights themselves are not read. The same download gives
+the same text on every machine: there are no times in it, and no paths.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from converters.checkpoint import Checkpoint
+from converters.gguf_source import GGUFFile
 from converters.imatrix import Imatrix
 from converters.layout import Value
+from converters.source import Source
 
 # What a conversion reads beside the weights.
 _SMALL_FILES = (
@@ -33,13 +35,18 @@ def origin_metadata(checkpoint: Checkpoint, recipe: str) -> dict[str, Value]:
     return found
 
 
-def repeated_metadata(earlier: object, recipe: str) -> dict[str, Value]:
+def repeated_metadata(model: GGUFFile, recipe: str) -> dict[str, Value]:
     """Return the keys that change when a GGUF file is the source: one recipe follows another.
 
-    `earlier` is the source's own recipe, None where it has none; its fingerprint is still true.
+    The fingerprint of the checkpoint that it was made from stays; where it tells none, it is the
+    source itself.
     """
+    earlier = model.get("localseek.recipe")
     chain = f"{earlier}; {recipe}" if isinstance(earlier, str) else recipe
-    return _version() | {"localseek.recipe": chain}
+    found = _version()
+    if "localseek.source.fingerprint" not in model.metadata:
+        found["localseek.source.fingerprint"] = gguf_fingerprint(model)
+    return found | {"localseek.recipe": chain}
 
 
 def _version() -> dict[str, Value]:
@@ -69,17 +76,30 @@ def recipe_text(
 
 def source_fingerprint(checkpoint: Checkpoint) -> str:
     """Return a SHA-256 of a checkpoint that costs no reading of weights."""
-    digest = hashlib.sha256()
-    for path, state in sorted(checkpoint.states.items()):
-        add_texts(digest, ["shard", path.name, str(state.st_size)])
-    for stored in sorted(checkpoint.tensors.values(), key=lambda one: one.name):
-        place = (stored.dtype, stored.shape, stored.offset, stored.size_bytes)
-        add_texts(digest, ["tensor", stored.name, stored.shard.name, repr(place)])
+    digest = _digest_of_tables(checkpoint)
     for name in _SMALL_FILES:
         path = checkpoint.folder / name
         if path.is_file():
             add_texts(digest, ["file", name, hashlib.sha256(path.read_bytes()).hexdigest()])
     return digest.hexdigest()
+
+
+def gguf_fingerprint(model: GGUFFile) -> str:
+    """Return a SHA-256 of a GGUF model, its metadata included, that reads no weights."""
+    digest = _digest_of_tables(model)
+    for key, value in model.metadata.items():
+        add_texts(digest, ["metadata", key, repr(value)])
+    return digest.hexdigest()
+
+
+def _digest_of_tables(source: Source) -> hashlib._Hash:
+    digest = hashlib.sha256()
+    for path, state in sorted(source.states.items()):
+        add_texts(digest, ["shard", path.name, str(state.st_size)])
+    for stored in sorted(source.tensors.values(), key=lambda one: one.name):
+        place = (stored.dtype, stored.shape, stored.offset, stored.size_bytes)
+        add_texts(digest, ["tensor", stored.name, stored.shard.name, repr(place)])
+    return digest
 
 
 def add_texts(digest: hashlib._Hash, texts: Iterable[str]) -> None:

@@ -1,7 +1,8 @@
 """The fingerprint of a conversion: of all that determines the bytes that come out of it.
 
-Takes a plan and an open source, gives hexadecimal SHA-256. No weights are read: a shard counts by
-its name, size, time of change and table of tensors, ggml's kernels and our code by their contents.
+Takes a plan and an open source, gives hexadecimal SHA-256. Weights are only sampled: a file counts
+by its name, size, time of change, table of tensors and some pages, for times can be set back; an
+importance matrix, ggml's kernels and our code by their whole contents.
 Does not know what the fingerprint is used for.
 """
 
@@ -34,9 +35,10 @@ def conversion_fingerprint(plan: Plan, heads: Iterable[bytes], checkpoint: Sourc
         made_of = [*map(repr, tensor.pieces), repr(tensor.values)]
         add_texts(digest, [tensor.name, str(tensor.offset), *made_of])
         if tensor.importance:
-            add_texts(digest, [tensor.importance.imatrix.identity])
+            add_texts(digest, [tensor.importance.imatrix.fingerprint])
     for path, state in checkpoint.states.items():
         add_texts(digest, [path.name, str(state.st_size), str(state.st_mtime_ns)])
+        digest.update(checkpoint.sample(path))
     for stored in checkpoint.tensors.values():
         place = (stored.dtype, stored.shape, stored.offset, stored.size_bytes)
         add_texts(digest, [stored.name, stored.shard.name, repr(place)])

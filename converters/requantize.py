@@ -50,6 +50,10 @@ def plan_requantized(
     targets = [_as_stored(one) for one in stored]
     shapes = [Shape(one.name, one.shape, kind_of(one)) for one in stored]
     metadata: dict[str, Value] = dict(model.metadata)
+    recipe = recipe_text(type_name, overrides=overrides, imatrix=imatrix) + (
+        " --add-mtp" if mtp_from else ""
+    )
+    origin = repeated_metadata(model, recipe)  # before it has tensors of another source
     added = take_draft_layer(model, mtp_from) if mtp_from else DraftLayer((), {})
     targets += added.targets
     shapes += [Shape(one.name, one.shape) for one in added.targets]
@@ -60,10 +64,7 @@ def plan_requantized(
     if type_name.upper() != KEEP:
         metadata["general.file_type"] = int(file_type(canonical_type(type_name)))
     metadata["general.quantization_version"] = GGML_QUANT_VERSION
-    recipe = recipe_text(type_name, overrides=overrides, imatrix=imatrix) + (
-        " --add-mtp" if mtp_from else ""
-    )
-    metadata |= repeated_metadata(model.get("localseek.recipe"), recipe)
+    metadata |= origin
     if name is not None:
         metadata["general.name"] = name
     warnings = (*_warnings(stored, choices), *added.warnings)

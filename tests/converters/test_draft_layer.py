@@ -7,8 +7,10 @@ import checkpoints
 import pytest
 
 from converters import KEEP, ConvertError, ConvertOptions, convert
-from converters.gguf_reader import read_head
+from converters.checkpoint import Checkpoint
+from converters.gguf_reader import decode_value, read_head
 from converters.gguf_source import GGUFFile
+from converters.origin import source_fingerprint
 
 
 def without_layer(checkpoint: Path, target: Path, kind: str = "Q4_0") -> Path:
@@ -43,6 +45,10 @@ def test_a_layer_that_was_dropped_comes_back_as_if_it_had_been_kept(
     draft = {key: one for key, one in direct.items() if key.startswith("blk.3.")}
     assert draft and contents(joined) == contents(trunk) | draft
     heads = [read_head(path).metadata for path in (joined, tmp_path / "direct.gguf")]
+    with Checkpoint(models / name) as checkpoint:
+        assert decode_value(heads[0].pop("localseek.mtp.fingerprint")) == source_fingerprint(
+            checkpoint
+        )
     for key in ("general.size_label", "localseek.recipe"):
         heads[0][key] = heads[1][key]
     assert heads[0] == heads[1]

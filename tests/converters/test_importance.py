@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Callable
@@ -109,6 +110,8 @@ def test_a_gguf_file_is_quantized_with_the_same_importance_as_its_checkpoint(
         convert(source, target, ConvertOptions("Q4_0", threads=1, imatrix=path))
         reader = GGUFReader(target)
         assert reader.fields["quantize.imatrix.entries_count"].contents() == len(entries)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert reader.fields["localseek.imatrix.fingerprint"].contents() == digest
         assert "--imatrix m.gguf" in reader.fields["localseek.recipe"].contents()
         found.append({one.name: one.data.tobytes() for one in reader.tensors})
     assert found[0] == found[1]

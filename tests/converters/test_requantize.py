@@ -15,6 +15,7 @@ from converters.gguf_reader import decode_value, read_head
 from converters.gguf_source import GGUFFile
 from converters.header import Entry, encode_head
 from converters.layout import RawValue
+from converters.origin import gguf_fingerprint
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_requantized.json").read_text())
 
@@ -118,6 +119,9 @@ def test_metadata_of_every_kind_alignment_and_order_are_kept(tmp_path: Path) -> 
     found = read_head(target)
     assert decode_value(found.metadata.pop("localseek.recipe")) == "--type Q8_0"
     found.metadata.pop("localseek.version", None)
+    with GGUFFile(source) as model:
+        fingerprint = gguf_fingerprint(model)
+    assert decode_value(found.metadata.pop("localseek.source.fingerprint")) == fingerprint
     expected = metadata | {
         "general.file_type": RawValue(4, struct.pack("<I", 7)),
         "general.quantization_version": RawValue(4, struct.pack("<I", 2)),

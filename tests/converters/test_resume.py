@@ -4,11 +4,13 @@ import hashlib
 import os
 import random
 import resource
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import crash
+import imatrices
 import numpy as np
 import pytest
 
@@ -268,6 +270,32 @@ def test_a_source_that_changed_in_between_starts_anew(
     run = Run(tiny, out)
     assert (run.notices, run.reports[0].resumed_bytes) == ([ANEW], 0)
     convert(tiny, tmp_path / "changed.gguf", OPTIONS)
+    assert sha256(out) == sha256(tmp_path / "changed.gguf")
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "GGUF file", "importance matrix"])
+def test_a_change_that_left_name_size_and_time_as_they_were_starts_anew(
+    tiny: Path, out: Path, tmp_path: Path, kind: str
+) -> None:
+    source, changed, options = tiny, next(tiny.glob("*-00001-of-*")), OPTIONS
+    if kind == "GGUF file":
+        source = changed = tmp_path / "in.gguf"
+        convert(tiny, source, ConvertOptions(type="F32", threads=1))
+    elif kind == "importance matrix":
+        rows = np.ones((1, 32), np.float32)
+        entries = {"blk.0.attn_output.weight": imatrices.Seen(rows, (1,))}
+        changed = imatrices.write_gguf(tmp_path / "m.gguf", entries)
+        options = ConvertOptions(type="Q4_0", threads=2, name="tiny", imatrix=changed)
+    Run(source, out, options, stop_at=0.5)
+    assert out.with_name("model.gguf.partial").exists()
+    state, data = changed.stat(), bytearray(changed.read_bytes())
+    at = data.index(struct.pack("<f", 1)) if kind == "importance matrix" else len(data) - 2
+    data[at] ^= 1
+    changed.write_bytes(data)
+    os.utime(changed, ns=(state.st_atime_ns, state.st_mtime_ns))
+    run = Run(source, out, options)
+    assert (run.notices, run.reports[0].resumed_bytes) == ([ANEW], 0)
+    convert(source, tmp_path / "changed.gguf", options)
     assert sha256(out) == sha256(tmp_path / "changed.gguf")
 
 

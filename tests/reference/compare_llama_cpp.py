@@ -44,6 +44,7 @@ EXPLAINED = {
     "localseek.version": "ours tells its origin",
     "localseek.source.fingerprint": "ours tells its origin",
     "localseek.recipe": "ours tells its origin",
+    "localseek.imatrix.fingerprint": "ours tells its origin",
     "deepseek2.block_count": "ours keeps the MTP layer",
     "deepseek2.nextn_predict_layers": "ours keeps the MTP layer",
     "deepseek4.vocab_size": "theirs leaves it to the list of tokens",
