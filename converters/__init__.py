@@ -2,25 +2,26 @@
 
 from converters.audit import Audit, TensorAudit, audit
 from converters.convert import ConvertOptions, ConvertResult, Progress, convert
-from converters.errors import ConvertError
+from converters.errors import ConvertError, OptionError
 from converters.fitting import FitLine, Fitted
 from converters.preview import PartPreview, Preview, TypeUse, preview
 from converters.recipe import KEEP, TYPE_NAMES
 
 __all__ = [
     "KEEP",
-    "Audit",
     "TYPE_NAMES",
+    "Audit",
     "ConvertError",
     "ConvertOptions",
     "ConvertResult",
     "FitLine",
     "Fitted",
+    "OptionError",
     "PartPreview",
     "Preview",
     "Progress",
-    "TypeUse",
     "TensorAudit",
+    "TypeUse",
     "audit",
     "convert",
     "preview",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.checkpoint import Checkpoint
-from converters.errors import ConvertError
+from converters.errors import ConvertError, OptionError
 from converters.fitting import Fitted
 from converters.gguf_source import GGUFFile, is_part
 from converters.imatrix import Imatrix, open_imatrix
@@ -123,7 +123,15 @@ def convert(
 
 def open_any(source: Path) -> Checkpoint | GGUFFile:
     """Open a checkpoint folder or a GGUF file; raise ConvertError if it is neither."""
-    return GGUFFile(source) if source.is_file() else Checkpoint(source)
+    if source.is_dir():
+        return Checkpoint(source)
+    if not source.exists():
+        raise ConvertError(f"{source} does not exist: give a checkpoint folder or a GGUF file")
+    if source.suffix == ".json":
+        raise ConvertError(f"{source} has no weights: give its folder, or add --dry-run")
+    if source.suffix in (".safetensors", ".bin"):
+        raise ConvertError(f"{source} is a part of a checkpoint: give the folder it is in")
+    return GGUFFile(source)
 
 
 def plan_conversion(
@@ -132,18 +140,18 @@ def plan_conversion(
     """Plan what the options ask for; raise ConvertError for options that do not go together."""
     if isinstance(source, GGUFFile):
         if options.mtp != "keep":
-            raise ConvertError(
+            raise OptionError(
                 f"--mtp {options.mtp} works on checkpoints only: a GGUF file keeps its layers"
             )
         if options.fit_bytes is not None:
-            raise ConvertError("--fit works on checkpoints only: choose a --type for a GGUF file")
+            raise OptionError("--fit works on checkpoints only: choose a --type for a GGUF file")
         return plan_requantized(
             source, options.type, options.tensor_types, options.name, options.add_mtp, imatrix
         )
     if options.add_mtp:
-        raise ConvertError("--add-mtp adds to a GGUF file: a checkpoint's MTP layer is kept anyway")
+        raise OptionError("--add-mtp adds to a GGUF file: a checkpoint's MTP layer is kept anyway")
     if options.type.upper() == KEEP:
-        raise ConvertError("--type keep is for GGUF files: choose a type for a checkpoint")
+        raise OptionError("--type keep is for GGUF files: choose a type for a checkpoint")
     return make_plan(
         source,
         options.type,
@@ -160,7 +168,7 @@ def thread_count(asked: int | None) -> int:
     if asked is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     if asked < 1:
-        raise ConvertError(f"{asked} threads are too few: give 1 or more")
+        raise OptionError(f"{asked} threads are too few: give 1 or more")
     return asked
 
 

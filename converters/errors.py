@@ -1,4 +1,4 @@
-"""The one error that a conversion raises for anything a user can mend.
+"""The error that a conversion raises for anything a user can mend.
 
 Its text is one line: what is wrong, naming the file, tensor or key, and what to do about it.
 Only the command line turns it into output.
@@ -18,6 +18,10 @@ class ConvertError(Exception):
         if len(text) <= _MOST_CHARACTERS:
             return text
         return f"{text[: _MOST_CHARACTERS - 101]} … {text[-98:]}"
+
+
+class OptionError(ConvertError):
+    """Options that nothing could be made of, whatever the source holds."""
 
 
 class UnfinishedError(ConvertError):

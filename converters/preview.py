@@ -17,7 +17,7 @@ from gguf import GGMLQuantizationType as Kind
 
 from converters.checkpoint import ITEM_SIZES, Checkpoint
 from converters.config_only import open_source
-from converters.convert import ConvertOptions, plan_conversion, thread_count
+from converters.convert import ConvertOptions, open_any, plan_conversion, thread_count
 from converters.estimate import expected_seconds
 from converters.fitting import Fitted
 from converters.gguf_reader import decode_value
@@ -28,6 +28,7 @@ from converters.layout import RawValue
 from converters.plan import Plan, PlannedTensor
 from converters.quantize import load_kernels
 from converters.source import Source
+from converters.split import split_plan
 from converters.stored import resolve
 
 
@@ -60,7 +61,7 @@ class PartPreview:
 
 @dataclass(frozen=True)
 class Preview:
-    """A file that a conversion would write.
+    """A file that a conversion would write, or several: the sizes are those of all together.
 
     `size_bytes` is exact where `has_tokenizer`; else the metadata of the tokenizer comes on top.
     `data_bytes` are the tensors with their padding, always exact.
@@ -69,6 +70,7 @@ class Preview:
     architecture: str
     name: str
     type: str  # the mixture or recipe, or "fit"
+    files: int
     size_bytes: int
     head_bytes: int
     data_bytes: int
@@ -103,10 +105,14 @@ def preview(source: Path, options: ConvertOptions | None = None) -> Preview:
 
 
 def _open(source: Path) -> Checkpoint | GGUFFile:
-    return GGUFFile(source) if source.suffix.lower() == ".gguf" else open_source(source)
+    is_config = source.is_file() and source.suffix == ".json"
+    return open_source(source) if source.is_dir() or is_config else open_any(source)
 
 
 def _describe(plan: Plan, source: Source, options: ConvertOptions, threads: int) -> Preview:
+    limit = options.split_bytes
+    files = [plan] if limit is None else split_plan(plan, limit)
+    size, head = sum(one.size_bytes for one in files), sum(len(one.head) for one in files)
     parts = _parts(plan)
     parameters: dict[Group, int] = {part.group: part.parameters for part in parts}
     total, draft = sum(parameters.values()), parameters.get("MTP layer", 0)
@@ -119,9 +125,10 @@ def _describe(plan: Plan, source: Source, options: ConvertOptions, threads: int)
         architecture=plan.architecture,
         name=str(_value(plan, "general.name") or plan.architecture),
         type=options.type if options.fit_bytes is None else "fit",
-        size_bytes=plan.size_bytes,
-        head_bytes=len(plan.head),
-        data_bytes=plan.size_bytes - len(plan.head),
+        files=len(files),
+        size_bytes=size,
+        head_bytes=head,
+        data_bytes=size - head,
         has_weights=source.has_weights,
         has_tokenizer=source.has_tokenizer,
         tensors=len(plan.tensors),

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from gguf import GGML_QUANT_SIZES, LlamaFileType
 from gguf import GGMLQuantizationType as Kind
 
-from converters.errors import ConvertError
+from converters.errors import ConvertError, OptionError
 from converters.layout import Metadata
 from converters.mixtures import ALIASES, MIXTURES, PLAIN, Choice, Facts, Shape, Walk
 from converters.quantize import NEEDS_IMPORTANCE, block_length
@@ -77,7 +77,7 @@ def canonical_type(name: str) -> str:
     """Return the mixture that a value of --type names, in any case; raise ConvertError if none."""
     known = ALIASES.get(name.upper(), name.upper())
     if known not in MIXTURES and known not in RECIPES:
-        raise ConvertError(f"unknown type {name!r}: choose from {', '.join(TYPE_NAMES)}")
+        raise OptionError(f"unknown type {name!r}: choose from {', '.join(TYPE_NAMES)}")
     return known
 
 
@@ -196,13 +196,13 @@ class _Override:
     def parse(cls, pattern: str, kind: str) -> _Override:
         if kind.upper() not in TENSOR_TYPES:
             known = ", ".join(TENSOR_TYPES)
-            raise ConvertError(
+            raise OptionError(
                 f"--tensor-type {pattern}: unknown type {kind!r}, choose from {known}"
             )
         try:
             return cls(re.compile(pattern), TENSOR_TYPES[kind.upper()])
         except re.error as error:
-            raise ConvertError(f"--tensor-type {pattern!r} is no valid pattern: {error}") from error
+            raise OptionError(f"--tensor-type {pattern!r} is no valid pattern: {error}") from error
 
 
 def _never_quantized(tensor: Shape, type_name: str) -> str:

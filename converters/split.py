@@ -29,14 +29,13 @@ def split_plan(plan: Plan, limit_bytes: int) -> list[Plan]:
 
     Raises ConvertError for a tensor that is larger than a file may be.
     """
+    largest = max(plan.tensors, key=lambda tensor: tensor.size_bytes)
+    if (least := padded(largest.size_bytes, plan.alignment)) > limit_bytes:
+        raise ConvertError(f"--split-size is too small: {largest.name} alone has {least:,} bytes")
     groups: list[list[PlannedTensor]] = [[]]
     filled = 0
     for tensor in plan.tensors:
         size = padded(tensor.size_bytes, plan.alignment)
-        if size > limit_bytes:
-            raise ConvertError(
-                f"--split-size is too small: {tensor.name} alone has {size / 1e9:.3f} GB"
-            )
         if filled + size > limit_bytes:
             groups.append([])
             filled = 0

@@ -21,7 +21,7 @@ from localseek.messages import (
 from localseek.sizes import parse_size
 
 if TYPE_CHECKING:
-    from converters import ConvertOptions, ConvertResult, Progress
+    from converters import ConvertError, ConvertOptions, ConvertResult, Progress
 
 EXAMPLES = """examples:
   localseek convert ./DeepSeek-V2-Lite v2-lite.gguf
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--threads is {arguments.threads}; 1 or more is possible.")
     from converters import KEEP, TYPE_NAMES, ConvertError, ConvertOptions, convert
 
-    of_gguf = arguments.source.suffix.lower() == ".gguf"
+    of_gguf = arguments.source.is_file() and arguments.source.suffix != ".json"
     kind = (arguments.type or (KEEP if of_gguf else "Q8_0")).upper()
     if kind not in (*TYPE_NAMES, KEEP):
         raise UsageError(f"There is no type {arguments.type}.", f"Types: {', '.join(TYPE_NAMES)}.")
@@ -100,8 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         force=arguments.force,
         restart=arguments.restart,
-        fit_bytes=None if arguments.fit is None else parse_size("--fit", arguments.fit),
-        split_bytes=arguments.split_size and parse_size("--split-size", arguments.split_size),
+        fit_bytes=_size("--fit", arguments.fit),
+        split_bytes=_size("--split-size", arguments.split_size),
         add_mtp=arguments.add_mtp,
         imatrix=arguments.imatrix,
     )
@@ -114,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
         result = convert(arguments.source, arguments.target, options, meter.show, note)
     except ConvertError as error:
         meter.end()
-        raise LocalseekError(f"{str(error).rstrip('.')}.") from error
+        raise as_ours(error) from error
     except KeyboardInterrupt:
         meter.end()
         note(_stopped(meter.last))
@@ -140,7 +140,7 @@ def _dry_run(arguments: argparse.Namespace, options: "ConvertOptions") -> int:
     try:
         found = preview(arguments.source, options)
     except ConvertError as error:
-        raise LocalseekError(f"{str(error).rstrip('.')}.") from error
+        raise as_ours(error) from error
     for warning in found.warnings:
         note(f"warning: {warning}")
     if arguments.json:
@@ -148,6 +148,18 @@ def _dry_run(arguments: argparse.Namespace, options: "ConvertOptions") -> int:
     else:
         convert_table.show(found)
     return 0
+
+
+def as_ours(error: "ConvertError") -> LocalseekError:
+    """Return a converter's error as the command line's, which knows wrong use by exit status 2."""
+    from converters import OptionError
+
+    text = f"{str(error).rstrip('.')}."
+    return UsageError(text) if isinstance(error, OptionError) else LocalseekError(text)
+
+
+def _size(option: str, text: str | None) -> int | None:
+    return None if text is None else parse_size(option, text)
 
 
 def _override(text: str) -> tuple[str, str]:

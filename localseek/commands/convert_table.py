@@ -73,9 +73,10 @@ def as_json(preview: "Preview") -> str:
 def _head(preview: "Preview") -> list[str]:
     active = f"{count(preview.active_parameters)} active"
     draft = f", {count(preview.mtp_parameters)} in the MTP layer" if preview.mtp_parameters else ""
+    files = f" in {preview.files} files" if preview.files > 1 else ""
     return [
         f"{clean(preview.name)} as {_kind(preview)}: {preview.architecture}, "
-        f"{preview.size_bytes:,} bytes ({rough_size(preview.size_bytes)}), "
+        f"{preview.size_bytes:,} bytes ({rough_size(preview.size_bytes)}){files}, "
         f"{preview.bits_per_weight:.2f} bits a weight",
         f"{preview.parameters:,} parameters ({active}{draft}) in {preview.tensors:,} tensors",
     ]

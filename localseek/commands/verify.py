@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localseek import gguf_info
-from localseek.commands.convert import Meter
+from localseek.commands.convert import Meter, as_ours
 from localseek.commands.preparing import find_model
 from localseek.drawing import table
-from localseek.errors import LocalseekError, UsageError
+from localseek.errors import UsageError
 from localseek.messages import is_terminal, one_line, rough_time
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         found = audit(path, arguments.against, arguments.threads, meter.show)
     except ConvertError as error:
-        raise LocalseekError(f"{str(error).rstrip('.')}.") from error
+        raise as_ours(error) from error
     finally:
         meter.end()
     print(json.dumps(_as_json(found)) if arguments.json else _page(found))
@@ -61,7 +61,7 @@ def _page(found: "Audit") -> str:
         lines += [f"and {more} more with smaller errors"] if more > 0 else []
         lines += [
             "",
-            *table([("TYPE", "TENSORS", "ERROR", "WORST BLOCK"), *_by_type(compared)]),
+            *table([BY_TYPE, *_by_type(compared)]),
             "",
         ]
     lines += [f"problem: {one_line(text)}" for text in found.problems]

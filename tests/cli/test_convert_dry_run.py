@@ -118,3 +118,50 @@ def test_a_fit_and_a_type_are_one_too_many(run_cli):
     outcome = run_cli("convert", str(V3), "--fit", "1T", "--type", "Q8_0", "--dry-run")
     assert outcome.status == 2
     assert "not allowed with argument" in outcome.err
+
+
+def test_a_dry_run_counts_the_files_of_a_split_model_and_their_heads(run_cli, tmp_path):
+    words = ("convert", str(nano.CHECKPOINT), str(tmp_path / "out.gguf"), "--split-size", "2M")
+    found = json.loads(run_cli(*words, "--dry-run", "--json").out)
+    assert "bytes (6.8 MB) in 4 files, " in run_cli(*words, "--dry-run").out.splitlines()[0]
+    run_cli(*words)
+    written = list(tmp_path.iterdir())
+    assert found["files"] == len(written)
+    assert found["size_bytes"] == sum(path.stat().st_size for path in written)
+
+
+def test_a_dry_run_refuses_a_split_that_cannot_be(run_cli):
+    outcome = run_cli("convert", str(nano.CHECKPOINT), "--dry-run", "--split-size", "1k")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err == (
+        "localseek: --split-size is too small: blk.1.ffn_gate_exps.weight alone has 278,528 "
+        "bytes.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--split-size", ""], ["--tensor-type", "x=Q9"], ["--tensor-type", "(=Q8_0"],
+        ["--type", "keep"], ["--add-mtp", "x"],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_options_that_are_wrong_whatever_the_source_are_wrong_use(run_cli, tmp_path, words, dry):
+    outcome = run_cli("convert", str(nano.CHECKPOINT), str(tmp_path / "x.gguf"), *words, *dry)
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("config.json", "has no weights: give its folder, or add --dry-run."),
+        ("model.safetensors", "is a part of a checkpoint: give the folder it is in."),
+        ("absent.gguf", "does not exist: give a checkpoint folder or a GGUF file."),
+    ],
+)
+def test_a_source_that_is_none_is_told_what_to_give(run_cli, tmp_path, name, told):
+    source = nano.CHECKPOINT / name
+    outcome = run_cli("convert", str(source), str(tmp_path / "x.gguf"))
+    assert (outcome.status, outcome.err) == (1, f"localseek: {source} {told}\n")
