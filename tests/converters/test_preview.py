@@ -136,6 +136,20 @@ def test_a_config_stands_for_the_tensors_of_the_released_files(
         assert size / 2**30 == pytest.approx(gib, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("name", "gib", "tensors"),
+    [("DeepSeek-V4-Flash", 148.65, 69_187), ("DeepSeek-V4-Pro", 805.32, 145_116)],
+)
+def test_a_config_of_v4_stands_for_fp4_experts_and_their_scales(
+    name: str, gib: float, tensors: int
+) -> None:
+    # Data alone: the 64 files of Pro take 805.33 GiB with their headers.
+    with ConfigOnly(CONFIGS / f"{name}.json") as source:
+        size = sum(tensor.size_bytes for tensor in source.tensors.values())
+        assert len(source.tensors) == tensors
+        assert size / 2**30 == pytest.approx(gib, abs=0.005)
+
+
 def test_the_parts_of_v3_are_its_parts() -> None:
     parts = {part.group: part for part in of_config("DeepSeek-V3", "Q4_K_M").parts}
     assert "other" not in parts
