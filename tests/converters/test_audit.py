@@ -113,7 +113,7 @@ def test_the_limits_leave_heavy_tails_alone_and_no_block_of_zeros() -> None:
     rng = np.random.default_rng(0)
     source = rng.standard_t(3, (4, 1000)).astype(np.float32)
     for kind in ("F16", "Q8_0", "Q2_K", "IQ1_S", "TQ1_0", "Q1_0"):
-        assert limits_of(kind).block < 1
+        assert limits_of(kind).tensor < 1
         found = source.copy()
         found[2, :600] = 0
         error = measure_tile(found, source, kind)
