@@ -4,15 +4,12 @@ Plain values, read from the real machine by the engine child or made up with `im
 bytes. Knows nothing about models.
 """
 
-import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from localseek.errors import UsageError
 
 CPU = "CPU"
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?B)?", re.I)
-POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +44,6 @@ class Machine:
                 return device
         names = ", ".join([*(device.name for device in self.devices), CPU])
         raise UsageError(f"There is no device {name!r}.", f"There is: {names}.")
-
-
-def parse_size(text: str) -> int:
-    """Read a size: 24G and 24GiB are 24·2^30 bytes, as memory is sold, 24GB are 24·10^9.
-
-    Raises ValueError for anything else.
-    """
-    match = SIZE.fullmatch(text.strip())
-    if match is None:
-        raise ValueError("such as 24G or 800M")
-    base = 1000 if (match[3] or "").lower() == "b" else 1024
-    return int(float(match[1]) * base ** POWERS[match[2].upper()])
 
 
 def imagined(vram: tuple[int, ...], ram: int, cores: int) -> Machine:

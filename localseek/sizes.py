@@ -13,11 +13,19 @@ _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 def parse_size(option: str, text: str) -> int:
     """Return a size in whole bytes, rounded down; raise UsageError that names the option."""
+    try:
+        return read_size(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {error}.") from error
+
+
+def read_size(text: str) -> int:
+    """Return a size in whole bytes, rounded down; raise ValueError that says how to write one."""
     found = _SIZE.fullmatch(text.strip())
     size = 0
     if found:
         base = 1024 if found[3] else 1000
         size = int(float(found[1]) * base ** _POWERS[found[2].upper()])
     if size < 1:
-        raise UsageError(f"{option} {text!r} is no size: write it like 24GB, 24GiB or 1.5T.")
+        raise ValueError(f"{text!r} is no size: write it like 24GB, 24GiB or 1.5T")
     return size

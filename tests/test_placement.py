@@ -6,12 +6,11 @@ from dataclasses import asdict
 import pytest
 from shapes import latent_info, latent_shape
 
-from localseek import hardware
 from localseek.deciding import decide
 from localseek.engine.protocol import Fixed, LoadOptions
 from localseek.errors import ModelError, UsageError
 from localseek.filling import Need, Room, best_filling
-from localseek.machine import CPU, Device, Machine, imagined, parse_size
+from localseek.machine import CPU, Device, Machine, imagined
 from localseek.placement import Wishes, placement_from, wishes_from
 from localseek.weights import read_shape
 
@@ -223,25 +222,6 @@ def test_a_filling_never_exceeds_a_budget_and_wastes_none_that_a_layer_would_fit
         if found.devices[0] >= 0 and found.kept < 30:
             tighter = best_filling(needs, 7, rooms, cpu_experts=30 - found.kept - 1)
             assert tighter is None or tighter.devices[0] == -1
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("24G", 24 * 2**30), ("24GB", 24 * 10**9), ("1.5MiB", 1_572_864), ("7", 7)]
-)
-def test_sizes_are_read_as_memory_is_sold(text, size):
-    assert parse_size(text) == size
-    with pytest.raises(ValueError, match="such as"):
-        parse_size(text + "?")
-
-
-def test_a_containers_limit_counts_as_the_memory(tmp_path):
-    assert hardware._container_memory(tmp_path) == (0, 0)
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("3000\n")
-    (tmp_path / "memory.stat").write_text("anon 100\ninactive_file 1000\n")
-    assert hardware._container_memory(tmp_path) == (0, 0)
-    (tmp_path / "memory.max").write_text("8000\n")
-    assert hardware._container_memory(tmp_path) == (8000, 2000)
 
 
 def test_a_placement_survives_the_way_through_the_protocol():

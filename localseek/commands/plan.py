@@ -20,18 +20,19 @@ from localseek.engine.protocol import LoadOptions
 from localseek.errors import ModelError, UsageError
 from localseek.gguf_header import Tensor
 from localseek.gguf_info import GGUFInfo, read_info
-from localseek.machine import Machine, imagined, parse_size
+from localseek.machine import Machine, imagined
 from localseek.messages import prepare_streams, rough_size
 from localseek.placement import Placement, machine_from, placement_from, wishes_from
+from localseek.sizes import read_size
 from localseek.weights import ModelShape, read_shape
 
 EXAMPLES = """examples:
   localseek plan nano
   localseek plan r1.gguf --ctx 65536
-  localseek plan r1.gguf --vram 24G --ram 128G
-  localseek plan DeepSeek-V3/config.json --type Q4_K_M --type Q2_K --vram 24G --ram 128G
+  localseek plan r1.gguf --vram 24GiB --ram 128GiB
+  localseek plan DeepSeek-V3/config.json --type Q4_K_M --type Q2_K --vram 24GiB --ram 128GiB
 
-sizes: 24G is 24·2^30 bytes, as memory is sold; 24GB is 24·10^9.
+sizes: 24GiB is 24·2^30 bytes, as memory is sold; 24GB and 24G are 24·10^9.
 """
 
 
@@ -87,9 +88,9 @@ Planned = tuple[ModelShape, Machine, Placement]
 
 def _size(text: str) -> int:
     try:
-        return parse_size(text)
+        return read_size(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size {error}") from error
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _imagined(arguments: argparse.Namespace) -> Machine:

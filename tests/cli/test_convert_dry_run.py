@@ -107,8 +107,8 @@ def test_a_size_that_is_none_is_one_line_and_status_2(run_cli, size):
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("24GB", 24 * 10**9), ("24GiB", 24 * 2**30), ("400g", 400 * 10**9), ("1.5 T", 15 * 10**11),
-     ("800MiB", 800 * 2**20), ("123456789", 123456789)],
+    [("24GB", 24 * 10**9), ("24G", 24 * 10**9), ("24GiB", 24 * 2**30), ("400g", 400 * 10**9),
+     ("1.5 T", 15 * 10**11), ("800MiB", 800 * 2**20), ("123456789", 123456789)],
 )  # fmt: skip
 def test_a_size_is_read_as_it_is_written(text, size):
     assert parse_size("--fit", text) == size

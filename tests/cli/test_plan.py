@@ -29,7 +29,7 @@ def v3_config(tmp_path):
 
 
 def test_a_config_alone_is_planned_for_a_machine_that_is_not_there(run_cli, v3_config):
-    done = run_cli("plan", v3_config, "--type", "Q4_K_M", "--vram", "24G", "--ram", "128G",
+    done = run_cli("plan", v3_config, "--type", "Q4_K_M", "--vram", "24GiB", "--ram", "128GiB",
                    "--cores", "16")  # fmt: skip
     assert done.status == 0 and not done.err
     assert "cache: 70,272 B a token in f16" in done.out
@@ -77,7 +77,7 @@ def test_the_engine_plans_for_this_machine_and_measures(nano_gguf, run_cli, monk
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--vram", "lots"], "is no size such as 24G"),
+        (["--vram", "lots"], "is no size: write it like 24GB"),
         (["--vram", "1G", "--place", "ffn"], "is not REGEX=DEVICE"),
         (["--vram", "1G", "--place", "ffn=GPU7"], "no device 'GPU7'"),
         (["--vram", "1G", "--device", "GPU7"], "There is: GPU0, CPU"),
