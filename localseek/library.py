@@ -20,6 +20,7 @@ from localseek.gguf_info import is_later_part
 
 EMBEDDED = "nano"
 EMBEDDED_FILE = re.compile(r"nano-Q8_0-[0-9a-f]{12}\.gguf")  # 12 digits: `_fingerprint`
+EMBEDDED_LEFTOVER = re.compile(r"\.nano-Q8_0-[0-9a-f]{12}\.gguf\..+")  # unfinished
 Convert = Callable[[Path, Path], None]  # a checkpoint folder, the GGUF to make of it
 
 
@@ -104,7 +105,9 @@ def embedded(preparation: Preparation) -> Path:
         finally:
             unfinished.unlink(missing_ok=True)
         for old in paths.models().iterdir():
-            if old != target and EMBEDDED_FILE.fullmatch(old.name):
+            outdated = old != target and EMBEDDED_FILE.fullmatch(old.name)
+            # Of runs that were killed: under the lock, nobody writes them any more.
+            if outdated or EMBEDDED_LEFTOVER.fullmatch(old.name):
                 old.unlink(missing_ok=True)
     return target
 

@@ -92,6 +92,20 @@ def test_a_file_of_the_users_own_is_not_taken_for_an_old_nano(checkpoint, home):
     assert library.library_name(own) == "nano-Q8_0-finetuned"
 
 
+def test_what_killed_preparations_left_goes_when_nano_is_prepared(checkpoint, home):
+    (home / "models").mkdir(exist_ok=True)
+    left = [
+        home / "models" / f".nano-Q8_0-0123456789ab.gguf.{end}"
+        for end in ("4711.partial", "new", "new.partial", "new.partial.journal")
+    ]
+    own = home / "models" / ".nano-Q8_0-mine.gguf.partial"
+    for path in (*left, own):
+        path.write_bytes(b"half")
+    library.resolve("nano", Preparing().preparation)
+    assert not any(path.exists() for path in left)
+    assert own.exists()
+
+
 def test_a_lock_that_cannot_be_written_is_an_error_with_a_remedy(checkpoint, home):
     (home / "models" / ".nano.lock").mkdir(parents=True)
     with pytest.raises(ModelError, match="nano.lock cannot be written: .* Set LOCALSEEK_HOME"):
