@@ -34,6 +34,7 @@ class Journal:
         self.path = path
         self.done: list[range] = []  # tiles that are safe, as spans that neither touch nor overlap
         self.complete = False  # all are
+        self.saved_nothing = False  # what was read is of a run that stopped before its first save
         self.files: list[str] = []  # names of the unfinished files, of whatever conversion
         self._file = _open_locked(path)
         self._chain = b""
@@ -68,6 +69,8 @@ class Journal:
             self._chain = hashlib.sha256(self._chain + payload).digest()
             self._end += len(line) + 1
         if not self.done:
+            # No whole line, or none after the first: nothing was saved, so nothing is damaged.
+            self.saved_nothing = not lines or self._end > 0
             return False
         os.ftruncate(self._file, self._end)
         return True

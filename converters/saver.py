@@ -17,8 +17,9 @@ from converters.journal import Journal
 from converters.output import Output
 
 # Saved when either is reached: a stop by force loses about this much work.
-SAVE_BYTES = 256_000_000  # of the checkpoint
-SAVE_SECONDS = 5.0
+# Syncing competes with reading and writing, so a short conversion is synced only at its end.
+SAVE_BYTES = 1_000_000_000  # of the checkpoint
+SAVE_SECONDS = 15.0
 
 
 class Saver:

@@ -138,6 +138,8 @@ def _begin(
         notice("the unfinished conversion is discarded (--restart)")
     elif known:
         notice("the unfinished file is not as it was left: starting anew")
+    elif earlier and journal.saved_nothing:
+        notice("the unfinished conversion had saved nothing yet: starting anew")
     elif earlier:
         notice(
             "the unfinished conversion is of another source, version or options, or its journal is "

@@ -209,7 +209,7 @@ def _origin(info: GGUFInfo) -> list[tuple[str, str]]:
     if isinstance(recipe, str):
         rows.append(("made by", f"localseek convert {recipe}"))
     if isinstance(source, str):
-        rows.append(("source", f"checkpoint with fingerprint {source}"))
+        rows.append(("source", f"fingerprint {source}"))
     return rows
 
 
