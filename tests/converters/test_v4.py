@@ -97,6 +97,16 @@ def test_fp4_experts_stay_what_they_are_unless_the_type_is_smaller(
     assert "MXFP4" not in types_of(v4["fp8"], kind).values()
 
 
+def test_types_are_those_of_llama_quantize_but_for_what_stays_in_f32(v4: dict[str, Path]) -> None:
+    for kind, expected in json.loads((HERE / "golden_types_v4.json").read_text()).items():
+        found = types_of(v4["fp8"], kind)
+        assert found.keys() == expected.keys()
+        other = {name for name in found if found[name] != expected[name]}
+        assert {found[name] for name in other} == {"F32"}
+        exempt = ("hc_", "_ape.", "indexer.proj.") if kind == "Q8_0" else ("hc_", "_ape.")
+        assert all(any(part in name for part in exempt) for name in other), (kind, other)
+
+
 def test_routing_tables_become_i32_and_hyper_connections_stay_in_f32(
     v4: dict[str, Path], tmp_path: Path
 ) -> None:
