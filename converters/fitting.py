@@ -162,7 +162,8 @@ def _next_step(members: Sequence[tuple[Item, int]], loss: float) -> str:
     if not kinds:
         return "the best there is"
     share = saved / loss if loss else 0.0
-    return f"{', '.join(sorted(kinds))} would cost {cost / 1e6:,.1f} MB for {share:.1%} of the loss"
+    size = f"{cost / 1e6:,.1f} MB" if cost >= 1e6 else f"{cost / 1e3:,.1f} kB"
+    return f"{', '.join(sorted(kinds))} would cost {size} for {share:.1%} of the loss"
 
 
 def _ranges(layers: Iterable[int]) -> str:

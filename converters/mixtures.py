@@ -279,7 +279,8 @@ class Walk:
         if kind == self._base:
             return base
         more = "more" if _bits(kind) > _bits(self._base) else "fewer"
-        return Choice(kind, f"{_WORDS[role]} get {more} bits in {self._type_name}")
+        gets = "gets" if role == "output" else "get"
+        return Choice(kind, f"{_WORDS[role]} {gets} {more} bits in {self._type_name}")
 
     def _by_table(self, role: str, tensor: Shape) -> Kind:
         seen = self._seen[role]

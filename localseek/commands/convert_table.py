@@ -6,6 +6,7 @@ where there is none. Decides nothing and converts nothing.
 
 import json
 import re
+import shutil
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from converters import Fitted, PartPreview, Preview, TypeUse
 
 COLUMNS = 110  # where no terminal says how wide it is
+LEAST_COLUMNS = 96  # narrower ones wrap the lines: rich would cut numbers and types off
 
 
 def show(preview: "Preview") -> None:
@@ -92,8 +94,8 @@ def _foot(preview: "Preview") -> list[str]:
     lines = []
     if preview.left_out_parameters:
         lines.append(
-            f"Left out: {preview.left_out_parameters:,} stored parameters that the runtime has "
-            "already (copies) or does not need."
+            f"Left out: {preview.left_out_parameters:,} stored parameters: copies, what the "
+            "runtime does not need, what --mtp leaves out."
         )
     if not preview.has_weights:
         lines.append(
@@ -160,9 +162,10 @@ def _why(use: "TypeUse") -> str:
 
 
 def _print(table: Table) -> None:
+    columns = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else COLUMNS
     console = Console(
         file=sys.stdout,
-        width=None if is_terminal(sys.stdout) else COLUMNS,
+        width=max(columns, LEAST_COLUMNS),
         color_system="auto" if has_colours(sys.stdout) else None,
         highlight=False,
     )

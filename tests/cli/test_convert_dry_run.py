@@ -31,8 +31,8 @@ def test_a_dry_run_says_what_a_config_alone_tells(run_cli):
     ]
     assert max(map(len, lines)) <= 110
     assert lines[-4:-1] == [
-        "Left out: 1,853,358,080 stored parameters that the runtime has already (copies) or does "
-        "not need.",
+        "Left out: 1,853,358,080 stored parameters: copies, what the runtime does not need, what "
+        "--mtp leaves out.",
         "No weights here: shapes are those that the config asks for (688.6 GB as released).",
         "No tokenizer here: its metadata comes on top. The tensors take exactly "
         "415,857,378,304 bytes.",
@@ -165,3 +165,11 @@ def test_a_source_that_is_none_is_told_what_to_give(run_cli, tmp_path, name, tol
     source = nano.CHECKPOINT / name
     outcome = run_cli("convert", str(source), str(tmp_path / "x.gguf"))
     assert (outcome.status, outcome.err) == (1, f"localseek: {source} {told}\n")
+
+
+def test_a_narrow_terminal_cuts_no_numbers_and_no_types_off(run_cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("localseek.commands.convert_table.is_terminal", lambda stream: True)
+    outcome = run_cli("convert", str(V3), "--type", "Q4_K_M", "--dry-run")
+    assert "122,607,894,528  Q4_K" in outcome.out
+    assert "…" not in outcome.out
