@@ -13,6 +13,7 @@ import math
 import struct
 import time
 from collections.abc import Callable, Container, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -203,11 +204,13 @@ def _run(
     started, done = time.monotonic(), 0
     total = sum(job.size_bytes for job in jobs)
     found: dict[str, list[tuple[_Job, _Finding]]] = {}
-    for job, finding in work_off(jobs, threads, lambda: _Auditor(model, source).examine):
-        found.setdefault(job.stored.name, []).append((job, finding))
-        done += job.size_bytes
-        if progress is not None:
-            progress(Progress(done, total, job.stored.name, time.monotonic() - started))
+    work = work_off(jobs, threads, lambda: _Auditor(model, source).examine)
+    with closing(work) as findings:
+        for job, finding in findings:
+            found.setdefault(job.stored.name, []).append((job, finding))
+            done += job.size_bytes
+            if progress is not None:
+                progress(Progress(done, total, job.stored.name, time.monotonic() - started))
     return [_summed(parts) for parts in found.values()]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 Job = TypeVar("Job")
@@ -16,9 +16,16 @@ Result = TypeVar("Result")
 
 
 def work_off(
-    jobs: Iterable[Job], threads: int, new_worker: Callable[[], Callable[[Job], Result]]
-) -> Iterator[tuple[Job, Result]]:
-    """Yield every job with its result; the first exception of a worker is raised here."""
+    jobs: Iterable[Job],
+    threads: int,
+    new_worker: Callable[[], Callable[[Job], Result]],
+    late: Callable[[Job, Result], None] | None = None,
+) -> Generator[tuple[Job, Result], None, None]:
+    """Yield every job with its result; the first exception of a worker is raised here.
+
+    When the caller stops early, by an exception or by closing the generator, no job is begun any
+    more, those begun are waited for, and `late` is told what was finished but not yielded.
+    """
     lock, stop, waiting = threading.Lock(), threading.Event(), iter(jobs)
     # A job with its result, an exception, or None when a thread has ended.
     finished: queue.SimpleQueue[tuple[Job, Result] | BaseException | None] = queue.SimpleQueue()
@@ -56,3 +63,7 @@ def work_off(
         for member in crew:
             if member.ident is not None:
                 member.join()
+        while late is not None and not finished.empty():
+            event = finished.get()
+            if isinstance(event, tuple):
+                late(*event)

@@ -13,10 +13,9 @@ Does not know checkpoints beyond tiles, nor types.
 
 from __future__ import annotations
 
-import queue
 import struct
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from converters.source import Source
 from converters.split import part_paths, split_plan
 from converters.tiles import Tile, TileWriter, plan_tiles
 from converters.verify import verify_file
+from converters.workers import work_off
 
 # Called on the caller's thread with the bytes read so far, those of them that earlier runs have
 # read, and the tensor in work; first before any work, without a tensor.
@@ -199,48 +199,17 @@ def _run(
     report: Report,
 ) -> None:
     """Work all tiles off on `threads` threads; the caller's thread only saves and reports."""
-    lock, stop = threading.Lock(), threading.Event()
-    # Tiles done, an exception, or None when a thread has ended.
-    finished: queue.SimpleQueue[Numbered | BaseException | None] = queue.SimpleQueue()
 
-    def work() -> None:
-        try:
-            writer = new_writer()
-            while not stop.is_set():
-                with lock:
-                    item = next(tiles, None)
-                if item is None:
-                    break
-                writer.write(item[1])
-                finished.put(item)
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, raised there
-            finished.put(error)
-        finally:
-            finished.put(None)
+    def new_worker() -> Callable[[Numbered], None]:
+        writer = new_writer()
+        return lambda item: writer.write(item[1])
 
-    workers = [threading.Thread(target=work, name=f"convert-{n}") for n in range(threads)]
-    running, done = 0, resumed
-    try:
-        for worker in workers:
-            worker.start()
-            running += 1
-        while running:
-            event = finished.get()
-            if event is None:
-                running -= 1
-            elif isinstance(event, BaseException):
-                raise event
-            else:
-                number, tile = event
-                saver.add(number, tile.source_bytes)
-                done += tile.source_bytes
-                report(done, resumed, tile.tensor.name)
-    finally:
-        stop.set()
-        for worker in workers:
-            if worker.ident is not None:
-                worker.join()
-        while not finished.empty():
-            event = finished.get()
-            if isinstance(event, tuple):
-                saver.add(event[0], event[1].source_bytes)
+    def save(item: Numbered, _: None) -> None:
+        saver.add(item[0], item[1].source_bytes)
+
+    done = resumed
+    with closing(work_off(tiles, threads, new_worker, late=save)) as finished:
+        for item, _ in finished:
+            save(item, _)
+            done += item[1].source_bytes
+            report(done, resumed, item[1].tensor.name)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from converters.checkpoint import Checkpoint
 from converters.config import Config, Rope, Yarn, read_rope
 from converters.errors import ConvertError
+from converters.families.dense import feed_forward
 from converters.layout import Described, Dropped, Piece, Target, Value, whole
 
 # llama.cpp's LLAMA_EXPERT_GATING_FUNC_TYPE_*
@@ -200,7 +201,7 @@ def layer_tensors(model: Model, checkpoint: Checkpoint, layer: int) -> Iterator[
         yield from _indexer(model, model.indexer, f"{source}.self_attn.indexer", f"{block}.indexer")
     yield whole(f"{block}.ffn_norm.weight", f"{source}.post_attention_layernorm.weight", hidden)
     if layer < model.n_layer_dense_lead:
-        yield from _feed_forward(f"{source}.mlp", block, "", hidden, model.n_ff)
+        yield from feed_forward(f"{source}.mlp", block, "", hidden, model.n_ff)
         return
     yield from _experts(model, checkpoint, f"{source}.mlp", block)
 
@@ -255,15 +256,7 @@ def _experts(model: Model, checkpoint: Checkpoint, source: str, block: str) -> I
         ]
         yield Target(f"{block}.ffn_{part}_exps.weight", (count, *shape), tuple(pieces))
     shared = width * model.n_expert_shared
-    yield from _feed_forward(f"{source}.shared_experts", block, "_shexp", hidden, shared)
-
-
-def _feed_forward(
-    source: str, block: str, suffix: str, hidden: int, width: int
-) -> Iterator[Target]:
-    yield whole(f"{block}.ffn_gate{suffix}.weight", f"{source}.gate_proj.weight", width, hidden)
-    yield whole(f"{block}.ffn_up{suffix}.weight", f"{source}.up_proj.weight", width, hidden)
-    yield whole(f"{block}.ffn_down{suffix}.weight", f"{source}.down_proj.weight", hidden, width)
+    yield from feed_forward(f"{source}.shared_experts", block, "_shexp", hidden, shared)
 
 
 def _yarn_metadata(yarn: Yarn) -> dict[str, Value]:
