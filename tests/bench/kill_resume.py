@@ -18,8 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from checkpoints import Dims
-from convert_speed import ROOT, make
+from convert_speed import ROOT, Dims, make
 
 SIZE = Dims(hidden_size=512, moe_intermediate_size=256, n_routed_experts=48)
 CHILD = """
