@@ -17,6 +17,7 @@ from converters.errors import ConvertError
 
 T = TypeVar("T", int, str, bool)
 
+BETA_FAST, BETA_SLOW = 32.0, 1.0  # of YaRN: turns over the original context (its section 3.2)
 _MAX_COUNT = 1 << 31  # GGUF stores these as uint32, llama.cpp reads many as int32
 # Counts of things that a plan lists one by one: a hostile one must not fill the memory first.
 _MAX_COUNTS = {
@@ -100,8 +101,6 @@ class Yarn:
 
     factor: float
     original_context: int
-    beta_fast: float
-    beta_slow: float
     mscale: float
     mscale_all_dim: float
 
@@ -127,16 +126,25 @@ def rope_settings(
     return kind, holder.number("rope_theta", theta), scaling
 
 
+def require_usual_betas(scaling: Config) -> None:
+    """Raise ConvertError for YaRN with a beta_fast or beta_slow that llama.cpp would ignore."""
+    fast, slow = scaling.number("beta_fast", BETA_FAST), scaling.number("beta_slow", BETA_SLOW)
+    if (fast, slow) != (BETA_FAST, BETA_SLOW):
+        raise ConvertError(
+            f"{scaling.origin}: beta_fast {fast:g} and beta_slow {slow:g} are not supported: "
+            f"llama.cpp always uses {BETA_FAST:g} and {BETA_SLOW:g}"
+        )
+
+
 def read_rope(config: Config) -> Rope:
     """Read rope settings in either spelling; raise ConvertError for a scaling other than YaRN."""
     kind, theta, scaling = rope_settings(config, ("default", "yarn"))
     if kind == "default":
         return Rope(theta, None)
+    require_usual_betas(scaling)
     yarn = Yarn(
         factor=scaling.number("factor"),
         original_context=scaling.count("original_max_position_embeddings"),
-        beta_fast=scaling.number("beta_fast", 32.0),
-        beta_slow=scaling.number("beta_slow", 1.0),
         mscale=scaling.number("mscale", 0.0),
         mscale_all_dim=scaling.number("mscale_all_dim", 0.0),
     )

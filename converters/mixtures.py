@@ -9,13 +9,14 @@ Does not know overrides, widths that no block divides, nor missing importance: r
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gguf import GGML_QUANT_SIZES, LlamaFileType
 from gguf import GGMLQuantizationType as Kind
+
+from converters.groups import layer_of
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,7 @@ class Shape:
     @property
     def layer(self) -> int:
         """The number in blk.N., or -1."""
-        found = re.match(r"blk\.(\d+)\.", self.name)
-        return int(found[1]) if found else -1
+        return layer_of(self.name)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.config import Config, rope_settings
+from converters.config import Config, require_usual_betas, rope_settings
 from converters.errors import ConvertError
 from converters.layout import Value
 
@@ -51,12 +51,7 @@ def read_rope_layout(config: Config, head_dim: int, kinds: Collection[str] = KIN
 
 
 def _yarn(scaling: Config, factor: float) -> dict[str, Value]:
-    betas = scaling.number("beta_fast", 32.0), scaling.number("beta_slow", 1.0)
-    if betas != (32.0, 1.0):
-        raise ConvertError(
-            f"{scaling.origin}: beta_fast {betas[0]:g} and beta_slow {betas[1]:g} are not "
-            "supported: llama.cpp always uses 32 and 1 here"
-        )
+    require_usual_betas(scaling)
     scaling.choice("truncate", (True,), True)
     metadata: dict[str, Value] = {
         "rope.scaling.original_context_length": scaling.count("original_max_position_embeddings")

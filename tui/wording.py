@@ -77,7 +77,8 @@ def figures(state: AppState, now: float) -> list[str]:
         shown.append(f"context {count(state.context_used)}/{count(size)}")
     if turn is not None and turn.tokens:
         shown.append(tokens(turn.tokens))
-    if state.draft and state.draft.drafted:
+    # Where drafts cannot pay, hardly any are made, and their share would tell nothing.
+    if state.draft and state.draft.mean_depth >= 0.05:
         share = state.draft.accepted / state.draft.drafted
         shown.append(f"{state.draft.mean_depth:.1f} drafts, {share:.0%} right")
     return shown

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from converters.checkpoint import Checkpoint
-from converters.config import Config, Rope, Yarn, read_rope
+from converters.config import BETA_FAST, BETA_SLOW, Config, Rope, Yarn, read_rope
 from converters.errors import ConvertError
 from converters.families.dense import feed_forward
 from converters.layout import Described, Dropped, Piece, Target, Value, whole
@@ -264,8 +264,8 @@ def _yarn_metadata(yarn: Yarn) -> dict[str, Value]:
         "rope.scaling.type": "yarn",
         "rope.scaling.factor": yarn.factor,
         "rope.scaling.original_context_length": yarn.original_context,
-        "rope.scaling.yarn_beta_fast": yarn.beta_fast,
-        "rope.scaling.yarn_beta_slow": yarn.beta_slow,
+        "rope.scaling.yarn_beta_fast": BETA_FAST,
+        "rope.scaling.yarn_beta_slow": BETA_SLOW,
         # deepseek2 alone expects the factor 0.1 here and divides it out again when it loads.
         "rope.scaling.yarn_log_multiplier": 0.1 * yarn.mscale_all_dim,
     }
@@ -283,11 +283,6 @@ def _check_runtime(config: Config, model: Model) -> None:
     yarn = model.rope.yarn
     if yarn is None:
         return
-    if (yarn.beta_fast, yarn.beta_slow) != (32.0, 1.0):
-        raise ConvertError(
-            f"{origin}: YaRN beta_fast {yarn.beta_fast:g} and beta_slow {yarn.beta_slow:g} are "
-            "not supported: llama.cpp always uses 32 and 1 for deepseek2"
-        )
     if not yarn.mscale_all_dim or not math.isclose(yarn.mscale, yarn.mscale_all_dim):
         raise ConvertError(
             f"{origin}: YaRN mscale {yarn.mscale:g} and mscale_all_dim {yarn.mscale_all_dim:g} "

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from converters.checkpoint import Checkpoint
-from converters.config import Config, Rope, read_rope
+from converters.config import BETA_FAST, BETA_SLOW, Config, Rope, read_rope
 from converters.errors import ConvertError
 from converters.layout import Described, Dropped, Piece, Target, Value, whole
 
@@ -196,8 +196,8 @@ def describe(model: Model, blocks: int) -> dict[str, Value]:
             "rope.scaling.type": "yarn",
             "rope.scaling.factor": model.rope.yarn.factor,
             "rope.scaling.original_context_length": model.rope.yarn.original_context,
-            "rope.scaling.yarn_beta_fast": model.rope.yarn.beta_fast,
-            "rope.scaling.yarn_beta_slow": model.rope.yarn.beta_slow,
+            "rope.scaling.yarn_beta_fast": BETA_FAST,
+            "rope.scaling.yarn_beta_slow": BETA_SLOW,
         }
     return values
 
@@ -323,12 +323,5 @@ def _check_runtime(config: Config, model: Model) -> None:
     if model.n_hash_layer > model.n_layer:
         raise ConvertError(f"{origin}: num_hash_layers is above num_hidden_layers")
     yarn = model.rope.yarn
-    if yarn is None:
-        return
-    if (yarn.beta_fast, yarn.beta_slow) != (32.0, 1.0):
-        raise ConvertError(
-            f"{origin}: YaRN beta_fast {yarn.beta_fast:g} and beta_slow {yarn.beta_slow:g} are "
-            "not supported: llama.cpp always uses 32 and 1 for deepseek4"
-        )
-    if not math.isclose(yarn.mscale, yarn.mscale_all_dim):
+    if yarn is not None and not math.isclose(yarn.mscale, yarn.mscale_all_dim):
         raise ConvertError(f"{origin}: YaRN mscale is not supported for deepseek4")
