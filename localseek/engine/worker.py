@@ -2,193 +2,38 @@
 
 Started by `client.Engine` through `__main__.py`, which has left the network. Talks over the
 standard input and output it was given; native code that prints goes to the log on standard error.
-Renders the chat template, splits reasoning from answer, and groups text so that a fast model
-does not drown its reader in messages.
 """
 
-import codecs
 import contextlib
 import os
 import queue
-import secrets
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from localseek import hardware
 from localseek.engine import protocol
 from localseek.engine.bridge import Remote
-from localseek.engine.decoder import Decoder, Outcome
-from localseek.engine.depth import DepthController
-from localseek.engine.draft_policy import FixedDepth
-from localseek.engine.keeper import Keeper, fingerprint
-from localseek.engine.llama import AbortFlag, Sampler, backend_facts
-from localseek.engine.loading import find_devices, load, plan_load, remote_notices, worker_facts
-from localseek.engine.protocol import LoadOptions, ModelInfo, Request
+from localseek.engine.decoder import Outcome
+from localseek.engine.llama import AbortFlag, backend_facts
+from localseek.engine.loaded import Loaded
+from localseek.engine.loading import find_devices, plan_load, worker_facts
+from localseek.engine.protocol import Request
+from localseek.engine.text_stream import TextStream
 from localseek.engine.thinking import Bounds, answer
 from localseek.errors import LocalseekError, ModelError
 from localseek.events import (
-    AnswerDelta,
     Event,
     Failed,
     Finished,
     Notice,
     PromptProgress,
-    ReasoningDelta,
     Stats,
 )  # fmt: skip
-from localseek.reasoning import Splitter
-from localseek.sequences import SequenceStore
-from localseek.stopping import StopFilter
-from localseek.template import ChatTemplate, Prompt
-
-FLUSH_SECONDS = 0.02  # deltas are grouped over this time
-DEFAULTS = {"temperature": 0.6, "top_p": 0.95, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
-RECOMMENDED = {  # where a GGUF carries what its publisher recommends
-    "temperature": "general.sampling.temp", "top_p": "general.sampling.top_p",
-    "top_k": "general.sampling.top_k", "min_p": "general.sampling.min_p",
-    "repeat_penalty": "general.sampling.penalty_repeat",
-}  # fmt: skip
-
-
-class Loaded:
-    """A loaded model with everything that a request needs."""
-
-    def __init__(
-        self, options: LoadOptions, progress: Callable[[float], None], abort: AbortFlag,
-        remotes: Sequence[Remote] = (),
-    ) -> None:  # fmt: skip
-        started = time.perf_counter()
-        parts = load(options, progress, abort, remotes)
-        info, placement = parts.planned.info, parts.planned.placement
-        self.model, self.target = parts.model, parts.target
-        fixed = 0 if options.mtp in ("auto", "off") else int(options.mtp)
-        policy = DepthController() if options.mtp == "auto" else FixedDepth(fixed)
-        self.decoder = Decoder(self.model, self.target, parts.drafter, policy)
-        self.keeper: Keeper | None = None
-        if options.prompt_cache:
-            caches = f"{placement.cache_type}, drafts {parts.drafter is not None}"
-            belongs = fingerprint(Path(options.model), caches)
-            self.keeper = Keeper(self.decoder, SequenceStore(), belongs)
-        bos, eos = self.model.text(self.model.bos), self.model.text(self.model.eos)
-        source = info.chat_template
-        self.template = ChatTemplate(source, bos, eos) if source else None
-        self.info = ModelInfo(
-            path=options.model,
-            name=info.name,
-            architecture=info.architecture,
-            description=self.model.description,
-            size_bytes=info.size_bytes,
-            parameters=self.model.n_params,
-            context_size=self.target.n_ctx,
-            context_trained=self.model.n_ctx_train,
-            drafting=placement.draft,
-            thinks=bool(self.template and self.template.thinks),
-            load_seconds=round(time.perf_counter() - started, 3),
-            placement=asdict(placement),
-            allotted=tuple(asdict(one) for one in parts.memory()),
-        )
-        self.notices = [*placement.warnings, *remote_notices(placement, remotes)]
-
-    def prompt(self, request: Request) -> tuple[Prompt, list[int]]:
-        """Render and tokenize a request's messages."""
-        if self.template:
-            prompt = self.template.render(request.messages, request.think)
-        else:
-            prompt = Prompt("\n\n".join(m.content for m in request.messages), opened=False)
-        tokens = self.model.tokenize(prompt.text)
-        if self.model.add_bos and tokens[:1] != [self.model.bos]:
-            tokens.insert(0, self.model.bos)
-        if not tokens:
-            raise ModelError("The prompt is empty.", "Write something.")
-        if len(tokens) >= self.target.n_ctx:
-            raise ModelError(
-                f"The prompt has {len(tokens):,} tokens and the context holds "
-                f"{self.target.n_ctx:,}.",
-                "Shorten it, start a new conversation, or raise --ctx.",
-            )
-        return prompt, tokens
-
-    def sampler(self, request: Request) -> Sampler:
-        """Make the sampler: the request's values, else the file's, else our defaults."""
-        chosen: dict[str, float] = {}
-        for name, default in DEFAULTS.items():
-            value = getattr(request.sampling, name)
-            if value is None:
-                value = self.model.metadata(RECOMMENDED[name])
-            try:
-                chosen[name] = float(default if value is None else value)
-            except ValueError:
-                chosen[name] = default
-        seed = request.sampling.seed
-        return Sampler(
-            self.model.n_vocab, chosen["temperature"], int(chosen["top_k"]), chosen["top_p"],
-            chosen["min_p"], chosen["repeat_penalty"],
-            secrets.randbits(32) if seed is None else seed & 0xFFFFFFFF,
-        )  # fmt: skip
-
-
-class TextStream:
-    """Tokens to deltas: bytes to text, reasoning apart, stop strings, grouped over time."""
-
-    def __init__(self, send: Callable[[Event], None], opened: bool, stops: tuple[str, ...]) -> None:
-        self._send = send
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._stop = StopFilter(stops)
-        self._splitter = Splitter(opened)
-        self._waiting: list[tuple[str, str]] = []
-        self._tokens, self._flushed = 0, time.monotonic()
-        self.reasoning_tokens = 0
-
-    @property
-    def stopped(self) -> bool:
-        """Tell whether a stop string has ended the text."""
-        return self._stop.stopped
-
-    @property
-    def reasoning(self) -> bool:
-        """Tell whether the next text is taken for reasoning."""
-        return self._splitter.kind == "reasoning"
-
-    def feed(self, pieces: list[bytes]) -> None:
-        """Take the bytes of new tokens."""
-        if self.reasoning:
-            self.reasoning_tokens += len(pieces)
-        self._tokens += len(pieces)
-        text = self._decode(b"".join(pieces))
-        if text:
-            self._take(self._splitter.feed(text))
-        now = time.monotonic()
-        if now - self._flushed >= FLUSH_SECONDS:
-            self._flush()
-            self._flushed = now
-
-    def finish(self) -> None:
-        """Give everything that was held back."""
-        if not self.stopped:
-            self._take(self._splitter.feed(self._decode(b"", True)))
-            self._take(self._splitter.finish())
-            self._waiting.append(("answer", self._stop.finish()))
-        self._flush()
-
-    def _take(self, parts: Iterable[tuple[str, str]]) -> None:
-        """Queue new text; stop strings end the answer, never the reasoning."""
-        for kind, text in parts:
-            self._waiting.append((kind, self._stop.feed(text) if kind == "answer" else text))
-
-    def _flush(self) -> None:
-        for kind in ("reasoning", "answer"):
-            text = "".join(text for of, text in self._waiting if of == kind)
-            if text:
-                make = ReasoningDelta if kind == "reasoning" else AnswerDelta
-                self._send(make(text, self._tokens))
-                self._tokens = 0
-        self._waiting = []
 
 
 class Worker:
