@@ -69,6 +69,12 @@ class Stats:
     context_used: int = 0
     context_size: int = 0
     draft: DraftStats | None = None
+    turns_left_out: int = 0  # oldest turns of the conversation that did not fit the context
+
+    @property
+    def filled_context(self) -> bool:
+        """Tell whether generation went on to the very end of the context."""
+        return 0 < self.context_size <= self.prompt_tokens + self.generated_tokens
 
 
 @dataclass(frozen=True, slots=True)

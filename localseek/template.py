@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import jinja2
+from jinja2 import ext, nodes, parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from localseek.engine.protocol import Message
@@ -48,6 +49,17 @@ def to_json(value: Any, indent: int | None = None, **options: Any) -> str:
 def strftime_now(pattern: str) -> str:
     """Give the local time in a template's own pattern."""
     return datetime.now().strftime(pattern)
+
+
+class Generation(ext.Extension):
+    """The tag that marks replies for training, as Hugging Face knows it: here it does nothing."""
+
+    tags = {"generation"}
+
+    def parse(self, source: parser.Parser) -> nodes.Node | list[nodes.Node]:
+        """Give what stands within the tags."""
+        next(source.stream)
+        return source.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -91,7 +103,7 @@ class ChatTemplate:
         if len(source) > MAX_SOURCE:
             raise ModelError("The model's chat template is too long to be one.")
         environment = Sandbox(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True, lstrip_blocks=True, extensions=[ext.loopcontrols, Generation]
         )
         environment.filters["tojson"] = to_json
         environment.globals["raise_exception"] = raise_exception
@@ -105,14 +117,28 @@ class ChatTemplate:
     @property
     def thinks(self) -> bool:
         """Tell whether the template knows of reasoning."""
-        return "think>" in self.source
+        return "<think>" in self.source or "</think>" in self.source
 
     def render(self, messages: Sequence[Message], think: bool | None = None) -> Prompt:
         """Give the prompt for a reply to `messages`.
 
-        `think` sets the switch that a template has (`thinking`, `enable_thinking`); where it
-        has none and opens `<think>` all the same, False closes the empty block.
+        `think` sets the switch that a template has (`thinking`, `enable_thinking`). Where it has
+        none but knows of reasoning, True opens `<think>` and False puts an empty block, which is
+        how R1 is kept from reasoning.
         """
+        text = self._write(messages, think)
+        end = text.rstrip()
+        opened = end.endswith("<think>")
+        if think is None or not self.thinks or (opened and think) or end.endswith("</think>"):
+            return Prompt(text, opened)
+        if not opened and text != self._write(messages, not think):
+            return Prompt(text, opened=False)  # the switch has done its part
+        before = end.removesuffix("<think>") if opened else text
+        if think:
+            return Prompt(f"{before}<think>\n", opened=True)
+        return Prompt(f"{before}<think>\n\n</think>\n\n", opened=False)
+
+    def _write(self, messages: Sequence[Message], think: bool | None) -> str:
         values: dict[str, Any] = {
             "messages": [{"role": m.role, "content": m.content} for m in messages],
             "add_generation_prompt": True, "bos_token": self._bos, "eos_token": self._eos,
@@ -131,8 +157,4 @@ class ChatTemplate:
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError,
                 AttributeError, RecursionError, MemoryError, TimeoutError) as error:  # fmt: skip
             raise ModelError(f"The model's chat template refused the messages: {error}.") from error
-        text = "".join(parts)
-        opened = text.rstrip().endswith("<think>")
-        if opened and think is False:
-            return Prompt(f"{text.rstrip()}\n\n</think>\n\n", opened=False)
-        return Prompt(text, opened)
+        return "".join(parts)

@@ -96,7 +96,9 @@ def outcome(turn: TurnView) -> str:
     elif turn.phase == "failed":
         lines.append(turn.reply.error)
     elif turn.phase == "done" and turn.reply.finish_reason == "length":
-        lines.append("Cut off at the length limit.")
+        full = turn.reply.stats is not None and turn.reply.stats.filled_context
+        where = "end of the context; the conversation can go on" if full else "length limit"
+        lines.append(f"Cut off at the {where}.")
     elif turn.phase == "done" and not turn.reply.answer:
         lines.append("The model ended without an answer.")
     return "\n".join(lines)

@@ -13,14 +13,19 @@ STATS = (
 
 
 def reply_object(model: str, reply: Reply) -> dict[str, Any]:
-    """Give the object; `stats.draft` is null when nothing was drafted."""
+    """Give the object; `stats.draft` is null when nothing was drafted.
+
+    `turns_left_out` is there if the conversation had outgrown the context.
+    """
     stats = asdict(reply.stats) if reply.stats is not None else {}
+    left_out = reply.stats.turns_left_out if reply.stats is not None else 0
     return {
         "model": model,
         "reasoning": reply.reasoning,
         "answer": reply.answer,
         "finish_reason": reply.finish_reason,
         "stats": {name: stats[name] for name in STATS} if stats else None,
+        **({"turns_left_out": left_out} if left_out else {}),
     }
 
 

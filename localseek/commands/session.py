@@ -152,8 +152,17 @@ def stream(session: Session, request: Request, *, stats: bool, silent: bool = Fa
     finally:
         printer.finish()
     if reply.finish_reason == "length":
-        what = "answer" if reply.answer else "reasoning"
-        note(f"The {what} was cut off at the token limit; --max-tokens or --ctx can raise it.")
+        note(cut_off(reply))
     if stats and reply.stats is not None:
         note(stats_line(reply.stats))
     return reply
+
+
+def cut_off(reply: Reply) -> str:
+    """Say where a reply was cut off, and what would have made room."""
+    what = "answer" if reply.answer else "reasoning"
+    if reply.stats is not None and reply.stats.filled_context:
+        text = f"The {what} was cut off at the end of the context; --ctx can make it larger"
+    else:
+        text = f"The {what} was cut off at the token limit; --max-tokens can raise it"
+    return text + ("." if reply.answer else ", --think-budget leaves room for an answer.")

@@ -7,7 +7,7 @@ about messages on pipes.
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from localseek.engine.bridge import Remote
@@ -17,7 +17,8 @@ from localseek.engine.draft_policy import FixedDepth
 from localseek.engine.keeper import Keeper, fingerprint
 from localseek.engine.llama import AbortFlag, Sampler
 from localseek.engine.loading import load, remote_notices
-from localseek.engine.protocol import LoadOptions, ModelInfo, Request
+from localseek.engine.protocol import LoadOptions, Message, ModelInfo, Request
+from localseek.engine.trimming import Cut, Overhead, Trimmer, reply_room, split_turns, without
 from localseek.errors import ModelError
 from localseek.sequences import SequenceStore
 from localseek.template import ChatTemplate, Prompt
@@ -28,6 +29,16 @@ RECOMMENDED = {  # where a GGUF carries what its publisher recommends
     "top_k": "general.sampling.top_k", "min_p": "general.sampling.min_p",
     "repeat_penalty": "general.sampling.penalty_repeat",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request's prompt, what of the conversation is not in it, and a notice of that or ""."""
+
+    prompt: Prompt
+    tokens: list[int]
+    turns_left_out: int
+    notice: str
 
 
 class Loaded:
@@ -52,6 +63,8 @@ class Loaded:
         bos, eos = self.model.text(self.model.bos), self.model.text(self.model.eos)
         source = info.chat_template
         self.template = ChatTemplate(source, bos, eos) if source else None
+        self._trimmer = Trimmer(lambda text: len(self.model.tokenize(text)), self.target.n_ctx)
+        self._told: set[int] = set()  # hashes of what was said to be left out
         self.info = ModelInfo(
             path=options.model,
             name=info.name,
@@ -69,24 +82,57 @@ class Loaded:
         )
         self.notices = [*placement.warnings, *remote_notices(placement, remotes)]
 
-    def prompt(self, request: Request) -> tuple[Prompt, list[int]]:
-        """Render and tokenize a request's messages."""
+    def prompt(self, request: Request) -> Prepared:
+        """Render and tokenize a request's messages, the oldest turns left out if they must be.
+
+        Raises ModelError if the last prompt alone, with the system prompt, is too long.
+        """
+        n_ctx = self.target.n_ctx
+        cut = self._trimmer.cut(request, lambda: self._overhead(request))
+        prompt, tokens = self._tokens(cut.messages, request.think)
+        # The sum over messages may be a little too small; of the reply's room half is enough.
+        most = n_ctx - reply_room(n_ctx, request) // 2
+        while len(tokens) > most and len(split_turns(cut.messages)[1]) > 1:
+            cut = Cut(without(cut.messages, 1), cut.left_out + 1, True)
+            prompt, tokens = self._tokens(cut.messages, request.think)
+        if not tokens:
+            raise ModelError("The prompt is empty.", "Write something.")
+        if len(tokens) >= n_ctx:
+            raise ModelError(
+                f"The prompt has {len(tokens):,} tokens and the context holds {n_ctx:,}.",
+                "Shorten it, or raise --ctx.",
+            )
+        notice = cut.notice(n_ctx) if cut.left_out and self._is_news(request, cut) else ""
+        return Prepared(prompt, tokens, cut.left_out, notice)
+
+    def _is_news(self, request: Request, cut: Cut) -> bool:
+        """Tell whether the last prompt moved the cut, or this process never told of it."""
+        beginning = hash(request.messages[: len(request.messages) - len(cut.messages)])
+        known = beginning in self._told
+        self._told.add(beginning)
+        return cut.moved or not known
+
+    def _tokens(
+        self, messages: Sequence[Message], think: bool | None
+    ) -> tuple[Prompt, list[int]]:  # fmt: skip
         if self.template:
-            prompt = self.template.render(request.messages, request.think)
+            prompt = self.template.render(messages, think)
         else:
-            prompt = Prompt("\n\n".join(m.content for m in request.messages), opened=False)
+            prompt = Prompt("\n\n".join(m.content for m in messages), opened=False)
         tokens = self.model.tokenize(prompt.text)
         if self.model.add_bos and tokens[:1] != [self.model.bos]:
             tokens.insert(0, self.model.bos)
-        if not tokens:
-            raise ModelError("The prompt is empty.", "Write something.")
-        if len(tokens) >= self.target.n_ctx:
-            raise ModelError(
-                f"The prompt has {len(tokens):,} tokens and the context holds "
-                f"{self.target.n_ctx:,}.",
-                "Shorten it, start a new conversation, or raise --ctx.",
-            )
         return prompt, tokens
+
+    def _overhead(self, request: Request) -> Overhead:
+        """Measure what the template adds: a word's prompt alone, and with a turn before it."""
+        always, _ = split_turns(request.messages)
+        word = Message("user", "a")
+        turn = (word, Message("assistant", "a"))
+        alone = len(self._tokens((*always, word), request.think)[1])
+        after = len(self._tokens((*always, *turn, word), request.think)[1])
+        words = len(self.model.tokenize(word.content))
+        return Overhead(alone - words, after - alone - 2 * words)
 
     def sampler(self, request: Request) -> Sampler:
         """Make the sampler: the request's values, else the file's, else our defaults."""

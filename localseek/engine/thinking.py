@@ -4,7 +4,7 @@ Takes a request's limit and budget, runs a decoder into a text stream. The closi
 where the model's own would have come, so that it goes on as if it had written them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.llama import Sampler
 
 CLOSING = "\n\nThat is enough thinking; I will answer now.\n</think>\n\n"
+CLOSINGS = (CLOSING, "\n</think>\n\n", "</think>")  # the shorter ones for small limits
 ANSWER_TOKENS = 256  # that reasoning leaves for the answer, or a quarter of a smaller limit
 
 
@@ -39,12 +40,23 @@ class Bounds:
     limit: int
     budget: int | None
 
-    def reasoning(self, closing: int) -> int | None:
-        """Give how many tokens may reason if `closing` end it and a part is the answer's."""
+    @property
+    def answer_tokens(self) -> int:
+        """Give the tokens that reasoning leaves for the answer."""
+        return max(1, min(ANSWER_TOKENS, self.limit // 4))
+
+    def closing(self, closings: Sequence[list[int]]) -> list[int]:
+        """Choose the first closing that leaves room for an answer; [] without a budget or room."""
         if self.budget is None:
+            return []
+        room = self.limit - self.answer_tokens
+        return next((closing for closing in closings if len(closing) <= room), [])
+
+    def reasoning(self, closing: int) -> int | None:
+        """Give how many tokens may reason if `closing` end it; None if none do."""
+        if self.budget is None or not closing:
             return None
-        answer_tokens = min(ANSWER_TOKENS, self.limit // 4)
-        return max(0, min(self.budget, self.limit - closing - answer_tokens))
+        return max(0, min(self.budget, self.limit - closing - self.answer_tokens))
 
 
 def answer(
@@ -53,9 +65,10 @@ def answer(
 ) -> None:  # fmt: skip
     """Generate after `tokens` into `stream`, within `bounds`; fills `outcome`."""
     model = decoder.model
-    closing = model.tokenize(CLOSING) if bounds.budget is not None else []
     limit = min(bounds.limit, decoder.target.n_ctx - len(tokens))
-    most = Bounds(limit, bounds.budget).reasoning(len(closing))
+    inside = Bounds(limit, bounds.budget)
+    closing = inside.closing([model.tokenize(text) for text in CLOSINGS])
+    most = inside.reasoning(len(closing))
     said: list[int] = []
     steps = decoder.generate(tokens, sampler, limit, cancelled, progress, outcome)
     for step in steps:

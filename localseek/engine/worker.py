@@ -130,16 +130,19 @@ class Worker:
         if loaded is None:
             raise ModelError("No model is loaded.")
         started = time.perf_counter()
-        prompt, tokens = loaded.prompt(request)
+        prepared = loaded.prompt(request)
+        tokens = prepared.tokens
         if loaded.template is None:
             send(Notice("This model has no chat template: it continues the text as it is."))
         while loaded.notices:
             send(Notice(loaded.notices.pop(0)))
+        if prepared.notice:
+            send(Notice(prepared.notice))
         if loaded.keeper and (notice := loaded.keeper.before(tokens)):
             send(Notice(notice))
         sampler = loaded.sampler(request)
         outcome = Outcome()
-        stream = TextStream(send, prompt.opened, request.stop)
+        stream = TextStream(send, prepared.prompt.opened, request.stop)
         limit = loaded.target.n_ctx if request.max_tokens is None else request.max_tokens
         try:
             sampler.accept(tokens[-64:])
@@ -163,6 +166,7 @@ class Worker:
             seconds=round(seconds, 4),
             context_used=len(loaded.decoder.cached),
             context_size=loaded.target.n_ctx,
+            turns_left_out=prepared.turns_left_out,
             draft=outcome.drafts.stats(),
         )
         self._cancelled.discard(number)

@@ -186,7 +186,7 @@ def test_an_answer_that_was_cut_off_says_so(run_cli):
     outcome = run_cli("ask", "-q", "length")
     assert (outcome.status, outcome.out) == (0, REPLY)
     assert outcome.err == (
-        "The answer was cut off at the token limit; --max-tokens or --ctx can raise it.\n"
+        "The answer was cut off at the token limit; --max-tokens can raise it.\n"
     )
 
 

@@ -1,5 +1,6 @@
 import pytest
 
+from converters.chat_template import TEMPLATE
 from localseek.engine.protocol import Message
 from localseek.errors import ModelError
 from localseek.template import ChatTemplate
@@ -29,6 +30,46 @@ def test_the_templates_own_switch_is_set():
     assert render(SWITCH, think=True).opened
     assert render(SWITCH, think=False).text == "Hello<A></think>"
     assert render(SWITCH).text == "Hello<A></think>"
+
+
+# How the released templates end a prompt, and what `think` None, True, False must make of it.
+STRIPS = "{{ messages[0].content.split('</think>')[-1] }}"
+BLOCK = "<think>\n\n</think>\n\n"
+R1_FIRST = STRIPS + "<A>"  # R1 at first, R1-0528 and its distillation: nothing opens <think>
+V31 = STRIPS + "<A>{{ '<think>' if thinking is defined and thinking else '</think>' }}"
+V32 = STRIPS + "<A><think>{{ '' if thinking else '</think>' }}"
+QWEN3 = (
+    STRIPS + "<A>{% if enable_thinking is defined and enable_thinking is false %}"
+    "{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+)
+GRANITE = "{% if thinking %}Write <think> first. {% endif %}Hello<A>"
+
+
+@pytest.mark.parametrize(
+    ("source", "unset", "on", "off"),
+    [
+        (R1, "<think>\n", "<think>\n", BLOCK),
+        (R1_FIRST, "", "<think>\n", BLOCK),
+        (V31, "</think>", "<think>", "</think>"),
+        (V32, "<think></think>", "<think>", "<think></think>"),
+        (TEMPLATE, "</think>", "<think>", "</think>"),
+        (QWEN3, "", "", BLOCK),
+        (GRANITE, "", "", ""),
+        ("Hello<A>", "", "", ""),  # V3 and all before it do not reason
+        ("</mm:think>Hello<A>", "", "", ""),  # other tags than those that the runtime knows
+    ],
+)
+def test_thinking_is_switched_as_each_template_wants_it(source, unset, on, off):
+    for think, end in ((None, unset), (True, on), (False, off)):
+        prompt = render(source, think=think)
+        assert prompt.text.rpartition("<A>")[2].rpartition("<｜Assistant｜>")[2] == end
+        assert prompt.opened == (end.strip() == "<think>")
+
+
+def test_the_tag_that_marks_replies_for_training_is_passed_over():
+    assert render("<A>{% generation %}{{ messages[0].content }}{% endgeneration %}.").text == (
+        "<A>Hello."
+    )
 
 
 def test_blocks_are_trimmed_as_hugging_face_does():

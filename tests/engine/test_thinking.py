@@ -2,6 +2,8 @@
 
 import pytest
 
+from localseek.engine.client import Engine
+from localseek.engine.protocol import LoadOptions
 from localseek.engine.thinking import CLOSING, Bounds
 from localseek.events import Finished
 
@@ -54,7 +56,33 @@ def test_a_later_answer_is_not_touched_by_an_earlier_budget(engine):
 
 @pytest.mark.parametrize(
     ("budget", "limit", "most"),
-    [(None, 100, None), (50, 4000, 50), (4000, 4000, 3724), (4000, 100, 55), (10, 20, 0)],
+    [(None, 100, None), (50, 4000, 50), (4000, 4000, 3724), (4000, 100, 55), (10, 26, 0)],
 )
 def test_the_answer_keeps_a_quarter_of_a_small_limit(budget, limit, most):
     assert Bounds(limit, budget).reasoning(closing=20) == most
+
+
+def test_the_closing_words_are_as_short_as_the_limit_demands():
+    closings = [[0] * 20, [0] * 3, [0]]
+    lengths = [len(Bounds(limit, 9).closing(closings)) for limit in (100, 27, 26, 5, 3, 2, 1)]
+    assert lengths == [20, 20, 20, 3, 1, 1, 0]
+    assert Bounds(100, None).closing(closings) == []
+
+
+@pytest.mark.parametrize("budget", [0, 1, 50])
+def test_the_smallest_limits_are_kept_to_and_an_answer_begins_from_two_tokens_on(engine, budget):
+    for limit in (*range(1, 11), 24):
+        events = list(engine.generate(ask(PRODUCT, think_budget=budget, max_tokens=limit)))
+        stats = events[-1].stats
+        assert events[-1].reason == "length" and stats.generated_tokens == limit
+        assert bool(text_of(events)[1]) == (limit > 1) or limit < 6  # white space comes first
+
+
+@pytest.mark.parametrize("words", [200, 214, 216, 218, 220])
+def test_reasoning_is_closed_before_the_end_of_the_context(nano_gguf, home, words):
+    with Engine(LoadOptions(str(nano_gguf), ctx=256, threads=1)) as engine:
+        engine.load()
+        events = list(engine.generate(ask("5 " * (words // 2), think_budget=4000)))
+        stats = events[-1].stats
+        assert stats.prompt_tokens + stats.generated_tokens <= 256
+        assert text_of(events)[1].strip()
