@@ -32,6 +32,11 @@ class Splitter:
         self._begun = False  # text of the present kind was already given
 
     @property
+    def decided(self) -> bool:
+        """Tell whether enough text has come to know where it belongs."""
+        return self._state != "start"
+
+    @property
     def kind(self) -> Kind:
         """Give the kind that the next text is taken for."""
         return "reasoning" if self._state == "reasoning" else "answer"

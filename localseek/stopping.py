@@ -14,6 +14,11 @@ class StopFilter:
         self._text = ""
         self.stopped = False
 
+    @property
+    def watches(self) -> bool:
+        """Tell whether there is any stop string."""
+        return bool(self._stops)
+
     def feed(self, text: str) -> str:
         """Take a piece, give the part that no stop string can begin in."""
         if self.stopped:

@@ -66,27 +66,35 @@ class Decoder:
 
     def generate(
         self, prompt: list[int], sampler: Sampler, limit: int, cancelled: Callable[[], bool],
-        progress: Callable[[int, int], None], outcome: Outcome,
+        progress: Callable[[int, int], None], outcome: Outcome, group_s: float = 0.0,
     ) -> Generator[list[int], None, None]:  # fmt: skip
-        """Yield the tokens of each step, at most `limit` in all, without the ending token.
+        """Yield new tokens, at most `limit` in all, without the ending token.
 
-        `prompt` is not empty and shorter than the context. Calls `progress` with tokens read and
-        tokens reused. Fills `outcome`; the reason is `length` when the limit or the end of the
-        context was reached, `cancelled` also when the context's abort flag was set.
+        They come step by step, or gathered over `group_s` seconds. `prompt` is not empty and
+        shorter than the context. Calls `progress` with tokens read and tokens reused. Fills
+        `outcome`; the reason is `length` when the limit or the end of the context was reached,
+        `cancelled` also when the context's abort flag was set.
         """
+        self._engage(self.drafter if self.drafter and self.policy.start() else None)
+        group: list[int] = []
         try:
-            yield from self._generate(prompt, sampler, limit, cancelled, progress, outcome)
+            yield from self._generate(
+                prompt, sampler, limit, cancelled, progress, outcome, group, group_s
+            )
         except Aborted:
             outcome.reason = "cancelled"
             self.target.trim(len(self.cached))
             if self._active:
                 self._active.recover()
+        if group:
+            outcome.generated += len(group)
+            yield group
 
     def _generate(
         self, prompt: list[int], sampler: Sampler, limit: int, cancelled: Callable[[], bool],
-        progress: Callable[[int, int], None], outcome: Outcome,
+        progress: Callable[[int, int], None], outcome: Outcome, group: list[int], group_s: float,
     ) -> Generator[list[int], None, None]:  # fmt: skip
-        self._engage(self.drafter if self.drafter and self.policy.start() else None)
+        """Do what `generate` does; what is left in `group` was generated and not yielded."""
         started = time.perf_counter()
         try:
             read = self._read_prompt(prompt, cancelled, progress, outcome)
@@ -95,22 +103,26 @@ class Decoder:
         if not read:
             outcome.reason = "cancelled"
             return
-        limit = min(limit, self.target.n_ctx - len(prompt))
-        last = sampler.sample(self.target, -1)
+        room = min(limit, self.target.n_ctx - len(prompt))
+        fresh, ended, due = [sampler.sample(self.target, -1)], "", 0.0
         if self._active:
-            self._active.accept([last], self._active.carry[None])
-        fresh = [last]
+            self._active.accept(fresh, self._active.carry[None])
         while True:
-            fresh, ended = self._cut(fresh, limit - outcome.generated)
-            outcome.generated += len(fresh)
-            if fresh:
-                yield fresh
+            if len(fresh) > 1 or room <= 1 or fresh[0] in self._ends:
+                fresh, ended = self._cut(fresh, room)
+            group += fresh
+            room -= len(fresh)
             if ended:
                 outcome.reason = "stop" if ended == "end" else "length"
                 return
             if cancelled():
                 outcome.reason = "cancelled"
                 return
+            if time.perf_counter() >= due:
+                outcome.generated += len(group)
+                yield group[:]
+                group.clear()
+                due = time.perf_counter() + group_s
             fresh = self._step(fresh[-1], sampler, outcome)
 
     def _engage(self, drafter: Drafter | None) -> None:

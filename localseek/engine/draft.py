@@ -9,7 +9,6 @@ as in training. Knows nothing about sampling or what becomes of its drafts.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from localseek.engine.draft_policy import Trial
 from localseek.engine.llama import Batch, Context, Floats, Model
@@ -38,8 +37,8 @@ class Drafter:
         self.waiting = 0
         self._carries = False  # `carry` is the row before the first token that is not here
         self._drafted, self._last_output = 0, 0
-        self._tokens: NDArray[np.int32] = np.zeros(target.n_batch, dtype=np.int32)
-        self._rows: Floats = np.zeros((target.n_batch, model.n_embd), dtype=np.float32)
+        # What waits is kept where llama.cpp will read it.
+        self._tokens, self._rows = self._batch.tokens, self._batch.rows
 
     def observe(self, tokens: Sequence[int], rows: Floats) -> None:
         """Take tokens that the trunk has read, with its hidden rows [len(tokens), n_embd].
@@ -49,21 +48,27 @@ class Drafter:
         if not tokens:
             return
         self.settle()
-        self._run(tokens, np.concatenate((self.carry[None], rows[:-1])), 0)
+        self._tokens[: len(tokens)] = tokens
+        self._rows[0], self._rows[1 : len(tokens)] = self.carry, rows[:-1]
+        self._run(len(tokens), 0)
         self.carry[:] = rows[-1]
         self._carries = True
 
     def accept(self, tokens: Sequence[int], rows: Floats) -> None:
         """Take newly chosen tokens; `rows[i]` is the trunk's hidden row just before `tokens[i]`."""
-        for token, row in zip(tokens, rows, strict=True):
-            self._wait(token, row)
-        self.carry[:] = row
-        self._carries = False
+        count = len(tokens)
+        if self.waiting + count > self._batch.capacity:
+            self._make_room()
+        end = self.waiting + count
+        self._tokens[self.waiting : end] = tokens
+        self._rows[self.waiting : end] = rows
+        self.carry[:] = rows[-1]
+        self.waiting, self._carries = end, False
 
     def settle(self) -> None:
         """Make the entries of all tokens that wait."""
         if self.waiting:
-            self._run(self._tokens[: self.waiting], self._rows[: self.waiting], 0)
+            self._run(self.waiting, 0)
             self.waiting = 0
 
     def first(self, weigh: bool) -> tuple[int, float, list[Trial]]:
@@ -74,25 +79,30 @@ class Drafter:
         """
         count = self.waiting
         outputs = min(count, HINDSIGHT + 1) if weigh and count > HINDSIGHT else 1
-        self._run(self._tokens[:count], self._rows[:count], outputs)
+        self._run(count, outputs)
         self.waiting = 0
+        self._drafted, self._last_output = 1, outputs - 1
+        if not weigh:
+            return self.context.likeliest(0), 1.0, []
         logits = self.context.logits(outputs)
         hindsight = []
         for row, came in zip(logits[:-1], self._tokens[count - outputs + 1 : count], strict=True):
-            token, probability = _likeliest(row, True)
+            token, probability = _weighed(row)
             hindsight.append((probability, token == came))
-        self._drafted, self._last_output = 1, outputs - 1
-        return *_likeliest(logits[-1], weigh), hindsight
+        return *_weighed(logits[-1]), hindsight
 
     def next(self, token: int, weigh: bool) -> tuple[int, float]:
         """Draft the token that follows `token`, the last one drafted."""
         # Deeper drafts feed the layer its own hidden row; the entries are dropped by `end`.
-        row = self.context.hidden(self._last_output + 1)[self._last_output :]
-        self._batch.fill([token], self.length + self._drafted - 1, row)
+        self._tokens[0] = token
+        self._rows[0] = self.context.hidden(self._last_output + 1)[self._last_output]
+        self._batch.place(1, self.length + self._drafted - 1)
         self.context.decode(self._batch)
         self._drafted += 1
         self._last_output = 0
-        return _likeliest(self.context.logits(1)[0], weigh)
+        if not weigh:
+            return self.context.likeliest(0), 1.0
+        return _weighed(self.context.logits(1)[0])
 
     def end(self) -> None:
         """Forget the entries of drafted tokens."""
@@ -136,27 +146,23 @@ class Drafter:
         """Free the context."""
         self.context.close()
 
-    def _wait(self, token: int, row: Floats) -> None:
-        if self.waiting == len(self._tokens):
-            kept = self.waiting // 2
-            self._tokens[:kept] = self._tokens[-kept:]
-            self._rows[:kept] = self._rows[-kept:]
-            self.context.trim(0)
-            self.length += self.waiting - kept
-            self.waiting = kept
-        self._tokens[self.waiting] = token
-        self._rows[self.waiting] = row
-        self.waiting += 1
+    def _make_room(self) -> None:
+        """Begin the cache anew with the later half of what waits."""
+        kept = self.waiting // 2
+        self._tokens[:kept] = self._tokens[self.waiting - kept : self.waiting]
+        self._rows[:kept] = self._rows[self.waiting - kept : self.waiting]
+        self.context.trim(0)
+        self.length += self.waiting - kept
+        self.waiting = kept
 
-    def _run(self, tokens: Sequence[int] | NDArray[np.int32], rows: Floats, outputs: int) -> None:
-        self._batch.fill(tokens, self.length, rows, outputs)
+    def _run(self, count: int, outputs: int) -> None:
+        """Take in the first rows of the batch; the last `outputs` give logits."""
+        self._batch.place(count, self.length, outputs)
         self.context.decode(self._batch)
-        self.length += len(tokens)
+        self.length += count
 
 
-def _likeliest(logits: Floats, weigh: bool) -> tuple[int, float]:
-    """Give the likeliest token and its probability, which is 1 unless it is to be weighed."""
+def _weighed(logits: Floats) -> tuple[int, float]:
+    """Give the likeliest token and its probability."""
     token = int(logits.argmax())
-    if not weigh:
-        return token, 1.0
     return token, float(1 / np.exp(logits - logits[token]).sum())

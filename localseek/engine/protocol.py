@@ -8,7 +8,15 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from localseek.events import EVENT_TYPES, DraftStats, Event, Finished, Stats
+from localseek.events import (
+    EVENT_TYPES,
+    AnswerDelta,
+    DraftStats,
+    Event,
+    Finished,
+    ReasoningDelta,
+    Stats,
+)
 
 Role = Literal["system", "user", "assistant"]
 Mtp = Literal["auto", "off"] | int  # tokens drafted a step: chosen by measurement, none, or these
@@ -94,9 +102,12 @@ class ModelInfo:
     allotted: tuple[dict[str, Any], ...] = ()  # what llama.cpp says of it, by device
 
 
+_to_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
+
 def encode(message: dict[str, Any]) -> bytes:
     """Give a message as one line; surrogates from broken input are replaced."""
-    return json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+    return _to_json(message).encode() + b"\n"
 
 
 def decode(line: bytes) -> dict[str, Any]:
@@ -119,6 +130,9 @@ def decode_load(message: dict[str, Any]) -> LoadOptions:
 
 def encode_event(number: int, event: Event) -> bytes:
     """Give an event of request `number` as one line."""
+    if isinstance(event, ReasoningDelta | AnswerDelta):  # many: `asdict` copies in depth
+        fields = {"text": event.text, "tokens": event.tokens}
+        return encode({"event": type(event).__name__, "request": number, **fields})
     return encode({"event": type(event).__name__, "request": number, **asdict(event)})
 
 

@@ -6,12 +6,14 @@ A fast model does not drown its reader in messages. Knows nothing about models o
 import codecs
 import time
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 
 from localseek.events import AnswerDelta, Event, ReasoningDelta
-from localseek.reasoning import Splitter
+from localseek.reasoning import CLOSE, Splitter
 from localseek.stopping import StopFilter
 
 FLUSH_SECONDS = 0.02  # deltas are grouped over this time
+CLOSING = CLOSE.encode()
 
 
 class TextStream:
@@ -25,11 +27,17 @@ class TextStream:
         self._waiting: list[tuple[str, str]] = []
         self._tokens, self._flushed = 0, time.monotonic()
         self.reasoning_tokens = 0
+        self._end = b""  # of the reasoning so far, where a closing tag may have begun
 
     @property
     def stopped(self) -> bool:
         """Tell whether a stop string has ended the text."""
         return self._stop.stopped
+
+    @property
+    def stops(self) -> bool:
+        """Tell whether a stop string is watched for."""
+        return self._stop.watches
 
     @property
     def reasoning(self) -> bool:
@@ -38,16 +46,35 @@ class TextStream:
 
     def feed(self, pieces: list[bytes]) -> None:
         """Take the bytes of new tokens."""
-        if self.reasoning:
-            self.reasoning_tokens += len(pieces)
-        self._tokens += len(pieces)
-        text = self._decode(b"".join(pieces))
-        if text:
-            self._take(self._splitter.feed(text))
+        if not self._splitter.decided:
+            for piece in pieces:
+                self._read([piece])
+        else:
+            self._read(pieces)
         now = time.monotonic()
         if now - self._flushed >= FLUSH_SECONDS:
             self._flush()
             self._flushed = now
+
+    def _read(self, pieces: list[bytes]) -> None:
+        if self.reasoning:
+            self.reasoning_tokens += self._count_reasoning(pieces)
+        self._tokens += len(pieces)
+        text = self._decode(b"".join(pieces))
+        if text:
+            self._take(self._splitter.feed(text))
+
+    def _count_reasoning(self, pieces: list[bytes]) -> int:
+        """Give how many of these tokens come before the end of the closing tag."""
+        before = len(self._end)
+        text = self._end + b"".join(pieces)
+        at = text.find(CLOSING)
+        if at < 0:
+            self._end = text[1 - len(CLOSING) :]
+            return len(pieces)
+        end = at + len(CLOSING) - before
+        lengths = accumulate(map(len, pieces))
+        return 1 + sum(length < end for length in lengths)
 
     def finish(self) -> None:
         """Give everything that was held back."""

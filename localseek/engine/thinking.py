@@ -13,6 +13,7 @@ from localseek.engine.llama import Sampler
 
 CLOSING = "\n\nThat is enough thinking; I will answer now.\n</think>\n\n"
 CLOSINGS = (CLOSING, "\n</think>\n\n", "</think>")  # the shorter ones for small limits
+GROUP_SECONDS = 0.01  # tokens of a fast model are looked at together
 ANSWER_TOKENS = 256  # that reasoning leaves for the answer, or a quarter of a smaller limit
 
 
@@ -26,6 +27,10 @@ class Stream(Protocol):
     @property
     def reasoning(self) -> bool:
         """Tell whether the next text is taken for reasoning."""
+
+    @property
+    def stops(self) -> bool:
+        """Tell whether a stop string is watched for."""
 
     reasoning_tokens: int
 
@@ -70,7 +75,9 @@ def answer(
     closing = inside.closing([model.tokenize(text) for text in CLOSINGS])
     most = inside.reasoning(len(closing))
     said: list[int] = []
-    steps = decoder.generate(tokens, sampler, limit, cancelled, progress, outcome)
+    # What is cut at a token, for a budget or a stop string, is looked at token by token.
+    group_s = 0.0 if most is not None or stream.stops else GROUP_SECONDS
+    steps = decoder.generate(tokens, sampler, limit, cancelled, progress, outcome, group_s)
     for step in steps:
         fresh = step
         if most is not None and stream.reasoning:

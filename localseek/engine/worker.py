@@ -5,6 +5,7 @@ standard input and output it was given; native code that prints goes to the log 
 """
 
 import contextlib
+import gc
 import os
 import queue
 import signal
@@ -113,6 +114,7 @@ class Worker:
             self._remotes,
         )
         self._loaded = loaded
+        gc.freeze()  # what a model has brought stays: not to be looked through in every answer
         self._write(protocol.encode({"event": "loaded", "info": asdict(loaded.info)}))
 
     def _start(self, number: int) -> None:

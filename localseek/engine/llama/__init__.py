@@ -97,7 +97,9 @@ class Context:
             parameters.ctx_type = lib.LLAMA_CONTEXT_TYPE_MTP
             parameters.ctx_other = target.handle
         self.model, self.abort = model, abort
-        self._views: dict[tuple[int, int], Floats] = {}
+        self._views: dict[tuple[int, int, int], Floats] = {}
+        self._rows: dict[int, Floats] = {}
+        self._row_bytes = model.n_vocab * ctypes.sizeof(ctypes.c_float)
         self.handle: Any = lib.llama_init_from_model(model.handle, parameters)
         if not self.handle:
             raise EngineError(
@@ -133,6 +135,16 @@ class Context:
         """Give the logits of the last decode's output rows, [rows, n_vocab], until the next one."""
         return self._view(_logits(self.handle), rows, self.model.n_vocab)
 
+    def likeliest(self, row: int) -> int:
+        """Give the token with the greatest logit in an output row of the last decode."""
+        address = _logits(self.handle) + row * self._row_bytes
+        found = self._rows.get(address)
+        if found is None:
+            if len(self._rows) > KEPT_VIEWS:
+                self._rows.clear()
+            found = self._rows[address] = self._view(address, 1, self.model.n_vocab)[0]
+        return int(found.argmax())
+
     def hidden(self, rows: int) -> Floats:
         """Give the first hidden rows of the last decode, [rows, n_embd], until the next one.
 
@@ -142,7 +154,7 @@ class Context:
 
     def _view(self, address: int, rows: int, width: int) -> Floats:
         """Give llama.cpp's own memory as an array; it seldom moves, so arrays are kept."""
-        key = (address, rows)
+        key = (address, rows, width)
         found = self._views.get(key)
         if found is None:
             if len(self._views) > KEPT_VIEWS:

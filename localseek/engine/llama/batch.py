@@ -44,11 +44,18 @@ class Batch:
         """Take tokens for positions `first`, `first`+1, …; the last `outputs` rows give logits."""
         count = len(tokens)
         self.tokens[:count] = tokens
-        self.pos[:count] = range(first, first + count)
-        self.logits[:count] = 0
-        self.logits[count - outputs : count] = 1
         if rows is not None:
             self.rows[:count] = rows
+        self.place(count, first, outputs)
+
+    def place(self, count: int, first: int, outputs: int = 1) -> None:
+        """Put the first `count` rows, which are filled, at positions `first`, `first`+1, …"""
+        if count == 1:
+            self._pos[0], self._logits[0] = first, outputs
+        else:
+            self.pos[:count] = range(first, first + count)
+            self.logits[:count] = 0
+            self.logits[count - outputs : count] = 1
         self.struct.n_tokens = count
 
     def put(self, tokens: Sequence[int], first: int) -> None:

@@ -48,8 +48,7 @@ class Sampler:
         others count from 0 where all rows are output rows.
         """
         if self.greedy:
-            rows = row + 1 or 1
-            return int(context.logits(rows)[rows - 1].argmax())
+            return context.likeliest(max(row, 0))
         return int(lib.llama_sampler_sample(self.handle, context.handle, row))
 
     def accept(self, tokens: Sequence[int]) -> None:
