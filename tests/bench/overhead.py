@@ -28,10 +28,10 @@ SETTINGS: tuple[Any, ...] = ("off", "auto", 1, 2)
 
 def child(report: Path) -> None:
     """Be the engine, with a clock around llama_decode; write its seconds after each answer."""
-    import llama_cpp.llama_cpp as lib  # noqa: PLC0415 - in the child only
+    import llama_cpp.llama_cpp as lib
 
-    from localseek.engine import protocol, worker  # noqa: PLC0415
-    from localseek.events import Finished, PromptProgress  # noqa: PLC0415
+    from localseek.engine import protocol, worker
+    from localseek.events import Finished, PromptProgress
 
     decode, encode = lib.llama_decode, protocol.encode_event
     spent = begun = 0.0
@@ -59,8 +59,8 @@ class Timed:
     """An engine with a setting for drafts, and where its child reports."""
 
     def __init__(self, model: str, threads: int, mtp: Any) -> None:
-        from localseek.engine.client import Engine  # noqa: PLC0415 - not in the child
-        from localseek.engine.protocol import LoadOptions  # noqa: PLC0415
+        from localseek.engine.client import Engine
+        from localseek.engine.protocol import LoadOptions
 
         self.report = Path(tempfile.mkstemp(suffix=".seconds")[1])
         command = [sys.executable, __file__, "--child", str(self.report)]
@@ -69,8 +69,8 @@ class Timed:
 
     def answer(self, question: str) -> tuple[float, float, int]:
         """Give the seconds of an answer after its prompt, those in llama_decode, and its tokens."""
-        from localseek.engine.protocol import Message, Request, Sampling  # noqa: PLC0415
-        from localseek.events import Finished, PromptProgress  # noqa: PLC0415
+        from localseek.engine.protocol import Message, Request, Sampling
+        from localseek.events import Finished, PromptProgress
 
         request = Request((Message("user", question),), Sampling(temperature=0.0), max_tokens=400)
         started = ended = 0.0
