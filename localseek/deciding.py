@@ -13,7 +13,7 @@ from localseek.filling import Filling, Need, Room, best_filling
 from localseek.machine import CPU, Device, Machine
 from localseek.memory import CONTEXT_STEP, DeviceMemory, Role, cells, estimate_compute
 from localseek.place_rules import moved_parts, overrides
-from localseek.placement import Measure, Placement, Wishes
+from localseek.placement import Measure, Placement, Wishes, at_once
 from localseek.weights import CACHE_TYPES, Layer, ModelShape, Part
 
 DEFAULT_CTX = 32_768
@@ -77,13 +77,16 @@ class Decision:
         self.reasons += words.layers(self.shape, layers, output, self.draft)
         self.reasons += words.experts(self.shape, layers, experts, memory)
         fits = self._in_ram(memory[0], ctx)
+        parallel, reasons = at_once(self.wishes.parallel, ctx)
+        self.reasons += reasons
         pinned = self._pinned(memory[0], used, fits)
         return Placement(
             devices=used, layers=layers, experts=experts, output=output,
             overrides=overrides(self.shape, layers, experts, self.moved, self._rules()),
             ctx=ctx, cache_type=self.cache_type, batch=self.batch,
             threads=self._threads(), mmap=not pinned,
-            mlock=self._mlock(memory[0], fits), repack=fits, draft=self.draft, memory=memory,
+            mlock=self._mlock(memory[0], fits), repack=fits, draft=self.draft,
+            parallel=parallel, memory=memory,
             measured=self.measured is not None, reasons=tuple(self.reasons),
             warnings=tuple(self.warnings),
         )  # fmt: skip

@@ -13,6 +13,9 @@ from localseek.engine.protocol import LoadOptions
 from localseek.machine import CPU, Device, Machine
 from localseek.memory import DeviceMemory
 
+PARALLEL = 4  # sequences; more gained little on two cores (tests/bench/batching.py)
+SEQUENCE_TOKENS = 1024  # of context for each of several sequences, on the average
+
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
@@ -27,6 +30,7 @@ class Wishes:
     mmap: bool | None = None
     threads: int = 0
     draft: bool = True
+    parallel: int = 1  # sequences at once; 0: chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Placement:
     mlock: bool
     repack: bool  # weights in memory are copied into the order that the kernels like best
     draft: bool
+    parallel: int  # sequences that share the context
     memory: tuple[DeviceMemory, ...]  # the processor's first
     measured: bool  # compute buffers by a load that allots nothing, not by estimate
     reasons: tuple[str, ...]
@@ -64,11 +69,25 @@ class Placement:
     @property
     def choice(self) -> tuple[object, ...]:
         """Give what the engine is told, without figures and words."""
-        return (self.layers, self.experts, self.output, self.overrides, self.ctx, self.batch)
+        return (
+            self.layers, self.experts, self.output, self.overrides, self.ctx, self.batch,
+            self.parallel,
+        )  # fmt: skip
 
 
 # Compute bytes by device that llama.cpp says a placement needs.
 Measure = Callable[[Placement], Mapping[str, int]]
+
+
+def at_once(wish: int, ctx: int) -> tuple[int, list[str]]:
+    """Choose how many sequences share a context unless the user has; give it with reasons."""
+    if wish:
+        return wish, []
+    parallel = max(1, min(PARALLEL, ctx // SEQUENCE_TOKENS))
+    return parallel, [
+        f"{parallel} at once: they share {ctx:,} tokens of context, and each reading of the "
+        "weights serves all"
+    ]
 
 
 def wishes_from(options: LoadOptions, draft: bool) -> Wishes:
@@ -84,6 +103,7 @@ def wishes_from(options: LoadOptions, draft: bool) -> Wishes:
         mmap=fixed.mmap,
         threads=options.threads,
         draft=draft,
+        parallel=options.parallel,
     )
 
 

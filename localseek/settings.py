@@ -22,6 +22,7 @@ MAX_SEED = 2**32 - 1  # llama.cpp's seed has 32 bits
 MAX_CTX = 2**31 - 1  # tokens; llama.cpp counts positions in 32 bits with a sign
 MAX_TIMEOUT_S = 86_400
 MAX_LAYERS = 100_000  # anything from the count of layers on means all
+MAX_PARALLEL = 32  # with 4 drafts each these are 160 rows a step; llama.cpp could do 256 requests
 MAX_THREADS = 1024  # more than any machine has; llama.cpp starts them all
 
 
@@ -46,12 +47,13 @@ class GenerationOptions:
     mtp: Mtp = "auto"
     fixed: Fixed = field(default_factory=Fixed)
     prompt_cache: bool = False
+    parallel: int = 1  # requests at once; 0: chosen
 
     def load_options(self, path: Path) -> LoadOptions:
         """Give what the engine is told to load the model file `path`."""
         return LoadOptions(
             str(path), ctx=self.ctx, threads=self.threads, mtp=self.mtp, fixed=self.fixed,
-            prompt_cache=self.prompt_cache,
+            prompt_cache=self.prompt_cache, parallel=self.parallel,
         )  # fmt: skip
 
     def request(self, messages: tuple[Message, ...]) -> Request:
@@ -115,6 +117,7 @@ LOAD_CHECKS: dict[str, Callable[[Any], int | float]] = {
     "threads": _whole(0, MAX_THREADS),
     "layers": _whole(0, MAX_LAYERS),
     "timeout": _whole(1, MAX_TIMEOUT_S),
+    "parallel": _whole(0, MAX_PARALLEL),
 }
 
 
@@ -168,6 +171,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prompt-cache", action="store_true",
         help="save what was read; a later run then goes on from the same beginning")  # fmt: skip
     add_load_arguments(parser)
+
+
+def add_parallel_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option of verbs that have many requests."""
+    parser.add_argument(
+        "--parallel", type=_argument(LOAD_CHECKS["parallel"]), default=0, metavar="N",
+        help="answer N rows at once; they share the context. 0: as many as pay and fit, up to 4",
+    )  # fmt: skip
 
 
 def add_load_arguments(parser: argparse.ArgumentParser) -> None:
@@ -231,7 +242,8 @@ def fixed_from(arguments: argparse.Namespace) -> Fixed:
 
 def options_from(arguments: argparse.Namespace) -> GenerationOptions:
     """Give the options of a parsed command line; raises UsageError for an empty stop text."""
-    names = [f.name for f in fields(GenerationOptions) if f.name != "fixed"]
+    elsewhere = ("fixed", "parallel")  # made of several arguments, or of one verb only
+    names = [f.name for f in fields(GenerationOptions) if f.name not in elsewhere]
     values = {name: getattr(arguments, name) for name in names}
     if "" in values["stop"]:
         raise UsageError("--stop needs a text.")

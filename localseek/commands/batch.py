@@ -1,17 +1,22 @@
-"""`localseek batch`: a file of prompts → a file of answers, one row at a time, resumable.
+"""`localseek batch`: a file of prompts → a file of answers, several at once, resumable.
 
-Run again, it skips what is answered and tries failed rows anew. Exit status 3 says that some
-rows failed; each such row says why in OUT.
+Rows are written as they are answered, each with its `index` in IN. Run again, it skips what is
+answered and tries failed rows anew. Exit status 3 says that some rows failed; each such row says
+why in OUT.
 """
 
 import argparse
+import contextlib
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from localseek import batch, settings
 from localseek.commands.replies import reply_object, to_json
 from localseek.commands.session import Session
+from localseek.commands.several import Several
 from localseek.conversation import Reply
 from localseek.engine.protocol import Request
 from localseek.errors import UsageError
@@ -35,13 +40,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help="drop answers in OUT that are to other input")
     add("-q", "--quiet", action="store_true", help="no progress on stderr")
     add("--json", action="store_true", help="print a summary as one JSON object")
+    settings.add_parallel_argument(parser)
     settings.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Answer what is not answered yet."""
     prepare_streams()
-    options = settings.options_from(arguments)
+    options = replace(settings.options_from(arguments), parallel=_parallel(arguments))
     batch.check_paths(arguments.source, arguments.target)
     rows = batch.read_rows(arguments.source)
     if not rows:
@@ -56,12 +62,25 @@ def run(arguments: argparse.Namespace) -> int:
     summary = {
         "rows": len(rows), "skipped": len(earlier.answered), "answered": work.answered,
         "failed": work.failed, "interrupted": stopped, "seconds": round(work.seconds, 1),
+        "parallel": work.parallel, "generated_tokens": work.tokens,
+        "tokens_per_second": round(work.tokens / max(work.answering_s, 1e-9), 1),
     }  # fmt: skip
     if arguments.json:
         print(to_json(summary))
     elif not arguments.quiet:
         note(_closing(summary))
     return INTERRUPTED if stopped else PARTLY if work.failed else 0
+
+
+def _parallel(arguments: argparse.Namespace) -> int:
+    """Give how many rows are answered at once; raises UsageError for what excludes each other."""
+    if not arguments.prompt_cache:
+        return int(arguments.parallel)
+    if arguments.parallel > 1:
+        raise UsageError(
+            "--prompt-cache saves one sequence at a time.", "Leave it or --parallel out."
+        )
+    return 1
 
 
 def _closing(summary: dict[str, Any]) -> str:
@@ -72,7 +91,10 @@ def _closing(summary: dict[str, Any]) -> str:
         parts.append(f"{summary['failed']} failed: run it again to retry them")
     if summary["interrupted"]:
         parts.append("stopped: the same command goes on from here")
-    return f"{summary['rows']} rows: {', '.join(parts)} ({rough_time(summary['seconds'])})."
+    took = rough_time(summary["seconds"])
+    if summary["generated_tokens"]:
+        took += f", {summary['tokens_per_second']:,.0f} tok/s"
+    return f"{summary['rows']} rows: {', '.join(parts)} ({took})."
 
 
 class Work:
@@ -84,7 +106,9 @@ class Work:
     ) -> None:  # fmt: skip
         self.options, self.output = options, output
         self.total, self.before, self.quiet = total, before, quiet
-        self.answered = self.failed = 0
+        self.answered = self.failed = self.tokens = 0
+        self.parallel = 1  # until the engine has said
+        self._began = 0.0  # when the engine was ready
         self._started = time.monotonic()
         self._line = Line()
         self._next_line_s = SECONDS_BETWEEN_LINES
@@ -94,61 +118,75 @@ class Work:
         """Give the time since the run began."""
         return time.monotonic() - self._started
 
+    @property
+    def answering_s(self) -> float:
+        """Give the time since the engine was ready."""
+        return time.monotonic() - self._began if self._began else 0.0
+
     def answer_all(self, todo: list[batch.Row]) -> bool:
         """Answer the rows and write each; tell whether Ctrl-C ended it early."""
         try:
             with Session(self.options, self.quiet) as session:
-                session.start()
-                for number, row in enumerate(todo):
-                    self._show(number, len(todo))
-                    entry = self._entry(session, row)
-                    if entry is None:
-                        return True
-                    self.output.append(entry)
-                    if session.interrupted:  # too late to cut this row off
-                        return True
+                info = session.start().info
+                self.parallel, self._began = info.parallel if info else 1, time.monotonic()
+                several = Several[batch.Row](session, self._died)
+                self._show(0, len(todo))
+                for row, reply in several.replies(self._requests(todo)):
+                    if reply.finish_reason != "cancelled":
+                        self.output.append(self._entry(row, reply))
+                        self._show(self.answered + self.failed, len(todo))
+                return session.interrupted
         except KeyboardInterrupt:
             return True
         finally:
             self._line.end()
-        return False
 
-    def _entry(self, session: Session, row: batch.Row) -> dict[str, Any] | None:
-        """Answer a row; None when it was cancelled. A bad row gives its error."""
+    def _requests(self, todo: list[batch.Row]) -> Iterator[tuple[batch.Row, Request]]:
+        """Give what the engine is asked for each row; a bad row's error is written at once."""
+        for row in todo:
+            try:
+                fields = row.parse()
+                options = settings.with_row(self.options, fields)
+                request = options.request(batch.messages_of(fields, options.system))
+            except UsageError as error:
+                self.failed += 1
+                self.output.append({**self._head(row), "error": str(error)})
+            else:
+                yield row, request
+
+    def _head(self, row: batch.Row) -> dict[str, Any]:
         head: dict[str, Any] = {"index": row.index, "key": row.key}
-        try:
+        with contextlib.suppress(UsageError):  # the caller tells of it
             fields = row.parse()
             if "id" in fields:
                 head["id"] = fields["id"]
-            options = settings.with_row(self.options, fields)
-            request = options.request(batch.messages_of(fields, options.system))
-        except UsageError as error:
-            self.failed += 1
-            return {**head, "error": str(error)}
-        reply = self._reply(session, request)
-        if reply.finish_reason == "cancelled":
-            return None
+        return head
+
+    def _entry(self, row: batch.Row, reply: Reply) -> dict[str, Any]:
+        """Give what is written for a row."""
         if reply.finish_reason == "failed":
             self.failed += 1
-            return {**head, "error": reply.error}
+            return {**self._head(row), "error": reply.error}
         self.answered += 1
-        return {**head, **reply_object(self.options.model, reply)}
+        self.tokens += reply.stats.generated_tokens if reply.stats else 0
+        return {**self._head(row), **reply_object(self.options.model, reply)}
 
-    def _reply(self, session: Session, request: Request) -> Reply:
-        """Run a request; if the engine dies over it, once more with a new one."""
-        reply = session.reply(request, lambda _event: None)
-        if reply.finish_reason == "failed" and not session.alive and not session.interrupted:
-            if not self.quiet:
-                self._line.end()
-                note("The engine died; the row is tried once more.")
-            reply = session.reply(request, lambda _event: None)
-        return reply
+    def _died(self, count: int) -> None:
+        if not self.quiet:
+            self._line.end()
+            note(
+                "The engine died; the row is tried once more."
+                if count == 1
+                else f"The engine died; {count} rows are tried once more, one after another."
+            )
 
     def _show(self, number: int, count: int) -> None:
         if self.quiet or (not self._line.live and self.seconds < self._next_line_s):
             return
         self._next_line_s = self.seconds + SECONDS_BETWEEN_LINES
-        text = f"row {self.before + number + 1} of {self.total}"
+        text = f"{self.before + number} of {self.total} rows"
+        if self.parallel > 1:
+            text += f", {self.parallel} at once"
         if number:
             each = self.seconds / number
             rate = f"{1 / each:.1f} rows/s" if each < 1 else f"{each:.1f} s a row"

@@ -68,8 +68,8 @@ def death_message(status: int | None, log: Path, lines: list[str]) -> tuple[str,
 class Engine:
     """A running engine child with one loaded model.
 
-    Use as a context manager, or call `close`. `generate` runs one request at a time; `cancel`
-    may be called from any thread.
+    Use as a context manager, or call `close`. `generate` runs one request; several at a time run
+    with `submit` and `next_event`. `cancel` may be called from any thread.
     """
 
     def __init__(self, options: LoadOptions, command: list[str] | None = None) -> None:
@@ -81,6 +81,7 @@ class Engine:
             remotes += ["--remote-timeout", str(options.fixed.remote_timeout_s)]
         self._command = [*(command or [sys.executable, "-P", "-m", "localseek.engine"]), *remotes]
         self._number = 0
+        self._in_flight: set[int] = set()
         self._write_lock = threading.Lock()
         try:
             with self.log_path.open("ab") as log:
@@ -118,38 +119,58 @@ class Engine:
                 self.info = ModelInfo(**message["info"])
                 return self.info
 
+    def submit(self, request: Request) -> int:
+        """Send a request and give its number; `next_event` gives what comes of it.
+
+        As many as `info.parallel` are answered at once, others wait. Raises EngineError when the
+        engine is gone.
+        """
+        self._number += 1
+        self._send(protocol.encode_request(self._number, request))
+        self._in_flight.add(self._number)
+        return self._number
+
+    def next_event(self) -> tuple[int, Event]:
+        """Wait for the next event of any request that is in flight, and give it with its number.
+
+        The last of each request is `Finished` or `Failed`; all fail when the engine is gone.
+        """
+        while True:
+            message = self._receive()
+            if message is None:
+                how, where, lines = self._death()
+                return self._in_flight.pop(), Failed(how, where, fatal=True, log=lines)
+            number = message.get("request")
+            if number in self._in_flight:
+                event = protocol.decode_event(message)
+                if isinstance(event, Finished | Failed):
+                    self._in_flight.discard(number)
+                return number, event
+
     def generate(self, request: Request) -> Iterator[Event]:
-        """Run a request and yield its events; the last is `Finished` or `Failed`.
+        """Run a request alone and yield its events; the last is `Finished` or `Failed`.
 
         Closing the iterator early cancels the request and leaves the engine ready for the next.
         """
-        self._number += 1
-        number = self._number
         try:
-            self._send(protocol.encode_request(number, request))
+            number = self.submit(request)
         except EngineError as error:
             yield Failed(error.message, error.hint, fatal=True)
             return
-        ended = False
         try:
-            while not ended:
-                message = self._receive()
-                if message is None:
-                    ended = True
-                    how, where, lines = self._death()
-                    yield Failed(how, where, fatal=True, log=lines)
-                elif message.get("request") == number:
-                    event = protocol.decode_event(message)
-                    ended = isinstance(event, Finished | Failed)
-                    yield event
+            while self._in_flight:
+                yield self.next_event()[1]
         finally:
-            if not ended:
-                self._drain(number)
+            if number in self._in_flight:
+                self.cancel()
+                while self._in_flight:
+                    self.next_event()
 
     def cancel(self) -> None:
-        """Ask the child to end the running request; its `Finished` says `cancelled`."""
-        with contextlib.suppress(EngineError):
-            self._send(protocol.encode({"op": "cancel", "request": self._number}))
+        """Ask the child to end all that is in flight; each `Finished` says `cancelled` then."""
+        for number in tuple(self._in_flight):
+            with contextlib.suppress(EngineError):
+                self._send(protocol.encode({"op": "cancel", "request": number}))
 
     def close(self) -> None:
         """End the child, by force if it does not listen."""
@@ -171,12 +192,6 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _drain(self, number: int) -> None:
-        self.cancel()
-        while (message := self._receive()) is not None:
-            if message.get("request") == number and message["event"] in ("Finished", "Failed"):
-                return
 
     def _send(self, line: bytes) -> None:
         stdin = self._process.stdin

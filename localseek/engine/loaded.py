@@ -18,6 +18,8 @@ from localseek.engine.keeper import Keeper, fingerprint
 from localseek.engine.llama import AbortFlag, Sampler
 from localseek.engine.loading import load, remote_notices
 from localseek.engine.protocol import LoadOptions, Message, ModelInfo, Request
+from localseek.engine.scheduler import Scheduler
+from localseek.engine.shared_depth import SharedDepth
 from localseek.engine.trimming import Cut, Overhead, Trimmer, reply_room, split_turns, without
 from localseek.errors import ModelError
 from localseek.sequences import SequenceStore
@@ -46,17 +48,24 @@ class Loaded:
 
     def __init__(
         self, options: LoadOptions, progress: Callable[[float], None], abort: AbortFlag,
-        remotes: Sequence[Remote] = (),
+        cancelled: Callable[[int], bool], remotes: Sequence[Remote] = (),
     ) -> None:  # fmt: skip
         started = time.perf_counter()
         parts = load(options, progress, abort, remotes)
         info, placement = parts.planned.info, parts.planned.placement
         self.model, self.target = parts.model, parts.target
         fixed = 0 if options.mtp in ("auto", "off") else int(options.mtp)
-        policy = DepthController() if options.mtp == "auto" else FixedDepth(fixed)
+        automatic = options.mtp == "auto"
+        policy = DepthController() if automatic else FixedDepth(fixed)
         self.decoder = Decoder(self.model, self.target, parts.drafter, policy)
+        self.scheduler: Scheduler | None = None  # in place of the decoder, for several requests
+        if parts.parallel > 1:
+            depth = SharedDepth(DepthController if automatic else lambda: FixedDepth(fixed))
+            self.scheduler = Scheduler(
+                self.model, self.target, parts.parallel, parts.lanes, depth, cancelled
+            )
         self.keeper: Keeper | None = None
-        if options.prompt_cache:
+        if options.prompt_cache and self.scheduler is None:
             caches = f"{placement.cache_type}, drafts {parts.drafter is not None}"
             belongs = fingerprint(Path(options.model), caches)
             self.keeper = Keeper(self.decoder, SequenceStore(), belongs)
@@ -76,6 +85,7 @@ class Loaded:
             context_trained=self.model.n_ctx_train,
             drafting=placement.draft,
             thinks=bool(self.template and self.template.thinks),
+            parallel=parts.parallel,
             load_seconds=round(time.perf_counter() - started, 3),
             placement=asdict(placement),
             allotted=tuple(asdict(one) for one in parts.memory()),

@@ -11,7 +11,9 @@ from pathlib import Path
 from localseek import hardware
 from localseek.deciding import decide
 from localseek.engine.bridge import Remote
+from localseek.engine.costs import MAX_DEPTH
 from localseek.engine.draft import Drafter
+from localseek.engine.lanes import Lanes
 from localseek.engine.llama import (
     AbortFlag,
     Allotted,
@@ -51,13 +53,16 @@ class LoadedParts:
     planned: Planned
     model: Model
     target: Context
-    drafter: Drafter | None
+    drafter: Drafter | None  # of a single sequence
+    lanes: Lanes | None  # of several
+    parallel: int  # sequences
 
     def memory(self) -> list[Allotted]:
         """Ask llama.cpp for the memory of both contexts by device; weights are counted once."""
         found = {one.device: one for one in allotted(self.target.handle, self.planned.devices)}
-        if self.drafter is not None:
-            for one in allotted(self.drafter.context.handle, self.planned.devices):
+        drafts = self.drafter or self.lanes
+        if drafts is not None:
+            for one in allotted(drafts.context.handle, self.planned.devices):
                 own = found.get(one.device, Allotted(one.device, one.weights, 0, 0))
                 found[one.device] = Allotted(
                     one.device, own.weights, own.cache + one.cache, own.compute + one.compute
@@ -142,11 +147,17 @@ def measure_compute(path: str, placement: Placement, devices: Devices) -> dict[s
     model = Model(path, placement.draft, None, Arrangement(placement, devices), no_alloc=True)
     compute = dict.fromkeys((CPU, *placement.devices), 0)
     contexts: list[Context] = []
+    parallel = _parallel(model, placement)
     try:
-        target = _target(model, placement, None)
+        target = _target(model, placement, None, parallel)
         contexts.append(target)
         if placement.draft:
-            contexts.insert(0, Drafter(model, target, placement.threads).context)
+            drafts = (
+                Lanes(model, target, placement.threads, parallel)
+                if parallel > 1
+                else Drafter(model, target, placement.threads)
+            )
+            contexts.insert(0, drafts.context)
         for context in contexts:
             for one in allotted(context.handle, devices):
                 compute[one.device] = compute.get(one.device, 0) + one.compute
@@ -165,13 +176,26 @@ def load(
     planned = plan_load(options, remotes)
     placement = planned.placement
     model = Model(options.model, placement.draft, progress, Arrangement(placement, planned.devices))
-    target = _target(model, placement, abort)
-    drafter = Drafter(model, target, placement.threads) if placement.draft else None
-    return LoadedParts(planned, model, target, drafter)
+    parallel = _parallel(model, placement)
+    target = _target(model, placement, abort, parallel)
+    drafter: Drafter | None = None
+    lanes: Lanes | None = None
+    if placement.draft and parallel > 1:
+        lanes = Lanes(model, target, placement.threads, parallel)
+    elif placement.draft:
+        drafter = Drafter(model, target, placement.threads)
+    return LoadedParts(planned, model, target, drafter, lanes, parallel)
 
 
-def _target(model: Model, placement: Placement, abort: AbortFlag | None) -> Context:
+def _parallel(model: Model, placement: Placement) -> int:
+    """Give how many sequences can be decoded together, with as many drafts as there may be."""
+    return min(placement.parallel, placement.batch // (MAX_DEPTH + 1)) if model.branches else 1
+
+
+def _target(
+    model: Model, placement: Placement, abort: AbortFlag | None, parallel: int
+) -> Context:  # fmt: skip
     return Context(
         model, placement.ctx, placement.threads, placement.batch, hidden=placement.draft,
-        abort=abort, cache_type=placement.cache_type,
+        abort=abort, cache_type=placement.cache_type, sequences=parallel,
     )  # fmt: skip

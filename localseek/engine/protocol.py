@@ -54,6 +54,7 @@ class LoadOptions:
     mtp: Mtp = "auto"
     fixed: Fixed = field(default_factory=Fixed)
     prompt_cache: bool = False  # save what was read, and put it back in a later run
+    parallel: int = 1  # requests that are answered at once at most; 0: chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class ModelInfo:
     drafting: bool  # the multi-token prediction layer is loaded and in use
     thinks: bool  # the chat template opens or knows <think>
     load_seconds: float = 0.0
+    parallel: int = 1  # requests that are answered at once
     placement: dict[str, Any] = field(default_factory=dict)  # a `Placement`'s fields
     allotted: tuple[dict[str, Any], ...] = ()  # what llama.cpp says of it, by device
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from localseek.engine.decoder import Decoder, Outcome
-from localseek.engine.llama import Sampler
+from localseek.engine.llama import Model, Sampler
 
 CLOSING = "\n\nThat is enough thinking; I will answer now.\n</think>\n\n"
 CLOSINGS = (CLOSING, "\n</think>\n\n", "</think>")  # the shorter ones for small limits
@@ -64,6 +64,41 @@ class Bounds:
         return max(0, min(self.budget, self.limit - closing - self.answer_tokens))
 
 
+class Closer:
+    """Feeds an answer's tokens into its stream and tells when its reasoning must be closed.
+
+    `most` tokens may reason; None: any number.
+    """
+
+    def __init__(self, stream: Stream, piece: Callable[[int], bytes], most: int | None) -> None:
+        self._stream, self.piece, self._most = stream, piece, most
+
+    def feed(self, step: list[int]) -> int | None:
+        """Feed the tokens of a step.
+
+        Gives how many of them stand if the reasoning must be closed after these, else None.
+        """
+        stream, most = self._stream, self._most
+        if most is None or not stream.reasoning:
+            stream.feed([self.piece(token) for token in step])
+            return None
+        stands = step[: most - stream.reasoning_tokens]
+        stream.feed([self.piece(token) for token in stands])
+        if stream.stopped:
+            return None
+        if stream.reasoning and stream.reasoning_tokens >= most:
+            return len(stands)
+        if len(stands) < len(step):  # the model has closed its reasoning just in time
+            stream.feed([self.piece(token) for token in step[len(stands) :]])
+        return None
+
+
+def closing_of(model: Model, bounds: Bounds) -> tuple[list[int], int | None]:
+    """Give the tokens that close a reasoning within bounds, and how many may come before them."""
+    closing = bounds.closing([model.tokenize(text) for text in CLOSINGS])
+    return closing, bounds.reasoning(len(closing))
+
+
 def answer(
     decoder: Decoder, tokens: list[int], sampler: Sampler, bounds: Bounds, stream: Stream,
     cancelled: Callable[[], bool], progress: Callable[[int, int], None], outcome: Outcome,
@@ -71,27 +106,20 @@ def answer(
     """Generate after `tokens` into `stream`, within `bounds`; fills `outcome`."""
     model = decoder.model
     limit = min(bounds.limit, decoder.target.n_ctx - len(tokens))
-    inside = Bounds(limit, bounds.budget)
-    closing = inside.closing([model.tokenize(text) for text in CLOSINGS])
-    most = inside.reasoning(len(closing))
+    closing, most = closing_of(model, Bounds(limit, bounds.budget))
+    closer = Closer(stream, model.piece, most)
     said: list[int] = []
     # What is cut at a token, for a budget or a stop string, is looked at token by token.
     group_s = 0.0 if most is not None or stream.stops else GROUP_SECONDS
     steps = decoder.generate(tokens, sampler, limit, cancelled, progress, outcome, group_s)
     for step in steps:
-        fresh = step
-        if most is not None and stream.reasoning:
-            fresh = step[: most - stream.reasoning_tokens]
-        stream.feed([model.piece(token) for token in fresh])
+        stands = closer.feed(step)
         if stream.stopped:
             return
         if most is not None:
-            said += fresh
-            if stream.reasoning and stream.reasoning_tokens >= most:
-                break
-            if len(fresh) < len(step):  # the model has closed its reasoning just in time
-                stream.feed([model.piece(token) for token in step[len(fresh) :]])
-                said += step[len(fresh) :]
+            said += step[:stands]
+        if stands is not None:
+            break
     else:
         return
     steps.close()

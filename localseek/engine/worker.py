@@ -24,6 +24,7 @@ from localseek.engine.llama import AbortFlag, backend_facts
 from localseek.engine.loaded import Loaded
 from localseek.engine.loading import find_devices, plan_load, worker_facts
 from localseek.engine.protocol import Request
+from localseek.engine.sequence import Job
 from localseek.engine.text_stream import TextStream
 from localseek.engine.thinking import Bounds, answer
 from localseek.errors import LocalseekError, ModelError
@@ -54,7 +55,7 @@ class Worker:
     def run(self) -> None:
         """Work until told to quit or the client is gone."""
         threading.Thread(target=self._listen, daemon=True).start()
-        while (message := self._messages.get()) is not None:
+        while (message := self._next()) is not None:
             number = int(message.get("request", 0))
             try:
                 if message["op"] == "load":
@@ -76,12 +77,19 @@ class Worker:
                 failed = Failed(error.message, error.hint)
                 self._write(protocol.encode_event(number, failed))
 
+    def _next(self) -> dict[str, Any] | None:
+        """Give the next message; until one comes, work on what several requests have asked for."""
+        scheduler = self._loaded.scheduler if self._loaded else None
+        while scheduler and scheduler.busy and self._messages.empty():
+            scheduler.step()
+        return self._messages.get()
+
     def _listen(self) -> None:
         for line in self._source:
             message = protocol.decode(line)
             if message["op"] == "cancel":
                 self._cancelled.add(message["request"])
-                if message["request"] == self._running:
+                if self._all_cancelled():
                     self._abort.set()
             elif message["op"] == "quit":
                 break
@@ -91,6 +99,12 @@ class Worker:
         self._messages.put(None)
         with self._saving:
             os._exit(0)
+
+    def _all_cancelled(self) -> bool:
+        """Tell whether nobody wants what is being computed."""
+        scheduler = self._loaded.scheduler if self._loaded else None
+        running = scheduler.numbers if scheduler else frozenset((self._running,))
+        return running <= self._cancelled
 
     def _facts(self) -> dict[str, str]:
         return {**backend_facts(), **worker_facts(self._remotes), "network": self._network()}
@@ -111,6 +125,7 @@ class Worker:
             protocol.decode_load(message),
             lambda done: self._write(protocol.encode({"event": "loading", "done": done})),
             self._abort,
+            self._cancelled.__contains__,
             self._remotes,
         )
         self._loaded = loaded
@@ -127,6 +142,8 @@ class Worker:
     def _generate(self, number: int, request: Request) -> None:
         def send(event: Event) -> None:
             self._write(protocol.encode_event(number, event))
+            if isinstance(event, Finished | Failed):
+                self._cancelled.discard(number)
 
         loaded = self._loaded
         if loaded is None:
@@ -146,10 +163,14 @@ class Worker:
         outcome = Outcome()
         stream = TextStream(send, prepared.prompt.opened, request.stop)
         limit = loaded.target.n_ctx if request.max_tokens is None else request.max_tokens
+        bounds = Bounds(limit, request.think_budget)
+        if loaded.scheduler:
+            loaded.scheduler.add(Job(number, tokens, sampler, stream, bounds, send))
+            return
         try:
             sampler.accept(tokens[-64:])
             answer(
-                loaded.decoder, tokens, sampler, Bounds(limit, request.think_budget), stream,
+                loaded.decoder, tokens, sampler, bounds, stream,
                 lambda: number in self._cancelled,
                 lambda done, cached: send(PromptProgress(done, len(tokens), cached)), outcome,
             )  # fmt: skip
@@ -171,7 +192,6 @@ class Worker:
             turns_left_out=prepared.turns_left_out,
             draft=outcome.drafts.stats(),
         )
-        self._cancelled.discard(number)
         if loaded.keeper is None:
             send(Finished(outcome.reason, stats))
             return

@@ -12,6 +12,7 @@ import os
 import queue
 import sys
 import threading
+from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,31 +38,35 @@ STATS = Stats(12, 4, 100.0, 19, 9, 42.5, 0.5, 31, 2048, DRAFT)
 class Child:
     def __init__(self) -> None:
         self.inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self.cancelled = threading.Event()
+        self.cancelled: dict[int, threading.Event] = defaultdict(threading.Event)
         self.load: dict[str, Any] = {}
+        self.writing = threading.Lock()
         threading.Thread(target=self.read, daemon=True).start()
 
     def read(self) -> None:
         for line in sys.stdin.buffer:
             message = protocol.decode(line)
             if message["op"] == "cancel":
-                self.cancelled.set()
+                self.cancelled[message["request"]].set()
             else:
                 self.inbox.put(message)
         self.inbox.put(None)
 
     def send(self, line: bytes) -> None:
-        sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
+        with self.writing:
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
 
     def main(self) -> None:
         while (message := self.inbox.get()) is not None and message["op"] != "quit":
             if message["op"] == "load":
                 self.on_load(message)
             if message["op"] == "generate":
-                self.number = message["request"]
-                self.cancelled.clear()
-                self.on_request(protocol.decode_request(message))
+                answer = Answer(self, message["request"], protocol.decode_request(message))
+                if self.load["parallel"] > 1:
+                    threading.Thread(target=answer.run, daemon=True).start()
+                else:
+                    answer.run()
 
     def on_load(self, message: dict[str, Any]) -> None:
         self.load = {k: v for k, v in message.items() if k != "op"}
@@ -79,20 +84,30 @@ class Child:
             threading.Event().wait()
         self.send(protocol.encode({"event": "loading", "done": 0.5}))
         info = ModelInfo(
-            message["model"], "fake", "llama", "fake", 1, 1, 2048, 2048, drafting=False, thinks=True
-        )
+            message["model"], "fake", "llama", "fake", 1, 1, 2048, 2048, drafting=False,
+            thinks=True, parallel=max(1, message["parallel"]),
+        )  # fmt: skip
         self.send(protocol.encode({"event": "loaded", "info": asdict(info)}))
 
-    def event(self, event: Event) -> None:
-        self.send(protocol.encode_event(self.number, event))
 
-    def on_request(self, request: Request) -> None:
+class Answer:
+    def __init__(self, child: Child, number: int, request: Request) -> None:
+        self.child, self.number, self.request = child, number, request
+        self.cancelled = child.cancelled[number]
+
+    def event(self, event: Event) -> None:
+        self.child.send(protocol.encode_event(self.number, event))
+
+    def run(self) -> None:
+        request = self.request
         prompt = request.messages[-1].content
         word, _, rest = prompt.partition(" ")
         self.event(PromptProgress(6, 12))
         self.event(PromptProgress(12, 12))
         if word == "echo":
-            self.event(AnswerDelta(json.dumps({"request": asdict(request), "load": self.load})))
+            self.event(
+                AnswerDelta(json.dumps({"request": asdict(request), "load": self.child.load}))
+            )
         elif word == "say":
             self.event(AnswerDelta(rest))
         elif word == "fail-later" and not Path(rest).exists():

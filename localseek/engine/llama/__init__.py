@@ -30,12 +30,12 @@ from localseek.errors import EngineError
 
 __all__ = [
     "BUILD", "AbortFlag", "Aborted", "Allotted", "Arrangement", "Batch", "Bytes", "Context",
-    "Devices", "Floats", "Model", "Sampler", "allotted", "backend_facts", "devices",
+    "Devices", "Floats", "Full", "Model", "Sampler", "allotted", "backend_facts", "devices",
     "serve", "start_backend",
 ]  # fmt: skip
 
 CONTEXT_STEP = 256  # tokens; llama.cpp's caches come in multiples of it
-ABORTED = 2  # what llama_decode returns then
+FULL, ABORTED = 1, 2  # what llama_decode returns then
 BUILD = f"llama-cpp-python {llama_cpp_version}"  # saved states are bound to it
 KEPT_VIEWS = 64
 
@@ -47,6 +47,10 @@ _hidden = _address(ctypes.cast(ext.llama_get_embeddings_nextn, ctypes.c_void_p).
 
 class Aborted(EngineError):
     """A decode was given up because its `AbortFlag` was set."""
+
+
+class Full(EngineError):
+    """A decode found too few free cells in the cache; nothing of it was run."""
 
 
 class AbortFlag:
@@ -73,12 +77,15 @@ class AbortFlag:
 
 
 class Context:
-    """A llama.cpp context with one sequence: its cache, its last logits and hidden rows."""
+    """A llama.cpp context: its cache, its last logits and hidden rows.
 
-    def __init__(
+    With `sequences` more than 1 they share all cells, and a cell can belong to several.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917  (each a field of llama_context_params)
         self, model: Model, n_ctx: int, threads: int, n_batch: int = 512,
         target: "Context | None" = None, hidden: bool = False, abort: AbortFlag | None = None,
-        cache_type: str = "f16",
+        cache_type: str = "f16", sequences: int = 1,
     ) -> None:  # fmt: skip
         """Make a context; with `target` it runs the multi-token prediction layer beside it.
 
@@ -90,7 +97,7 @@ class Context:
         parameters.n_ctx = -(-n_ctx // CONTEXT_STEP) * CONTEXT_STEP
         parameters.n_batch = parameters.n_ubatch = n_batch
         parameters.n_threads = parameters.n_threads_batch = threads
-        parameters.n_seq_max = 1
+        parameters.n_seq_max, parameters.kv_unified = sequences, sequences > 1
         parameters.type_k = parameters.type_v = GGML_TYPES[cache_type]
         parameters.no_perf = True
         if target is not None:
@@ -117,12 +124,13 @@ class Context:
             ext.llama_set_embeddings_nextn(self.handle, True, False)
 
     def decode(self, batch: Batch) -> None:
-        """Run a batch; raises Aborted when told to end, EngineError when llama.cpp cannot."""
+        """Run a batch; raises Aborted when told to end, Full, EngineError if llama.cpp cannot."""
         status = lib.llama_decode(self.handle, batch.struct)
         if status == ABORTED:
             raise Aborted("The answer was stopped.")
         if status:
-            raise EngineError(
+            error = Full if status == FULL else EngineError
+            raise error(
                 f"llama.cpp could not decode ({status}).",
                 "The context may be full; start a new conversation or raise --ctx.",
             )
@@ -186,6 +194,17 @@ class Context:
             return True
         lib.llama_memory_clear(self.memory, True)
         return False
+
+    def cut(self, sequence: int, length: int) -> bool:
+        """Forget a sequence from position `length` on; False when it had to be forgotten whole."""
+        if lib.llama_memory_seq_rm(self.memory, sequence, length, -1):
+            return True
+        lib.llama_memory_seq_rm(self.memory, sequence, 0, -1)
+        return False
+
+    def share(self, source: int, sequence: int, length: int) -> None:
+        """Let an empty sequence have the first `length` cells of another one too."""
+        lib.llama_memory_seq_cp(self.memory, source, sequence, 0, length)
 
     def close(self) -> None:
         """Free the context."""

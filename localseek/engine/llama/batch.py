@@ -1,4 +1,4 @@
-"""Rows for one decode: tokens at positions of a sequence, hidden rows beside them if asked for.
+"""Rows for one decode: tokens at positions of sequences, hidden rows beside them if asked for.
 
 The memory that llama.cpp reads is made once and written in place; nothing is allocated for a step.
 """
@@ -13,29 +13,37 @@ from numpy.typing import NDArray
 
 from localseek.engine.llama.types import Floats
 
+_SEQUENCES = ctypes.POINTER(ctypes.POINTER(lib.llama_seq_id))
+
 
 class Batch:
-    """Room for rows of one sequence: tokens at positions, hidden rows beside them if asked for."""
+    """Room for rows: tokens at positions, hidden rows beside them if asked for.
+
+    `fill` and `put` take rows of one sequence, number 0; `add` rows of any, after `clear`.
+    """
 
     def __init__(self, capacity: int, n_embd: int = 0) -> None:
         self.capacity = capacity
         self._tokens = (lib.llama_token * capacity)()
         self._pos = (lib.llama_pos * capacity)()
         self._n_seq = (ctypes.c_int32 * capacity)(*([1] * capacity))
-        zero = (lib.llama_seq_id * 1)(0)
-        pointer = ctypes.cast(zero, ctypes.POINTER(lib.llama_seq_id))
-        self._seq = (ctypes.POINTER(lib.llama_seq_id) * capacity)(*([pointer] * capacity))
+        self._sequences = (lib.llama_seq_id * capacity)()
+        step = ctypes.sizeof(lib.llama_seq_id)
+        first = ctypes.addressof(self._sequences)
+        self._pointers = (ctypes.c_void_p * capacity)(
+            *range(first, first + step * capacity, step)
+        )  # fmt: skip
         self._logits = (ctypes.c_int8 * capacity)()
         self.tokens: NDArray[np.int32] = np.ctypeslib.as_array(self._tokens)
         self.pos: NDArray[np.int32] = np.ctypeslib.as_array(self._pos)
         self.logits: NDArray[np.int8] = np.ctypeslib.as_array(self._logits)
+        self.sequences: NDArray[np.int32] = np.ctypeslib.as_array(self._sequences)
         self.rows: Floats = np.zeros((capacity, n_embd), dtype=np.float32)
         floats = ctypes.POINTER(ctypes.c_float)
         self.struct: Any = lib.llama_batch(
             0, self._tokens, self.rows.ctypes.data_as(floats) if n_embd else floats(), self._pos,
-            self._n_seq, self._seq, self._logits,
+            self._n_seq, ctypes.cast(self._pointers, _SEQUENCES), self._logits,
         )  # fmt: skip
-        self._keep = zero
 
     def fill(
         self, tokens: Sequence[int] | NDArray[np.int32], first: int, rows: Floats | None = None,
@@ -66,3 +74,30 @@ class Batch:
             self._pos[index] = first + index
             self._logits[index] = 1
         self.struct.n_tokens = count
+
+    @property
+    def count(self) -> int:
+        """Give the number of rows."""
+        return int(self.struct.n_tokens)
+
+    def clear(self) -> None:
+        """Drop all rows."""
+        self.struct.n_tokens = 0
+
+    def add(
+        self, tokens: Sequence[int] | NDArray[np.int32], first: int, sequence: int,
+        rows: Floats | None = None, outputs: int = 0,
+    ) -> None:  # fmt: skip
+        """Take more rows, of a sequence's positions from `first`; the last `outputs` give logits.
+
+        There must be room for them.
+        """
+        start, end = self.count, self.count + len(tokens)
+        self.tokens[start:end] = tokens
+        self.pos[start:end] = range(first, first + end - start)
+        self.sequences[start:end] = sequence
+        self.logits[start : end - outputs] = 0
+        self.logits[end - outputs : end] = 1
+        if rows is not None:
+            self.rows[start:end] = rows
+        self.struct.n_tokens = end

@@ -78,6 +78,16 @@ class Model:
         lib.llama_model_desc(self.handle, buffer, len(buffer))
         return buffer.value.decode(errors="replace")
 
+    @property
+    def branches(self) -> bool:
+        """Tell whether a beginning can belong to several sequences, and any end be cut off.
+
+        States of recurrent layers stand for all that was read; V4's cache of llama.cpp keeps
+        cells for each sequence apart.
+        """
+        whole = lib.llama_model_is_recurrent(self.handle) or lib.llama_model_is_hybrid(self.handle)
+        return not whole and self.metadata("general.architecture") != "deepseek4"
+
     def metadata(self, key: str) -> str | None:
         """Give a metadata value as llama.cpp prints it."""
         buffer = ctypes.create_string_buffer(1)

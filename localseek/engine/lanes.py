@@ -1,0 +1,234 @@
+"""Drafting for several sequences with one decode of the draft layer for all of them.
+
+The layer is draft.py's, and so is the rule: its entry at position p >= 1 is made from the token at
+p and the trunk's hidden row at p - 1. Takes what the trunk has read of each sequence with its
+hidden rows, gives drafts after each sequence's last token. Knows nothing about sampling or what
+becomes of its drafts.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from localseek.engine.draft import WORTH_READING
+from localseek.engine.llama import Batch, Context, Floats, Full, Model
+
+NOWHERE = -2  # no position: a row before the first token would be at -1
+
+
+class Lane:
+    """One sequence's entries in the draft cache, and the tokens that wait to be entered.
+
+    `length` is the next position without an entry; the tokens that wait follow it. `carry` is the
+    trunk's hidden row at position `carried`. A lane that is not `on` takes no part.
+    """
+
+    def __init__(self, room: int, n_embd: int) -> None:
+        self.on = False
+        self.length, self.waiting, self.carried = 1, 0, NOWHERE
+        self.carry: Floats = np.zeros(n_embd, dtype=np.float32)
+        self.tokens = np.zeros(room, dtype=np.int32)
+        self.rows: Floats = np.zeros((room, n_embd), dtype=np.float32)
+
+    @property
+    def end(self) -> int:
+        """Give the position after the tokens that wait."""
+        return self.length + self.waiting
+
+
+class Lanes:
+    """The draft layer's context beside a target context, a lane for each sequence."""
+
+    def __init__(self, model: Model, target: Context, threads: int, sequences: int) -> None:
+        self.context = Context(
+            model, target.n_ctx, threads, target.n_batch, target=target, abort=target.abort,
+            sequences=sequences,
+        )  # fmt: skip
+        self._batch = Batch(target.n_batch, model.n_embd)
+        # What waits in all lanes, and their last tokens, are drafted from in one decode.
+        room = self.context.n_batch // sequences - 1
+        self._lanes = [Lane(room, model.n_embd) for _ in range(sequences)]
+
+    def on(self, sequence: int) -> bool:
+        """Tell whether a sequence has a lane."""
+        return self._lanes[sequence].on
+
+    def waiting(self, sequences: Sequence[int]) -> int:
+        """Give how many tokens wait in the lanes of some sequences, on the average."""
+        return sum(self._lanes[one].waiting for one in sequences) // max(1, len(sequences))
+
+    def begin(self, sequence: int, source: int, keep: int) -> int:
+        """Open a lane for a sequence that begins with `keep` tokens of `source`.
+
+        Gives the position from which the trunk must read: the hidden row before the first new
+        entry is needed, so that is at least one token before `keep`. `source` may be `sequence`.
+        """
+        lane, other = self._lanes[sequence], self._lanes[source]
+        entered = min(keep, other.length) if other.on else 0
+        if keep - entered > WORTH_READING:
+            entered = 0
+        if source != sequence or not entered:
+            self.context.cut(sequence, 0)
+        if source != sequence and entered:
+            self.context.share(source, sequence, entered)
+        if source == sequence and entered and not self.context.cut(sequence, entered):
+            entered = 0
+        lane.on, lane.waiting, lane.carried = True, 0, NOWHERE
+        lane.length = entered or max(keep, 1)
+        return lane.length - 1
+
+    def close_lane(self, sequence: int) -> None:
+        """Let a sequence take no part any more."""
+        self._lanes[sequence].on = False
+        self.context.cut(sequence, 0)
+
+    def cut(self, sequence: int, length: int) -> None:
+        """Follow a trunk that has forgotten all from position `length` on."""
+        lane = self._lanes[sequence]
+        if not lane.on or length >= lane.end:
+            return
+        lane.carried = NOWHERE
+        if length >= lane.length:  # the row before each token that waits is there
+            lane.carry[:] = lane.rows[length - lane.length]
+            lane.carried = length - 1
+        lane.waiting = max(0, length - lane.length)
+        if length < lane.length:
+            lane.length = max(1, length if self.context.cut(sequence, length) else 1)
+
+    def read(self, sequence: int, first: int, tokens: Sequence[int], rows: Floats) -> None:
+        """Take tokens that the trunk has read from position `first` on, with its hidden rows."""
+        lane = self._lanes[sequence]
+        if not lane.on or not tokens:
+            return
+        skip = max(0, lane.end - first)  # tokens that have an entry, or none ever
+        if skip == 0 and lane.carried != first - 1:  # no row before the first: begin after it
+            self._renew(sequence, first + 1)
+            skip = 1
+        new = tokens[skip:]
+        if new:
+            before = rows[skip - 1 : -1] if skip else np.concatenate((lane.carry[None], rows[:-1]))
+            enter = self._enter if len(new) > len(lane.tokens) else self._wait
+            enter(sequence, new, before)
+        lane.carry[:] = rows[-1]
+        lane.carried = first + len(tokens) - 1
+
+    def first(
+        self, lasts: dict[int, tuple[int, int]], weigh: bool
+    ) -> dict[int, tuple[int, float]]:  # fmt: skip
+        """Draft the token after each sequence's last one, given with its position.
+
+        Gives token and probability (1 unless `weigh`) of those that can be drafted for.
+        """
+        self._batch.clear()
+        drafting = []
+        for sequence, (token, position) in lasts.items():
+            lane = self._lanes[sequence]
+            if not lane.on or lane.carried != position - 1:
+                continue
+            self._forget_from(sequence, position)
+            if lane.waiting:
+                self._batch.add(
+                    lane.tokens[: lane.waiting], lane.length, sequence, lane.rows[: lane.waiting]
+                )
+            self._batch.add([token], lane.end, sequence, lane.carry[None], 1)
+            drafting.append(sequence)
+        if not drafting or not self._run():
+            return {}
+        for sequence in drafting:
+            lane = self._lanes[sequence]
+            lane.length, lane.waiting = lane.end + 1, 0
+        return self._likeliest(drafting, weigh)
+
+    def next(
+        self, drafted: dict[int, tuple[int, int]], among: Sequence[int], weigh: bool
+    ) -> dict[int, tuple[int, float]]:
+        """Draft one token more after each sequence's last draft, given with how many it has.
+
+        `among`: the sequences of the draft before this one, in their order.
+        """
+        rows = self.context.hidden(len(among))
+        order = list(among)
+        self._batch.clear()
+        for sequence, (token, count) in drafted.items():
+            row = rows[order.index(sequence)][None]
+            position = self._lanes[sequence].length + count - 1
+            self._batch.add([token], position, sequence, row, 1)
+        return self._likeliest(list(drafted), weigh) if self._run() else {}
+
+    def end(self, sequences: Sequence[int]) -> None:
+        """Forget the entries of drafted tokens."""
+        for sequence in sequences:
+            self.context.cut(sequence, self._lanes[sequence].length)
+
+    def recover(self) -> None:
+        """Begin all lanes anew after a decode that was given up."""
+        for sequence, lane in enumerate(self._lanes):
+            self._renew(sequence, lane.end)
+            lane.carried = NOWHERE
+
+    def close(self) -> None:
+        """Free the context."""
+        self.context.close()
+
+    def _likeliest(self, sequences: list[int], weigh: bool) -> dict[int, tuple[int, float]]:
+        logits = self.context.logits(len(sequences))
+        tokens = logits.argmax(axis=1)
+        if weigh:
+            best = np.take_along_axis(logits, tokens[:, None], axis=1)
+            chances = 1 / np.exp(logits - best).sum(axis=1)
+        else:
+            chances = np.ones(len(sequences))
+        return dict(
+            zip(sequences, zip(tokens.tolist(), chances.tolist(), strict=True), strict=True)
+        )
+
+    def _forget_from(self, sequence: int, position: int) -> None:
+        """Drop an entry at `position`, made in a step that came to nothing."""
+        lane = self._lanes[sequence]
+        if lane.length > position:
+            self.context.cut(sequence, position)
+            lane.length = position
+
+    def _renew(self, sequence: int, length: int) -> None:
+        """Begin a lane anew at a position: its cache is a window from there on."""
+        lane = self._lanes[sequence]
+        self.context.cut(sequence, 0)
+        lane.length, lane.waiting = length, 0
+
+    def _wait(self, sequence: int, tokens: Sequence[int], rows: Floats) -> None:
+        lane = self._lanes[sequence]
+        if lane.waiting + len(tokens) > len(lane.tokens):  # the cache becomes a window
+            kept = min(lane.waiting // 2, len(lane.tokens) - len(tokens))
+            dropped = lane.waiting - kept
+            lane.tokens[:kept] = lane.tokens[dropped : lane.waiting].copy()
+            lane.rows[:kept] = lane.rows[dropped : lane.waiting].copy()
+            self._renew(sequence, lane.length + dropped)
+            lane.waiting = kept
+        start, end = lane.waiting, lane.waiting + len(tokens)
+        lane.tokens[start:end] = tokens
+        lane.rows[start:end] = rows
+        lane.waiting = end
+
+    def _enter(self, sequence: int, tokens: Sequence[int], rows: Floats) -> None:
+        """Make the entries of what waits and of `tokens`, which follow it."""
+        lane, batch = self._lanes[sequence], self._batch
+        everything = np.concatenate((lane.tokens[: lane.waiting], tokens))
+        rows = np.concatenate((lane.rows[: lane.waiting], rows))
+        for start in range(0, len(everything), batch.capacity):
+            end = min(start + batch.capacity, len(everything))
+            batch.clear()
+            batch.add(everything[start:end], lane.length, sequence, rows[start:end])
+            lane.waiting = 0
+            if not self._run():
+                return
+            lane.length += end - start
+
+    def _run(self) -> bool:
+        """Decode; False when the cache has no room: all lanes begin anew."""
+        try:
+            self.context.decode(self._batch)
+        except Full:
+            for sequence, lane in enumerate(self._lanes):
+                self._renew(sequence, lane.end)
+            return False
+        return True

@@ -1,0 +1,110 @@
+"""Jobs run by a scheduler, and the same jobs run one at a time by the decoder, in this process."""
+
+from dataclasses import dataclass, field
+
+from localseek.engine.decoder import Decoder, Outcome
+from localseek.engine.depth import DepthController
+from localseek.engine.draft_policy import FixedDepth
+from localseek.engine.lanes import Lanes
+from localseek.engine.llama import AbortFlag, Context, Model, Sampler
+from localseek.engine.scheduler import Scheduler
+from localseek.engine.sequence import Job
+from localseek.engine.shared_depth import SharedDepth
+from localseek.engine.text_stream import TextStream
+from localseek.engine.thinking import Bounds, answer
+from localseek.events import AnswerDelta, Event, Failed, Finished, ReasoningDelta
+from localseek.nano import prompts
+
+
+@dataclass
+class Task:
+    question: str
+    limit: int = 400
+    budget: int | None = None
+    temperature: float = 0.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+    def tokens(self, model: Model) -> list[int]:
+        return model.tokenize(prompts.prompt(self.question))
+
+    def sampler(self, model: Model) -> Sampler:
+        return Sampler(model.n_vocab, self.temperature, 0, 0.95, 0.0, 1.0, self.seed)
+
+
+@dataclass
+class Told:
+    """All that came of a task."""
+
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(e.text for e in self.events if isinstance(e, ReasoningDelta | AnswerDelta))
+
+    @property
+    def end(self) -> Finished:
+        assert sum(isinstance(e, Finished | Failed) for e in self.events) == 1
+        assert isinstance(self.events[-1], Finished), self.events[-1]
+        return self.events[-1]
+
+
+def alone(model: Model, task: Task, n_ctx: int = 2048) -> str:
+    """Answer a task by itself, without drafts."""
+    target, told = Context(model, n_ctx, 1), Told()
+    sampler, stream = task.sampler(model), TextStream(told.events.append, True, task.stop)
+    answer(
+        Decoder(model, target, None), task.tokens(model), sampler, Bounds(task.limit, task.budget),
+        stream, lambda: False, lambda _done, _cached: None, Outcome(),
+    )  # fmt: skip
+    stream.finish()
+    sampler.close()
+    target.close()
+    return told.text
+
+
+class Group:
+    """A scheduler over a context of its own; a context manager."""
+
+    def __init__(
+        self, model: Model, parallel: int, mtp: str | int = "off", n_ctx: int = 2048
+    ) -> None:
+        self.model, self.abort = model, AbortFlag()
+        self.target = Context(model, n_ctx, 1, abort=self.abort, sequences=parallel)
+        self.lanes = None if mtp == "off" else Lanes(model, self.target, 1, parallel)
+        policy = DepthController if mtp == "auto" else lambda: FixedDepth(int(mtp))
+        self.cancelled: set[int] = set()
+        self.scheduler = Scheduler(
+            model, self.target, parallel, self.lanes, SharedDepth(policy),
+            self.cancelled.__contains__,
+        )  # fmt: skip
+        self.told: list[Told] = []
+        self.log: list[tuple[int, Event]] = []
+
+    def add(self, task: Task) -> int:
+        number, told = len(self.told), Told()
+        self.told.append(told)
+
+        def send(event: Event) -> None:
+            told.events.append(event)
+            self.log.append((number, event))
+
+        job = Job(
+            number, task.tokens(self.model), task.sampler(self.model),
+            TextStream(send, True, task.stop), Bounds(task.limit, task.budget), send,
+        )  # fmt: skip
+        self.scheduler.add(job)
+        return number
+
+    def run(self, steps: int = 100_000) -> None:
+        while self.scheduler.busy and steps:
+            self.scheduler.step()
+            steps -= 1
+
+    def __enter__(self) -> "Group":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.lanes:
+            self.lanes.close()
+        self.target.close()
