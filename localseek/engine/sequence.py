@@ -25,6 +25,7 @@ class Job:
     stream: TextStream
     bounds: Bounds
     send: Callable[[Event], None]
+    turns_left_out: int = 0
     received: float = field(default_factory=time.perf_counter)
 
 
@@ -114,6 +115,7 @@ class Sequence:
             seconds=round(now - self.job.received, 4),
             context_used=len(self.tokens),
             context_size=self._n_ctx,
+            turns_left_out=self.job.turns_left_out,
             draft=self.drafts.stats(),
         )
         self.job.send(Finished(reason, stats))

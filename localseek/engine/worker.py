@@ -133,7 +133,9 @@ class Worker:
         self._write(protocol.encode({"event": "loaded", "info": asdict(loaded.info)}))
 
     def _start(self, number: int) -> None:
-        """Let a request run, unless its cancel was faster."""
+        """Let a request run, unless its cancel was faster; a scheduler sees to that itself."""
+        if self._loaded and self._loaded.scheduler:
+            return
         self._running = number
         self._abort.clear()
         if number in self._cancelled:
@@ -165,7 +167,8 @@ class Worker:
         limit = loaded.target.n_ctx if request.max_tokens is None else request.max_tokens
         bounds = Bounds(limit, request.think_budget)
         if loaded.scheduler:
-            loaded.scheduler.add(Job(number, tokens, sampler, stream, bounds, send))
+            left_out = prepared.turns_left_out
+            loaded.scheduler.add(Job(number, tokens, sampler, stream, bounds, send, left_out))
             return
         try:
             sampler.accept(tokens[-64:])

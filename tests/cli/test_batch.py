@@ -266,3 +266,72 @@ def test_a_full_disk_while_the_output_is_repaired_leaves_it_as_it_was(
     assert said.count("\n") == 1
     assert Path(files[1]).read_bytes() == before
     assert [p.name for p in Path(files[1]).parent.glob("out*")] == ["out.jsonl"]
+
+
+def test_rows_are_written_as_they_are_answered_when_several_run_at_once(run_cli, files):
+    write_rows(files[0], {"prompt": "long"}, {"prompt": "say two"}, {"prompt": "say three"})
+    outcome = run_cli("batch", *files, "--parallel", "2", "--json")
+    assert (outcome.status, json.loads(outcome.out)["parallel"]) == (0, 2)
+    rows = read_rows(files[1])
+    assert [row["index"] for row in rows] == [1, 2, 0]
+    assert (rows[0]["answer"], rows[1]["answer"]) == ("two", "three")
+    assert rows[2]["answer"].endswith("line 3999\n")
+    again = run_cli("batch", *files, "--parallel", "2", "--json")
+    assert json.loads(again.out)["skipped"] == 3
+
+
+def test_the_rows_beside_one_that_kills_the_engine_are_answered(run_cli, files):
+    write_rows(
+        files[0], {"prompt": "length"}, {"prompt": "say one"}, {"prompt": "die"},
+        {"prompt": "say two"}, {"prompt": "say three"},
+    )  # fmt: skip
+    outcome = run_cli("batch", *files, "--parallel", "4")
+    assert outcome.status == 3
+    assert "one after another" in outcome.err or "the row is tried once more" in outcome.err
+    found = {row["index"]: row for row in read_rows(files[1])}
+    assert found[2]["error"].startswith("The engine died of signal 9.")
+    assert [found[index].get("answer") for index in (1, 3, 4)] == ["one", "two", "three"]
+    assert found[0]["finish_reason"] == "length"
+
+
+def test_a_run_of_several_rows_that_is_killed_goes_on(command, environment, files, run_cli):
+    write_rows(files[0], *({"prompt": f"say {n}"} for n in range(3)), {"prompt": "forever"})
+    process = subprocess.Popen(
+        [*command, "batch", "-m", "tiny", *files, "--parallel", "2"], env=environment,
+        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not Path(files[1]).exists() or Path(files[1]).read_bytes().count(b"\n") < 3:
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    write_rows(files[0], *({"prompt": f"say {n}"} for n in range(3)), {"prompt": "say end"})
+    outcome = run_cli("batch", *files, "--parallel", "2", "--json")
+    summary = json.loads(outcome.out)
+    assert (outcome.status, summary["skipped"], summary["answered"]) == (0, 3, 1)
+    assert [row["index"] for row in sorted(read_rows(files[1]), key=lambda r: r["index"])] == [
+        0, 1, 2, 3
+    ]  # fmt: skip
+
+
+def test_an_interrupt_cancels_all_rows_in_flight(command, environment, files):
+    write_rows(files[0], {"prompt": "say one"}, {"prompt": "forever"}, {"prompt": "forever"})
+    process = subprocess.Popen(
+        [*command, "batch", "-m", "tiny", *files, "--parallel", "3"], env=environment,
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    while not Path(files[1]).exists() or not Path(files[1]).read_bytes():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 130
+    assert errors.startswith("3 rows: 1 answered, stopped: the same command goes on from here")
+    assert [row["answer"] for row in read_rows(files[1])] == ["one"]
+
+
+def test_saved_sequences_and_several_rows_at_once_exclude_each_other(run_cli, files):
+    write_rows(files[0], {"prompt": "echo"})
+    outcome = run_cli("batch", *files, "--prompt-cache", "--parallel", "2")
+    assert outcome.status == 2
+    assert outcome.err.startswith("localseek: --prompt-cache saves one sequence at a time.")
+    assert run_cli("batch", *files, "--prompt-cache").status == 0
+    assert json.loads(read_rows(files[1])[0]["answer"])["load"]["parallel"] == 1
