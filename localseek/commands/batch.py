@@ -181,7 +181,11 @@ class Work:
             )
 
     def _show(self, number: int, count: int) -> None:
-        if self.quiet or (not self._line.live and self.seconds < self._next_line_s):
+        if (
+            self.quiet
+            or number == count
+            or (not self._line.live and self.seconds < self._next_line_s)
+        ):
             return
         self._next_line_s = self.seconds + SECONDS_BETWEEN_LINES
         text = f"{self.before + number} of {self.total} rows"

@@ -1,6 +1,6 @@
 """Predicted memory beside what llama.cpp reports after a real load, by device; run by hand.
 
-    python tests/bench/memory.py MODEL.gguf… [--ctx 2048 8192 32768]
+    python tests/bench/memory.py MODEL.gguf… [--ctx 2048 8192 32768] [--parallel 8]
 
 For each model, each context, with and without drafts, on the processor alone and with the experts
 of half the layers in memory and all else on a worker on loopback. Weights are read, not mapped:
@@ -43,6 +43,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--ctx", nargs="+", type=int, default=[2048, 8192, 32768])
+    parser.add_argument("--parallel", type=int, default=1, help="sequences that share the context")
     arguments = parser.parse_args()
     worst = 0.0
     print("| model | context | drafts | device | predicted | reported | off |")
@@ -58,7 +59,10 @@ def main() -> int:
             for ctx in arguments.ctx:
                 for mtp in ("auto", "off") if info.nextn_layers else ("off",):
                     for fixed in splits:
-                        found = measure(LoadOptions(str(path), ctx, 1, mtp, fixed=fixed))
+                        options = LoadOptions(
+                            str(path), ctx, 1, mtp, fixed=fixed, parallel=arguments.parallel
+                        )
+                        found = measure(options)
                         for device, predicted, reported in found:
                             off = predicted / reported - 1 if reported else 0.0
                             worst = max(worst, abs(off))

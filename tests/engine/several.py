@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.depth import DepthController
 from localseek.engine.draft_policy import FixedDepth
@@ -28,8 +30,30 @@ class Task:
     def tokens(self, model: Model) -> list[int]:
         return model.tokenize(prompts.prompt(self.question))
 
-    def sampler(self, model: Model) -> Sampler:
-        return Sampler(model.n_vocab, self.temperature, 0, 0.95, 0.0, 1.0, self.seed)
+    def sampler(self, model: Model) -> "Watched":
+        return Watched(model.n_vocab, self.temperature, 0, 0.95, 0.0, 1.0, self.seed)
+
+
+class Watched(Sampler):
+    """A sampler that remembers each token it chose, and by how much the likeliest led."""
+
+    def __init__(self, *settings: float) -> None:
+        super().__init__(*settings)
+        self.chosen: list[tuple[int, float]] = []
+
+    def sample(self, context: Context, row: int) -> int:
+        token = super().sample(context, row)
+        logits = context.logits(max(row, 0) + 1)[max(row, 0)]
+        second, first = np.partition(logits, -2)[-2:]
+        self.chosen.append((token, float(first - second)))
+        return token
+
+    def lead_where_it_parts(self, other: "Watched") -> float | None:
+        """Give the larger lead of the two where they first chose differently, None if nowhere."""
+        for (token, lead), (others, others_lead) in zip(self.chosen, other.chosen, strict=False):
+            if token != others:
+                return max(lead, others_lead)
+        return None
 
 
 @dataclass
@@ -51,6 +75,10 @@ class Told:
 
 def alone(model: Model, task: Task, n_ctx: int = 2048) -> str:
     """Answer a task by itself, without drafts."""
+    return watched_alone(model, task, n_ctx)[0]
+
+
+def watched_alone(model: Model, task: Task, n_ctx: int = 2048) -> tuple[str, Watched]:
     target, told = Context(model, n_ctx, 1), Told()
     sampler, stream = task.sampler(model), TextStream(told.events.append, True, task.stop)
     answer(
@@ -60,7 +88,7 @@ def alone(model: Model, task: Task, n_ctx: int = 2048) -> str:
     stream.finish()
     sampler.close()
     target.close()
-    return told.text
+    return told.text, sampler
 
 
 class Group:
@@ -79,6 +107,7 @@ class Group:
             self.cancelled.__contains__,
         )  # fmt: skip
         self.told: list[Told] = []
+        self.samplers: list[Watched] = []
         self.log: list[tuple[int, Event]] = []
 
     def add(self, task: Task) -> int:
@@ -89,8 +118,9 @@ class Group:
             told.events.append(event)
             self.log.append((number, event))
 
+        self.samplers.append(task.sampler(self.model))
         job = Job(
-            number, task.tokens(self.model), task.sampler(self.model),
+            number, task.tokens(self.model), self.samplers[-1],
             TextStream(send, True, task.stop), Bounds(task.limit, task.budget), send,
         )  # fmt: skip
         self.scheduler.add(job)
