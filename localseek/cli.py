@@ -20,6 +20,7 @@ VERBS = {
     "batch": "many prompts from a JSON Lines file, resumable",
     "convert": "a DeepSeek checkpoint → a quantized GGUF file, in one pass",
     "plan": "what of a model would go where on this machine, or another, and why",
+    "bench": "how fast a model is here, with and without drafts, and what it takes",
     "pull": "download a checkpoint or a GGUF; the only verb that uses the internet",
     "models": "list the models here, or show one",
     "worker": "lend this machine to localseek on another, through llama.cpp's RPC",

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from localseek import paths
-from localseek.engine import protocol
+from localseek.engine import measurement, protocol
 from localseek.engine.bridge import LOST
+from localseek.engine.measurement import Measured, Task
 from localseek.engine.protocol import Fixed, LoadOptions, ModelInfo, Request
 from localseek.errors import EngineError
 from localseek.events import Event, Failed, Finished
@@ -165,6 +166,17 @@ class Engine:
                 self.cancel()
                 while self._in_flight:
                     self.next_event()
+
+    def measure(self, task: Task) -> Measured:
+        """Let the child measure something; raises EngineError with its reason."""
+        self._number += 1
+        self._send(measurement.encode_task(self._number, task))
+        while (message := self._receive()) is not None:
+            if message.get("request") == self._number:
+                if message["event"] == "Failed":
+                    raise EngineError(message["message"], message["hint"])
+                return measurement.decode_measured(message)
+        raise EngineError(*self._death()[:2])
 
     def cancel(self) -> None:
         """Ask the child to end all that is in flight; each `Finished` says `cancelled` then."""

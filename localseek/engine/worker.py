@@ -17,7 +17,8 @@ from dataclasses import asdict
 from typing import Any, BinaryIO
 
 from localseek import hardware
-from localseek.engine import protocol
+from localseek.engine import measurement, protocol
+from localseek.engine.benchmark import Benchmark
 from localseek.engine.bridge import Remote
 from localseek.engine.decoder import Outcome
 from localseek.engine.llama import AbortFlag, backend_facts
@@ -50,6 +51,7 @@ class Worker:
         self._cancelled: set[int] = set()
         self._running, self._abort = 0, AbortFlag()
         self._loaded: Loaded | None = None
+        self._benchmark: Benchmark | None = None
         self._saving = threading.Lock()  # held while a sequence is written
 
     def run(self) -> None:
@@ -63,6 +65,9 @@ class Worker:
                 elif message["op"] == "generate":
                     self._start(number)
                     self._generate(number, protocol.decode_request(message))
+                elif message["op"] == "bench":
+                    self._start(number)
+                    self._measure(number, message)
                 elif message["op"] == "plan":
                     planned = plan_load(protocol.decode_load(message), self._remotes, True)
                     facts = {"machine": asdict(planned.machine)}
@@ -140,6 +145,15 @@ class Worker:
         self._abort.clear()
         if number in self._cancelled:
             self._abort.set()
+
+    def _measure(self, number: int, message: dict[str, Any]) -> None:
+        if self._loaded is None:
+            raise ModelError("No model is loaded.")
+        if self._benchmark is None:
+            self._benchmark = Benchmark(self._loaded)
+        task = measurement.decode_task(message)
+        found = self._benchmark.run(task, lambda: number in self._cancelled)
+        self._write(measurement.encode_measured(number, found))
 
     def _generate(self, number: int, request: Request) -> None:
         def send(event: Event) -> None:
