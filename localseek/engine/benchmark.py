@@ -22,6 +22,7 @@ from localseek.engine.llama import Sampler
 from localseek.engine.loaded import Loaded
 from localseek.engine.measurement import Measured, Task
 from localseek.engine.protocol import Message, Mtp, Request, Sampling
+from localseek.engine.thinking import GROUP_SECONDS
 
 if TYPE_CHECKING:
     from localseek.engine.llama import Context
@@ -82,8 +83,9 @@ class Benchmark:
         self._decoder.forget()
         try:
             started = time.perf_counter()
+            limit = 1 if reading else task.tokens
             for _ in self._decoder.generate(
-                prompt, sampler, 1 if reading else task.tokens, cancelled, _ignore, outcome
+                prompt, sampler, limit, cancelled, _ignore, outcome, GROUP_SECONDS
             ):
                 pass
             seconds = time.perf_counter() - started
@@ -95,13 +97,12 @@ class Benchmark:
     def _text(self, task: Task, cancelled: Callable[[], bool]) -> Measured:
         """Answer questions; the first token of each answer belongs to the reading."""
         drafts, reason = DraftCounter(), ""
-        tokens, steps, seconds = 0, 0, 0.0
+        tokens, seconds = 0, 0.0
         prompts, generated, digest = [], [], hashlib.sha256()
         for question in task.questions:
             prompt, outcome = self._prompt(question), Outcome(drafts=drafts)
             wanted = task.tokens - tokens + 1
-            found, took, done = self._answer(prompt, wanted, cancelled, outcome)
-            steps += done
+            found, took = self._answer(prompt, wanted, cancelled, outcome)
             prompts.append(tuple(prompt))
             generated.append(len(found))
             digest.update(repr(found).encode())
@@ -110,30 +111,31 @@ class Benchmark:
             reason = outcome.reason
             if reason == "cancelled" or tokens >= task.tokens:
                 break
+        steps = drafts.steps + max(tokens - drafts.tokens, 0)  # those without the layer give one
         return Measured(
             tokens, seconds, reason == "cancelled", steps, tuple(drafts.drafted),
             tuple(drafts.accepted), tuple(prompts), tuple(generated), digest.hexdigest(),
         )  # fmt: skip
 
     def _prompt(self, question: str) -> list[int]:
-        return self._loaded.prompt(Request((Message("user", question),)))[1]
+        return self._loaded.prompt(Request((Message("user", question),))).tokens
 
     def _answer(
         self, prompt: list[int], limit: int, cancelled: Callable[[], bool], outcome: Outcome
-    ) -> tuple[list[int], float, int]:
-        """Give the tokens of an answer, and the seconds and steps from the first one on."""
+    ) -> tuple[list[int], float]:
+        """Give the tokens of an answer, and the seconds from the first one on."""
         sampler = self._loaded.sampler(Request((), GREEDY))
         self._decoder.forget()
         found: list[int] = []
-        started, done = 0.0, -1  # the first comes of the prompt, not of a step
+        started = 0.0
         try:
-            steps = self._decoder.generate(prompt, sampler, limit, cancelled, _ignore, outcome)
-            for step in steps:
+            for group in self._decoder.generate(
+                prompt, sampler, limit, cancelled, _ignore, outcome, GROUP_SECONDS
+            ):
                 if not found:
                     started = time.perf_counter()
-                found += step
-                done += 1
-            return found, time.perf_counter() - started if found else 0.0, max(done, 0)
+                found += group
+            return found, time.perf_counter() - started if found else 0.0
         finally:
             sampler.close()
 

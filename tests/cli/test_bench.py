@@ -16,7 +16,7 @@ from localseek.bench import loads, page_cache
 from localseek.bench.chart import Bar, Group, draw
 from localseek.bench.findings import WARM_UP, Findings, Loads
 from localseek.bench.report import make_report, ratio, spread
-from localseek.bench.rounds import Rounds
+from localseek.bench.rounds import PARTS, Rounds
 from localseek.commands import bench
 from localseek.commands.bench_page import page, picture
 
@@ -31,6 +31,7 @@ def done(nano_gguf, tmp_path_factory):
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "LOCALSEEK_HOME": str(folder / "home")}
     words = ["bench", str(nano_gguf), *SHORT, "--json", "--plot", str(folder / "bench.svg")]
+    words += [word for part in PARTS if part != "load" for word in ("--only", part)]
     finished = subprocess.run(
         [sys.executable, "-m", "localseek", *words], env=environment, capture_output=True,
         text=True, check=True,
@@ -83,15 +84,23 @@ def test_drafts_are_counted_by_position_and_change_no_text(done):
     assert texts[0]["question"] == "981 * 87" and len(texts[0]["prompt_tokens"]) > 4
 
 
-def test_times_and_memory_are_there(done):
+def test_memory_and_the_first_token_are_there(done):
     found = done[0]
-    assert 0 < found["warm"]["ready_s"]["median"] <= found["warm"]["first_token_s"]["median"]
-    assert len(found["cold"]["ready_s"]["rounds"]) == loads.TURNS
-    cold = [share for share in found["cold"]["in_memory"] if share is None or share > loads.COLD]
-    assert bool(cold) == bool(found["cold_problem"])
     assert found["memory"]["peak_bytes"] > found["model"]["size_bytes"]
     assert found["memory"]["llama_cpp"][0]["weights"] > 6_000_000
     assert 0 < found["first_token_prompt"] <= 40
+    assert found["first_token_s"]["auto"]["low"] > 0 and found["cold"] is found["warm"] is None
+
+
+def test_loads_are_timed_from_the_disk_and_from_memory(real_engine, nano_gguf, monkeypatch):
+    monkeypatch.setattr(loads, "TURNS", 1)
+    found = json.loads(real_engine("bench", str(nano_gguf), "--only", "load", "--json").out)
+    for where in ("cold", "warm"):
+        assert 0 < found[where]["ready_s"]["median"] <= found[where]["first_token_s"]["median"]
+        assert len(found[where]["ready_s"]["rounds"]) == 1
+    cold = [share for share in found["cold"]["in_memory"] if share is None or share > loads.COLD]
+    assert bool(cold) == bool(found["cold_problem"])
+    assert found["prompt"] == {} and found["decode"] is None
 
 
 def test_the_picture_holds_every_label(done):
