@@ -35,6 +35,12 @@ class Lane:
         """Give the position after the tokens that wait."""
         return self.length + self.waiting
 
+    def row_before(self, position: int) -> Floats | None:
+        """Give the trunk's hidden row before a position that is not entered, if it is known."""
+        if self.length <= position < self.end:
+            return self.rows[position - self.length]
+        return self.carry if position == self.end and self.carried == position - 1 else None
+
 
 class Lanes:
     """The draft layer's context beside a target context, a lane for each sequence."""
@@ -60,22 +66,29 @@ class Lanes:
     def begin(self, sequence: int, source: int, keep: int) -> int:
         """Open a lane for a sequence that begins with `keep` tokens of `source`.
 
-        Gives the position from which the trunk must read: the hidden row before the first new
-        entry is needed, so that is at least one token before `keep`. `source` may be `sequence`.
+        Gives the position from which the trunk must read: one before `keep` where the hidden row
+        there is not known, and less where that is cheaper. `source` may be `sequence`.
         """
         lane, other = self._lanes[sequence], self._lanes[source]
+        row = other.row_before(keep) if other.on else None
         entered = min(keep, other.length) if other.on else 0
-        if keep - entered > WORTH_READING:
+        if row is None and keep - entered > WORTH_READING:
             entered = 0
         if source != sequence or not entered:
             self.context.cut(sequence, 0)
         if source != sequence and entered:
             self.context.share(source, sequence, entered)
         if source == sequence and entered and not self.context.cut(sequence, entered):
-            entered = 0
-        lane.on, lane.waiting, lane.carried = True, 0, NOWHERE
-        lane.length = entered or max(keep, 1)
-        return lane.length - 1
+            entered, row = 0, None
+        waiting = keep - entered if row is not None else 0
+        if waiting and source != sequence:
+            lane.tokens[:waiting] = other.tokens[:waiting]
+            lane.rows[:waiting] = other.rows[:waiting]
+        if row is not None:
+            lane.carry[:] = row
+        lane.carried = NOWHERE if row is None else keep - 1
+        lane.on, lane.waiting, lane.length = True, waiting, entered or max(keep, 1)
+        return keep if row is not None else lane.length - 1
 
     def close_lane(self, sequence: int) -> None:
         """Let a sequence take no part any more."""
@@ -87,10 +100,10 @@ class Lanes:
         lane = self._lanes[sequence]
         if not lane.on or length >= lane.end:
             return
-        lane.carried = NOWHERE
-        if length >= lane.length:  # the row before each token that waits is there
-            lane.carry[:] = lane.rows[length - lane.length]
-            lane.carried = length - 1
+        row = lane.row_before(length)
+        if row is not None:
+            lane.carry[:] = row
+        lane.carried = NOWHERE if row is None else length - 1
         lane.waiting = max(0, length - lane.length)
         if length < lane.length:
             lane.length = max(1, length if self.context.cut(sequence, length) else 1)
