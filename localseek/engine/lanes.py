@@ -38,7 +38,8 @@ class Lane:
     def row_before(self, position: int) -> Floats | None:
         """Give the trunk's hidden row before a position that is not entered, if it is known."""
         if self.length <= position < self.end:
-            return self.rows[position - self.length]
+            row: Floats = self.rows[position - self.length]
+            return row
         return self.carry if position == self.end and self.carried == position - 1 else None
 
 

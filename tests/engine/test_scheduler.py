@@ -77,7 +77,7 @@ def test_each_sequence_samples_with_its_own_seed(model):
     assert wanted[0] == wanted[3] != wanted[1]
 
 
-@pytest.mark.parametrize("repeats", [1, 4])
+@pytest.mark.parametrize("repeats", [1, 3])
 @pytest.mark.parametrize("mtp", ["off", 1])
 def test_what_prompts_share_is_read_once(model, mtp, repeats):
     tasks = [Task(f"{LONG[:150] * repeats} {number} + 1", 20) for number in (2, 3, 4)]
