@@ -15,11 +15,13 @@ from localseek.engine.costs import MAX_DEPTH
 from localseek.engine.protocol import Fixed, LoadOptions, Message, Mtp, Request, Sampling
 from localseek.engine.rpc import split_address
 from localseek.errors import UsageError
+from localseek.sizes import parse_size
 from localseek.weights import CACHE_TYPES
 
 DEFAULT_MODEL = "nano"
 MAX_SEED = 2**32 - 1  # llama.cpp's seed has 32 bits
 MAX_CTX = 2**31 - 1  # tokens; llama.cpp counts positions in 32 bits with a sign
+SEQUENCE_LIMIT = "4GB"  # of saved sequences together
 MAX_TIMEOUT_S = 86_400
 MAX_LAYERS = 100_000  # anything from the count of layers on means all
 MAX_PARALLEL = 32  # with 4 drafts each these are 160 rows a step; llama.cpp could do 256 requests
@@ -273,6 +275,12 @@ def with_row(options: GenerationOptions, row: Mapping[str, Any]) -> GenerationOp
                 raise UsageError(f"{name} is {row[name]!r}, not a {kind.__name__}.")
             changes[name] = row[name]
     return replace(options, **changes)
+
+
+def sequence_limit() -> int:
+    """Give how many bytes saved sequences may take; raises UsageError for no size."""
+    name = "LOCALSEEK_SEQUENCE_LIMIT"
+    return parse_size(name, os.environ.get(name) or SEQUENCE_LIMIT)
 
 
 def terminal_kind() -> str:

@@ -1,7 +1,9 @@
+import fcntl
 import os
 
 import pytest
 
+from localseek.errors import UsageError
 from localseek.sequences import STALE_SECONDS, SequenceStore
 
 
@@ -54,16 +56,49 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_swept_away_later(tmp_path):
+def test_what_a_killed_process_left_is_swept_away_and_what_is_being_written_is_not(tmp_path):
     store = SequenceStore(tmp_path)
-    left, running = tmp_path / "a-1.partial", tmp_path / "a-2.partial"
-    left.write_bytes(b"x")
-    running.write_bytes(b"x")
-    long_ago = left.stat().st_mtime - STALE_SECONDS - 1
-    os.utime(left, (long_ago, long_ago))
-    store.write("b", [memoryview(b"x")])
+    left, running, begun = (tmp_path / f"a-{number}.partial" for number in range(3))
+    for path in (left, running, begun):
+        path.write_bytes(b"x")
+    for path in (left, running):
+        long_ago = path.stat().st_mtime - STALE_SECONDS - 1
+        os.utime(path, (long_ago, long_ago))
+    with running.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        store.write("b", [memoryview(b"x")])
     assert not left.exists()
-    assert running.exists()
+    assert running.exists() and begun.exists()
+
+
+def test_what_is_no_file_of_its_own_is_neither_read_nor_removed(tmp_path):
+    store = SequenceStore(tmp_path, limit_bytes=10)
+    (tmp_path / "target").write_bytes(bytes(100))
+    (tmp_path / "a.sequence").symlink_to(tmp_path / "target")
+    (tmp_path / "b.sequence").mkdir()
+    os.mkfifo(tmp_path / "c.sequence")
+    assert store.list() == []
+    kept = store.write("d", [memoryview(b"x")])
+    assert [one.path for one in store.list()] == [kept]
+    assert store.clear() == (1, 1)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_many_small_files_are_kept_within_a_limit_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("localseek.sequences.LIMIT_FILES", 2)
+    store = SequenceStore(tmp_path)
+    put(store, "a", 1, 1000)
+    kept = [put(store, "b", 1, 2000), put(store, "c", 1, 3000)]
+    assert sorted(names(store)) == sorted(kept)
+
+
+def test_the_limit_is_the_users_to_set(tmp_path, monkeypatch):
+    assert SequenceStore(tmp_path).limit_bytes == 4 * 10**9
+    monkeypatch.setenv("LOCALSEEK_SEQUENCE_LIMIT", "20GiB")
+    assert SequenceStore(tmp_path).limit_bytes == 20 * 2**30
+    monkeypatch.setenv("LOCALSEEK_SEQUENCE_LIMIT", "much")
+    with pytest.raises(UsageError, match="LOCALSEEK_SEQUENCE_LIMIT 'much' is no size"):
+        SequenceStore(tmp_path)
 
 
 def test_clear_removes_all_and_says_how_much(tmp_path):

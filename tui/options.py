@@ -23,6 +23,7 @@ class Options:
     threads: int = 0
     mtp: Mtp = "auto"
     fixed: Fixed = field(default_factory=Fixed)
+    prompt_cache: bool = False
 
     def load_options(self, model_path: Path) -> LoadOptions:
         """Give what the engine needs to load the model at `model_path`."""
@@ -32,4 +33,5 @@ class Options:
             threads=self.threads,
             mtp=self.mtp,
             fixed=self.fixed,
+            prompt_cache=self.prompt_cache,
         )

@@ -79,6 +79,8 @@ class Session:
         """End the engine if there is one."""
         if self._engine is not None:
             self._engine.close()
+            for text in self._engine.last_notices:
+                note(text)
             self._engine = None
 
     def __enter__(self) -> "Session":

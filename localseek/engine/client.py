@@ -94,6 +94,7 @@ class Engine:
         except OSError as error:
             raise EngineError(f"The engine could not be started: {error}.") from error
         self.info: ModelInfo | None = None
+        self.last_notices: list[str] = []  # what came after the last answer; known once closed
 
     @property
     def pid(self) -> int:
@@ -147,6 +148,8 @@ class Engine:
                 if isinstance(event, Finished | Failed):
                     self._in_flight.discard(number)
                 return number, event
+            if message["event"] == "Notice" and self._in_flight:  # of an answer that was over
+                return max(self._in_flight), protocol.decode_event(message)
 
     def generate(self, request: Request) -> Iterator[Event]:
         """Run a request alone and yield its events; the last is `Finished` or `Failed`.
@@ -196,7 +199,10 @@ class Engine:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._process.stdout:
+        if self._process.stdout and not self._process.stdout.closed:
+            for line in self._process.stdout:
+                if line.startswith(b'{"event":"Notice"') and line.endswith(b"\n"):
+                    self.last_notices.append(protocol.decode(line)["text"])
             self._process.stdout.close()
 
     def __enter__(self) -> "Engine":

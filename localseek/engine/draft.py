@@ -71,6 +71,19 @@ class Drafter:
             self._run(self.waiting, 0)
             self.waiting = 0
 
+    def settle_before(self, position: int) -> Floats | None:
+        """Make the entries before `position`; give the trunk's row before it if it is known."""
+        if self._carries or not self.length <= position < self.length + self.waiting:
+            self.settle()
+            return self.carry if self._carries and position == self.length else None
+        count, end = position - self.length, self.waiting
+        if count:
+            self._run(self._tokens[:count], self._rows[:count], 0)
+            self.waiting = end - count
+            self._tokens[: self.waiting] = self._tokens[count:end].copy()
+            self._rows[: self.waiting] = self._rows[count:end].copy()
+        return self._rows[0]
+
     def first(self, weigh: bool) -> tuple[int, float, list[Trial]]:
         """Draft the token that follows the last accepted one.
 
@@ -133,9 +146,14 @@ class Drafter:
             self.length = 1
         return False
 
-    def restore(self, length: int) -> None:
-        """Take over a cache that was put back with entries before `length`."""
-        self.length, self.waiting, self._carries = length, 0, False
+    def restore(self, length: int, row: Floats | None) -> None:
+        """Take over a cache that was put back with entries before `length`.
+
+        `row` is the trunk's hidden row before that position, if it is known.
+        """
+        self.length, self.waiting, self._carries = length, 0, row is not None
+        if row is not None:
+            self.carry[:] = row
 
     def recover(self) -> None:
         """Forget what a decode that was given up has left in the cache."""

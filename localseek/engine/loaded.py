@@ -8,13 +8,12 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from localseek.engine.bridge import Remote
 from localseek.engine.decoder import Decoder
 from localseek.engine.depth import DepthController
 from localseek.engine.draft_policy import FixedDepth
-from localseek.engine.keeper import Keeper, fingerprint
+from localseek.engine.keeper import Keeper, origin
 from localseek.engine.llama import AbortFlag, Sampler
 from localseek.engine.loading import load, remote_notices
 from localseek.engine.protocol import LoadOptions, Message, ModelInfo, Request
@@ -67,8 +66,9 @@ class Loaded:
         self.keeper: Keeper | None = None
         if options.prompt_cache and self.scheduler is None:
             caches = f"{placement.cache_type}, drafts {parts.drafter is not None}"
-            belongs = fingerprint(Path(options.model), caches)
-            self.keeper = Keeper(self.decoder, SequenceStore(), belongs)
+            if any(tensor.name.startswith("rope_factors_long") for tensor in info.tensors):
+                caches += f", context {self.target.n_ctx}"  # it decides how positions are coded
+            self.keeper = Keeper(self.decoder, SequenceStore(), origin(info.parts, caches))
         bos, eos = self.model.text(self.model.bos), self.model.text(self.model.eos)
         source = info.chat_template
         self.template = ChatTemplate(source, bos, eos) if source else None

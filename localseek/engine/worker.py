@@ -9,7 +9,6 @@ import gc
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -215,7 +214,7 @@ class Worker:
         with self._saving:  # taken first: the client may end the child once it has its answer
             send(Finished(outcome.reason, stats))
             if notice := loaded.keeper.after():
-                print(notice, file=sys.stderr, flush=True)  # into the log: the request is over
+                send(Notice(notice))  # the client shows it with the next answer, or at the end
 
 
 def private_pipes() -> tuple[BinaryIO, BinaryIO]:

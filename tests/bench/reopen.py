@@ -1,10 +1,10 @@
 """Time to the first token of a long conversation, read again and put back from disk: run by hand.
 
-    python tests/bench/reopen.py MODEL.gguf [--tokens 4000] [--runs 5]
+    python tests/bench/reopen.py MODEL.gguf [--tokens 4000] [--runs 3]
 
-Each run reads a conversation in an engine that ends, and asks a second question in another one
-that finds the saved sequence; a third engine, never interrupted, says what the second answer must
-be. Loads are outside the clock. Prints medians, their ratio and the size on disk.
+Each run reads a conversation in one engine and asks a second question in another, which finds the
+saved sequence; the first, which was never interrupted, then says what the second answer must be.
+Loads are outside the clock. Prints medians, their ratio and the size on disk.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from localseek.engine.protocol import LoadOptions, Message, Request, Sampling  #
 from localseek.events import AnswerDelta, Failed, Finished, ReasoningDelta  # noqa: E402
 from localseek.sequences import SequenceStore  # noqa: E402
 
+ROOM = 256  # tokens for two answers and a question
 QUESTION = "How many people were on the train?"
 SENTENCE = "The train left the station at seven, and {} people were on it. "
 
@@ -49,34 +50,52 @@ def running(options: LoadOptions) -> Engine:
     return engine
 
 
+def sentence_tokens(options: LoadOptions) -> float:
+    """Give how many tokens a sentence of the conversation has for this model."""
+    with running(options) as engine:
+        counts = [
+            ask(engine, Request((Message("user", conversation(n)),), max_tokens=1))[2]
+            .stats.prompt_tokens
+            for n in (20, 10)
+        ]  # fmt: skip
+    return (counts[0] - counts[1]) / 10
+
+
+def conversation(sentences: int) -> str:
+    return "".join(SENTENCE.format(n) for n in range(100, 100 + sentences))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("--tokens", type=int, default=4000)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--mtp", choices=("auto", "off"), default="auto")
     arguments = parser.parse_args()
-    text = "".join(SENTENCE.format(n) for n in range(arguments.tokens // 16))
-    greedy = Sampling(temperature=0.0)
-    first = Request((Message("user", text),), greedy, max_tokens=32)
     pairs: list[tuple[float, float]] = []
     for _ in range(arguments.runs):
         with tempfile.TemporaryDirectory() as home:
             os.environ["LOCALSEEK_HOME"] = home
             options = LoadOptions(
-                arguments.model, ctx=arguments.tokens + 1024, threads=arguments.threads
-            )
-            kept = replace(options, prompt_cache=True)
-            with running(kept) as engine:
-                read, answer, _ = ask(engine, first)
-            (saved,) = SequenceStore().list()
-            turns = (*first.messages, Message("assistant", answer), Message("user", QUESTION))
-            second = replace(first, messages=turns)
-            with running(kept) as engine:
-                back, found, finished = ask(engine, second)
-            with running(options) as engine:
-                ask(engine, first)
-                expected = ask(engine, second)[1]
+                arguments.model, ctx=arguments.tokens + ROOM, threads=arguments.threads,
+                mtp=arguments.mtp, prompt_cache=True,
+            )  # fmt: skip
+            short = replace(options, ctx=1024, prompt_cache=False)
+            text = conversation(int(arguments.tokens / sentence_tokens(short)))
+            first = Request((Message("user", text),), Sampling(temperature=0.0), max_tokens=32)
+            store = SequenceStore()
+            with running(options) as uninterrupted:
+                read, answer, _ = ask(uninterrupted, first)
+                while not store.list():  # it appears whole, and soon
+                    time.sleep(0.01)
+                (saved,) = store.list()
+                turns = (*first.messages, Message("assistant", answer), Message("user", QUESTION))
+                second = replace(first, messages=turns, max_tokens=100)
+                with running(options) as engine:
+                    back, found, finished = ask(engine, second)
+                store.clear()
+                expected = ask(uninterrupted, second)[1]
         stats = finished.stats
         print(
             f"{stats.prompt_tokens} tokens: read {read:.2f} s, put back {back:.3f} s"

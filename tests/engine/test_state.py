@@ -1,4 +1,6 @@
 import os
+import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +10,10 @@ from localseek.engine.client import Engine
 from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.draft import Drafter
 from localseek.engine.draft_policy import FixedDepth
-from localseek.engine.keeper import Keeper, fingerprint
+from localseek.engine.keeper import Keeper, origin
 from localseek.engine.llama import Context, Model, Sampler
 from localseek.engine.protocol import LoadOptions
-from localseek.engine.state import StateError, image, read_head, restore
+from localseek.engine.state import Origin, StateError, image, read_head, restore
 from localseek.events import Finished, Notice
 from localseek.sequences import SequenceStore
 
@@ -19,6 +21,7 @@ from .conftest import ask, text_of
 
 CONTEXT = 1024
 MODEL = "a model"
+ORIGIN = Origin(MODEL, "a place")
 LONG_QUESTION = "What is 348 + 257? " + "I must know it before the shop closes tonight. " * 8
 
 
@@ -65,7 +68,7 @@ def generate(decoder: Decoder, prompt: list[int], limit: int) -> tuple[list[int]
 
 
 def image_of(decoder: Decoder) -> np.ndarray:
-    return np.frombuffer(b"".join(image(decoder, MODEL)), np.uint8)
+    return np.frombuffer(b"".join(image(decoder, ORIGIN)), np.uint8)
 
 
 @pytest.mark.parametrize("drafts", [True, False])
@@ -78,8 +81,8 @@ def test_a_restored_sequence_goes_on_as_the_one_that_was_never_interrupted(model
     restore(again, image_of(first), MODEL)
     rest, outcome = generate(again, prompt + begun, 140)
     assert begun + rest == whole
-    # What is read again is the last token, and with drafts what the layer has not run yet.
-    assert outcome.cached >= len(prompt) + len(begun) - 5
+    # The last token is read again for its logits; one more where drafts ran beyond the limit.
+    assert outcome.cached >= len(prompt) + len(begun) - 2
     assert len(whole) > 100
 
 
@@ -107,6 +110,30 @@ def test_a_damaged_image_is_refused_and_leaves_the_decoder_empty(model, decoder,
     assert generate(again, prompt_of(model), 20)[1].cached == 0
 
 
+def test_no_byte_of_an_image_can_change_unnoticed(model, decoder):
+    first, again = decoder(), decoder()
+    generate(first, prompt_of(model), 60)
+    data, rng = image_of(first).copy(), random.Random(7)
+    for _ in range(200):
+        place, bit = rng.randrange(len(data)), 1 << rng.randrange(8)
+        data[place] ^= bit
+        with pytest.raises(StateError):
+            restore(again, data, MODEL)
+        data[place] ^= bit
+    restore(again, data, MODEL)
+
+
+def test_a_restored_drafter_knows_the_row_before_the_next_token(model, decoder):
+    first, again = decoder(), decoder()
+    begun = prompt_of(model)
+    begun += generate(first, begun, 60)[0]
+    restore(again, image_of(first), MODEL)
+    assert again.drafter.length == len(again.cached)
+    assert again.drafter.trim(len(again.cached))  # nothing must be read again for it
+    kept = first.drafter.trim(len(first.cached)) and first.drafter.carry
+    assert np.array_equal(again.drafter.carry, kept)
+
+
 @pytest.mark.parametrize("size", [0, 10, 40, 400, 20_000])
 def test_a_truncated_image_is_refused(model, decoder, size):
     first, again = decoder(), decoder()
@@ -123,7 +150,7 @@ def test_an_image_of_another_kind_is_refused_with_the_reason(model, decoder):
         restore(decoder(), data, "another model")
     with pytest.raises(StateError, match="MTP layer"):
         restore(decoder(drafts=False), data, MODEL)
-    begun = read_head(data, data.size)[1]
+    begun = read_head(data, data.size)[1].tolist()
     generate(first, prompt_of(model) + begun, 400)
     with pytest.raises(StateError, match="longer than the context"):
         restore(decoder(n_ctx=256), image_of(first), MODEL)
@@ -132,15 +159,23 @@ def test_an_image_of_another_kind_is_refused_with_the_reason(model, decoder):
 def test_the_fingerprint_changes_with_the_file_and_the_caches(tmp_path):
     file = tmp_path / "m.gguf"
     file.write_bytes(b"GGUF" + bytes(100))
-    first = fingerprint(file, "f16")
-    assert first == fingerprint(file, "f16")
-    assert first != fingerprint(file, "q8_0")
-    os.utime(file, ns=(1, 1))
-    assert first != fingerprint(file, "f16")
+    part = tmp_path / "m-2.gguf"
+    part.write_bytes(b"GGUF" + bytes(100))
+    first = origin([file, part], "f16")
+    assert first == origin([file, part], "f16")
+    assert first.model != origin([file, part], "q8_0").model
+    for one in (file, part):
+        os.utime(one, ns=(1, 1))
+        later = origin([file, part], "f16")
+        assert later.model != first.model
+        assert later.place == first.place
+        first = later
 
 
-def run(nano_gguf: Path, question: str) -> tuple[tuple[str, str], int, list[str]]:
-    options = LoadOptions(str(nano_gguf), threads=1, prompt_cache=True)
+def run(
+    nano_gguf: Path, question: str, **options: object
+) -> tuple[tuple[str, str], int, list[str]]:
+    options = LoadOptions(str(nano_gguf), threads=1, prompt_cache=True, **options)
     with Engine(options) as engine:
         engine.load()
         events = list(engine.generate(ask(question)))
@@ -171,6 +206,28 @@ def test_a_damaged_file_costs_time_only_and_is_said(nano_gguf, home):
     assert run(nano_gguf, LONG_QUESTION)[1] > 100
 
 
+def test_a_sequence_longer_than_the_context_is_left_out_and_kept(nano_gguf, home):
+    run(nano_gguf, LONG_QUESTION + "Think about it. " * 30)
+    (saved,) = SequenceStore().list()
+    text, cached, notices = run(nano_gguf, LONG_QUESTION, ctx=256)
+    assert cached == 0
+    assert text == run(nano_gguf, LONG_QUESTION, ctx=256)[0]
+    assert notices == [
+        "A saved sequence was left out, it is longer than the context: the prompt is read again."
+    ]
+    assert saved.path.exists()
+
+
+def test_what_was_saved_before_the_file_changed_is_left_out_and_said(nano_gguf, home, tmp_path):
+    file = tmp_path / "m.gguf"
+    shutil.copy(nano_gguf, file)
+    first, _, _ = run(file, LONG_QUESTION)
+    os.utime(file, (1, 1))
+    again, cached, notices = run(file, LONG_QUESTION)
+    assert (again, cached) == (first, 0)
+    assert len(notices) == 1 and "another state of the model's file" in notices[0]
+
+
 def test_nothing_is_saved_unless_asked_for(nano_gguf, home):
     with Engine(LoadOptions(str(nano_gguf), threads=1)) as engine:
         engine.load()
@@ -187,6 +244,19 @@ def test_a_full_disk_is_a_notice_and_no_failure(model, decoder, tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    notice = Keeper(first, store, MODEL).after()
+    notice = Keeper(first, store, ORIGIN).after()
     assert notice == "The sequence could not be saved: No space left on device."
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_went_wrong_with_saving_is_said_with_the_next_answer_and_at_the_end(nano_gguf, home):
+    (home / "sequences").mkdir(parents=True)
+    options = LoadOptions(str(nano_gguf), threads=1, prompt_cache=True)
+    with Engine(options) as engine:
+        engine.load()
+        (home / "sequences").rmdir()
+        first, second = (list(engine.generate(ask(LONG_QUESTION))) for _ in range(2))
+    problem = "The sequence could not be saved: No such file or directory."
+    assert [event for event in first if isinstance(event, Notice)] == []
+    assert [event.text for event in second if isinstance(event, Notice)] == [problem]
+    assert engine.last_notices == [problem]

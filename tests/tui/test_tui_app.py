@@ -1,12 +1,15 @@
 import asyncio
+from dataclasses import fields
+from pathlib import Path
 from time import process_time
 
 import pytest
 from scripted import DONE, Die, Hold, Scripted, thinking_script
 
-from localseek.engine.protocol import Message, Sampling
+from localseek.engine.protocol import Fixed, LoadOptions, Message, Sampling
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, PromptProgress, ReasoningDelta
+from localseek.settings import GenerationOptions
 from tui.options import Options
 from tui.widgets.reasoning import Reasoning, ReasoningTitle
 
@@ -265,3 +268,15 @@ async def test_an_answer_of_100000_characters_leaves_the_prompt_quick(drive):
         assert len(d.app.state.last_answer) >= 100_000
         assert d.app.chat.prompt.text == "hello"
         assert slowest < 1.0, f"a key took {slowest:.2f} s"
+
+
+def test_every_option_of_the_command_line_reaches_the_app():
+    given = {field.name for field in fields(GenerationOptions)} - {"model"}
+    taken = {field.name for field in [*fields(Options), *fields(Sampling)]}
+    assert given <= taken
+    loaded = {field.name for field in fields(LoadOptions)} - {"model"}
+    options = Options(ctx=512, threads=3, mtp=2, fixed=Fixed(cpu_experts=1), prompt_cache=True)
+    assert all(
+        getattr(options.load_options(Path("m.gguf")), name) == getattr(options, name)
+        for name in loaded
+    )

@@ -188,6 +188,10 @@ class Context:
         pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         return bool(lib.llama_state_seq_set_data(self.handle, pointer, data.size, 0) == data.size)
 
+    def length(self) -> int:
+        """Give the position after the last one that the cache holds."""
+        return int(lib.llama_memory_seq_pos_max(self.memory, 0)) + 1
+
     def trim(self, length: int) -> bool:
         """Forget all positions from `length` on; False when the cache cannot (then it is empty)."""
         if lib.llama_memory_seq_rm(self.memory, 0, length, -1):
