@@ -82,7 +82,8 @@ class Drafter:
             self.waiting = end - count
             self._tokens[: self.waiting] = self._tokens[count:end].copy()
             self._rows[: self.waiting] = self._rows[count:end].copy()
-        return self._rows[0]
+        row: Floats = self._rows[0]
+        return row
 
     def first(self, weigh: bool) -> tuple[int, float, list[Trial]]:
         """Draft the token that follows the last accepted one.
