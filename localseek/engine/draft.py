@@ -78,7 +78,7 @@ class Drafter:
             return self.carry if self._carries and position == self.length else None
         count, end = position - self.length, self.waiting
         if count:
-            self._run(self._tokens[:count], self._rows[:count], 0)
+            self._run(count, 0)
             self.waiting = end - count
             self._tokens[: self.waiting] = self._tokens[count:end].copy()
             self._rows[: self.waiting] = self._rows[count:end].copy()
