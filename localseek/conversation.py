@@ -20,6 +20,7 @@ class Reply:
     finish_reason: str = ""  # "" while running; stop, length, cancelled, failed
     stats: Stats | None = None
     error: str = ""
+    wrong_use: bool = False  # the error is the request's own
 
     def after(self, event: Event) -> "Reply":
         """Give the reply as it is after one more event."""
@@ -31,7 +32,7 @@ class Reply:
             return replace(self, finish_reason=event.reason, stats=event.stats)
         if isinstance(event, Failed):
             text = f"{event.message} {event.hint}".strip()
-            return replace(self, finish_reason="failed", error=text)
+            return replace(self, finish_reason="failed", error=text, wrong_use=event.wrong_use)
         return self
 
 

@@ -89,13 +89,15 @@ class Finished:
 class Failed:
     """The request is over without a result; `fatal` when the engine itself is gone.
 
-    `log` holds the last lines of a dead engine's log.
+    `log` holds the last lines of a dead engine's log. `wrong_use`: the request asked for what
+    cannot be, such as a bias for a token that the model does not have.
     """
 
     message: str
     hint: str = ""
     fatal: bool = False
     log: list[str] = field(default_factory=list)
+    wrong_use: bool = False
 
 
 Event = PromptProgress | ReasoningDelta | AnswerDelta | Notice | Finished | Failed

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from localseek import shapes
 from localseek.engine.costs import MAX_DEPTH
 from localseek.engine.protocol import Fixed, LoadOptions, Message, Mtp, Request, Sampling
 from localseek.engine.rpc import split_address
 from localseek.errors import UsageError
+from localseek.shapes import Bias, Shape
 from localseek.sizes import parse_size
 from localseek.weights import CACHE_TYPES
 
@@ -25,6 +27,7 @@ SEQUENCE_LIMIT = "4GB"  # of saved sequences together
 MAX_TIMEOUT_S = 86_400
 MAX_LAYERS = 100_000  # anything from the count of layers on means all
 MAX_PARALLEL = 32  # with 4 drafts each these are 160 rows a step; llama.cpp could do 256 requests
+MAX_LAST_N = 1_000_000  # tokens that penalties look back at
 MAX_THREADS = 1024  # more than any machine has; llama.cpp starts them all
 
 
@@ -39,8 +42,21 @@ class GenerationOptions:
     top_p: float | None = None
     top_k: int | None = None
     min_p: float | None = None
+    typical_p: float | None = None
+    top_n_sigma: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    repeat_last_n: int | None = None
     repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
     seed: int | None = None
+    logit_bias: tuple[Bias, ...] = ()
+    shape: Shape | None = None
     stop: tuple[str, ...] = ()
     think: bool | None = None
     think_budget: int | None = None
@@ -60,10 +76,9 @@ class GenerationOptions:
 
     def request(self, messages: tuple[Message, ...]) -> Request:
         """Give what the engine is asked for `messages`."""
-        sampling = Sampling(
-            temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, min_p=self.min_p,
-            repeat_penalty=self.repeat_penalty, seed=self.seed,
-        )  # fmt: skip
+        grammar = self.shape.grammar if self.shape else ""
+        told = {f.name: getattr(self, f.name) for f in fields(Sampling) if f.name != "grammar"}
+        sampling = Sampling(**told, grammar=grammar)
         return Request(
             messages, sampling, self.max_tokens, self.stop, self.think, self.think_budget
         )
@@ -113,6 +128,17 @@ CHECKS: dict[str, Callable[[Any], int | float]] = {
     "min_p": _real(0, 1),
     "repeat_penalty": _real(0.01, 100),
     "seed": _whole(0, MAX_SEED),
+    "presence_penalty": _real(-100, 100),
+    "frequency_penalty": _real(-100, 100),
+    "repeat_last_n": _whole(0, MAX_LAST_N),
+    "typical_p": _real(0, 1),
+    "top_n_sigma": _real(-1, 100),
+    "xtc_probability": _real(0, 1),
+    "xtc_threshold": _real(0, 1),
+    "dry_multiplier": _real(0, 100),
+    "dry_base": _real(1, 100),
+    "dry_allowed_length": _whole(1, MAX_LAST_N),
+    "dry_penalty_last_n": _whole(0, MAX_LAST_N),
 }
 LOAD_CHECKS: dict[str, Callable[[Any], int | float]] = {
     "ctx": _whole(0, MAX_CTX),
@@ -163,15 +189,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "repeat_penalty": ("R", "1: none; higher: repeat less"),
         "seed": ("N", "the same seed gives the same answer (default: a new one each time)"),
     }
-    for name, (metavar, text) in numbers.items():
-        option = "--" + name.replace("_", "-")
-        add(option, type=_argument(CHECKS[name]), metavar=metavar, help=text)
+    _add_numbers(group, numbers)
     add("--stop", action="append", default=[], metavar="TEXT",
         help="end the answer before TEXT (repeatable)")  # fmt: skip
     add("--think", action=argparse.BooleanOptionalAction, default=None,
         help="let the model reason first, or not, where its template has a switch")  # fmt: skip
+    shape = group.add_mutually_exclusive_group()
+    shape.add_argument("--schema", type=shapes.schema_file, dest="shape", metavar="FILE",
+        help="the answer is JSON that fits this JSON schema; reasoning stays free")  # fmt: skip
+    shape.add_argument("--grammar", type=shapes.grammar_file, dest="shape", metavar="FILE",
+        help="the answer fits this grammar (GBNF, as in llama.cpp)")  # fmt: skip
+    add("--logit-bias", action="append", default=[], type=shapes.bias, metavar="TOKEN=BIAS",
+        help="add BIAS to a token, a number or text, in the answer; false: never "
+        "(repeatable)")  # fmt: skip
     add("--prompt-cache", action="store_true",
         help="save what was read; a later run then goes on from the same beginning")  # fmt: skip
+    _add_numbers(parser.add_argument_group("finer sampling, off if left out, as in llama.cpp"), {
+        "repeat_last_n": ("N", "what the penalties look back at; 64 tokens"),
+        "presence_penalty": ("P", "taken off the logits of tokens that have come"),
+        "frequency_penalty": ("P", "taken off as often as they have come"),
+        "dry_multiplier": ("M", "penalty for going on with a repeated sequence"),
+        "dry_base": ("B", "grows so with each token of the sequence; 1.75"),
+        "dry_allowed_length": ("N", "from sequences longer than this; 2"),
+        "dry_penalty_last_n": ("N", "sequences of these last tokens; 64"),
+        "top_n_sigma": ("N", "logits within N standard deviations of the highest"),
+        "typical_p": ("P", "the most typical tokens with probability P together"),
+        "xtc_probability": ("P", "leave out the likeliest tokens so often, all but the last"),
+        "xtc_threshold": ("T", "that have this probability; 0.1"),
+    })  # fmt: skip
     add_load_arguments(parser)
 
 
@@ -181,6 +226,13 @@ def add_parallel_argument(parser: argparse.ArgumentParser) -> None:
         "--parallel", type=_argument(LOAD_CHECKS["parallel"]), default=0, metavar="N",
         help="answer N rows at once; they share the context. 0: as many as pay and fit, up to 4",
     )  # fmt: skip
+
+
+def _add_numbers(group: argparse._ArgumentGroup, numbers: dict[str, tuple[str, str]]) -> None:
+    """Add options with numbers as values, checked by what CHECKS says."""
+    for name, (metavar, text) in numbers.items():
+        option = "--" + name.replace("_", "-")
+        group.add_argument(option, type=_argument(CHECKS[name]), metavar=metavar, help=text)
 
 
 def add_load_arguments(parser: argparse.ArgumentParser) -> None:
@@ -249,9 +301,9 @@ def options_from(arguments: argparse.Namespace) -> GenerationOptions:
     values = {name: getattr(arguments, name) for name in names}
     if "" in values["stop"]:
         raise UsageError("--stop needs a text.")
-    return GenerationOptions(
-        **{**values, "stop": tuple(values["stop"]), "fixed": fixed_from(arguments)}
-    )
+    for name in ("stop", "logit_bias"):
+        values[name] = tuple(values[name])
+    return GenerationOptions(**values, fixed=fixed_from(arguments))
 
 
 def with_row(options: GenerationOptions, row: Mapping[str, Any]) -> GenerationOptions:
@@ -269,6 +321,7 @@ def with_row(options: GenerationOptions, row: Mapping[str, Any]) -> GenerationOp
         if not isinstance(stop, list) or not all(isinstance(s, str) and s for s in stop):
             raise UsageError("stop is no text and no list of texts.")
         changes["stop"] = tuple(stop)
+    changes |= shapes.of_row(row)
     for name, kind in (("system", str), ("think", bool)):
         if row.get(name) is not None:
             if not isinstance(row[name], kind):

@@ -14,11 +14,13 @@ from localseek.commands.session import Session, stream
 from localseek.conversation import Conversation
 from localseek.errors import EngineError, UsageError
 from localseek.messages import is_terminal, prepare_streams
+from localseek.shapes import whole
 
 EXAMPLES = """examples:
   localseek ask "What is 348 + 257?"
   cat notes.txt | localseek ask "Summarize:"
   localseek ask "What does this do?" -f main.py -f util.py
+  localseek ask --schema person.json "Invent a person." | jq .name
   localseek ask --json "Which is larger, 9.9 or 9.11?" | jq -r .answer
 """
 
@@ -49,9 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
         reply = stream(session, request, stats=stats, silent=arguments.json)
         mend = "" if session.alive else "Run the command again to start a new one."
     if reply.finish_reason == "failed":
-        raise EngineError(reply.error, mend)
+        raise UsageError(reply.error) if reply.wrong_use else EngineError(reply.error, mend)
     if arguments.json:
         print(to_json(reply_object(options.model, reply)))
+    if reply.finish_reason == "length" and options.shape and not whole(reply.answer, options.shape):
+        return 1  # whoever reads the answer relies on its form
     return 130 if reply.finish_reason == "cancelled" else 0
 
 

@@ -26,7 +26,8 @@ EXAMPLES = """examples:
   localseek batch questions.jsonl answers.jsonl
   localseek batch questions.jsonl answers.jsonl --temperature 0 --max-tokens 500
   echo '{"id": "a1", "prompt": "What is 6 x 7?", "seed": 1}' > questions.jsonl
-Each row has prompt or messages, and may have id, system, think, stop and the generation options.
+Each row has prompt or messages, and may have id, system, think, stop, the generation options with
+numbers, and schema (an object), grammar (a text) or logit_bias ({"TOKEN": BIAS}).
 """
 PARTLY, INTERRUPTED = 3, 130
 SECONDS_BETWEEN_LINES = 10.0  # where no terminal shows the progress

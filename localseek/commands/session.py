@@ -18,6 +18,7 @@ from localseek.engine.protocol import Request
 from localseek.events import AnswerDelta, Event, Notice, PromptProgress, ReasoningDelta
 from localseek.messages import ReplyPrinter, Status, note, stats_line
 from localseek.settings import GenerationOptions
+from localseek.shapes import Shape, whole
 
 
 def engine_command() -> list[str] | None:
@@ -153,16 +154,19 @@ def stream(session: Session, request: Request, *, stats: bool, silent: bool = Fa
             reply = session.reply(request, show)
     finally:
         printer.finish()
-    if reply.finish_reason == "length":
-        note(cut_off(reply))
+    shape = session.options.shape
+    if reply.finish_reason == "length" and not whole(reply.answer, shape):
+        note(cut_off(reply, shape))
     if stats and reply.stats is not None:
         note(stats_line(reply.stats))
     return reply
 
 
-def cut_off(reply: Reply) -> str:
+def cut_off(reply: Reply, shape: Shape | None = None) -> str:
     """Say where a reply was cut off, and what would have made room."""
     what = "answer" if reply.answer else "reasoning"
+    if shape and shape.json and reply.answer:
+        what = "JSON is not whole: the answer"
     if reply.stats is not None and reply.stats.filled_context:
         text = f"The {what} was cut off at the end of the context; --ctx can make it larger"
     else:

@@ -13,6 +13,7 @@ from localseek.engine.draft import Drafter
 from localseek.engine.draft_counter import DraftCounter
 from localseek.engine.draft_policy import DepthPolicy, FixedDepth, Step
 from localseek.engine.llama import Aborted, Batch, Context, Model, Sampler
+from localseek.errors import LocalseekError
 from localseek.events import FinishReason
 
 
@@ -83,12 +84,19 @@ class Decoder:
             )
         except Aborted:
             outcome.reason = "cancelled"
-            self.target.trim(len(self.cached))
-            if self._active:
-                self._active.recover()
+            self._recover()
+        except LocalseekError:  # no token fits the answer's grammar, for one
+            self._recover()
+            raise
         if group:
             outcome.generated += len(group)
             yield group
+
+    def _recover(self) -> None:
+        """Make both caches hold what is known of them, after a step that was not finished."""
+        self.target.trim(len(self.cached))
+        if self._active:
+            self._active.recover()
 
     def _generate(
         self, prompt: list[int], sampler: Sampler, limit: int, cancelled: Callable[[], bool],

@@ -4,7 +4,6 @@ Takes load options, gives prompts as tokens and samplers as a request wants them
 about messages on pipes.
 """
 
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,19 +16,14 @@ from localseek.engine.keeper import Keeper, origin
 from localseek.engine.llama import AbortFlag, Sampler
 from localseek.engine.loading import load, remote_notices
 from localseek.engine.protocol import LoadOptions, Message, ModelInfo, Request
+from localseek.engine.sampling import make_sampler
 from localseek.engine.scheduler import Scheduler
 from localseek.engine.shared_depth import SharedDepth
 from localseek.engine.trimming import Cut, Overhead, Trimmer, reply_room, split_turns, without
 from localseek.errors import ModelError
+from localseek.reasoning import OPEN
 from localseek.sequences import SequenceStore
 from localseek.template import ChatTemplate, Prompt
-
-DEFAULTS = {"temperature": 0.6, "top_p": 0.95, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
-RECOMMENDED = {  # where a GGUF carries what its publisher recommends
-    "temperature": "general.sampling.temp", "top_p": "general.sampling.top_p",
-    "top_k": "general.sampling.top_k", "min_p": "general.sampling.min_p",
-    "repeat_penalty": "general.sampling.penalty_repeat",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -144,20 +138,9 @@ class Loaded:
         words = len(self.model.tokenize(word.content))
         return Overhead(alone - words, after - alone - 2 * words)
 
-    def sampler(self, request: Request) -> Sampler:
-        """Make the sampler: the request's values, else the file's, else our defaults."""
-        chosen: dict[str, float] = {}
-        for name, default in DEFAULTS.items():
-            value = getattr(request.sampling, name)
-            if value is None:
-                value = self.model.metadata(RECOMMENDED[name])
-            try:
-                chosen[name] = float(default if value is None else value)
-            except ValueError:
-                chosen[name] = default
-        seed = request.sampling.seed
-        return Sampler(
-            self.model.n_vocab, chosen["temperature"], int(chosen["top_k"]), chosen["top_p"],
-            chosen["min_p"], chosen["repeat_penalty"],
-            secrets.randbits(32) if seed is None else seed & 0xFFFFFFFF,
-        )  # fmt: skip
+    def sampler(self, request: Request, opened: bool) -> Sampler:
+        """Make a request's sampler; `opened` when its prompt ends inside `<think>`."""
+        may_open = request.think is not False and (
+            self.info.thinks or len(self.model.tokenize(OPEN)) == 1
+        )
+        return make_sampler(self.model, request, opened, may_open)

@@ -65,8 +65,22 @@ class Sampling:
     top_p: float | None = None
     top_k: int | None = None
     min_p: float | None = None
+    typical_p: float | None = None
+    top_n_sigma: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    repeat_last_n: int | None = None
     repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
     seed: int | None = None  # None: a new one each time
+    # What follows is for the answer only, after the reasoning.
+    logit_bias: tuple[tuple[int | str, float | None], ...] = ()  # token, bias; None: never
+    grammar: str = ""  # GBNF that `localseek.grammar` has made or checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +171,11 @@ def encode_request(number: int, request: Request) -> bytes:
 
 def decode_request(message: dict[str, Any]) -> Request:
     """Read a generation request from a decoded message."""
+    sampling = dict(message["sampling"])
+    sampling["logit_bias"] = tuple((token, bias) for token, bias in sampling["logit_bias"])
     return Request(
         messages=tuple(Message(**m) for m in message["messages"]),
-        sampling=Sampling(**message["sampling"]),
+        sampling=Sampling(**sampling),
         max_tokens=message["max_tokens"],
         stop=tuple(message["stop"]),
         think=message["think"],

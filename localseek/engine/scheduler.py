@@ -17,7 +17,7 @@ from localseek.engine.lanes import Lanes
 from localseek.engine.llama import Aborted, Batch, Context, Full, Model
 from localseek.engine.sequence import Job, Sequence
 from localseek.engine.shared_depth import SharedDepth, SharedStep
-from localseek.errors import EngineError
+from localseek.errors import EngineError, LocalseekError, UsageError
 from localseek.events import Failed
 
 PIECES = 4  # a batch's fraction that is read of prompts while others decode: they wait for it
@@ -35,6 +35,7 @@ class Turn:
     kept: list[int] = field(default_factory=list)
     row: int = 0  # of the last token in the batch
     fresh: list[int] = field(default_factory=list)
+    failed: LocalseekError | None = None  # its sampler could not go on
 
 
 class Scheduler:
@@ -223,7 +224,10 @@ class Scheduler:
         pieces = self._add_pieces(reading, bool(turns))
         self.target.decode(self._batch)
         for turn in turns:
-            self._sample(turn)
+            try:
+                self._sample(turn)
+            except LocalseekError as error:  # no token fits its grammar: the others go on
+                turn.failed = error
         for one, row, piece in pieces:
             self._read(one.slot, row, piece)
         learnt.verify_s = time.perf_counter() - began
@@ -232,7 +236,10 @@ class Scheduler:
         for one, _, _ in pieces:
             one.progress(len(held[one.slot]))
         for turn in turns:
-            self._take(turn)
+            if turn.failed is None:
+                self._take(turn)
+            else:
+                self._fail(turn.sequence, turn.failed)
 
     def _add_pieces(
         self, reading: list[Sequence], shared: bool
@@ -276,6 +283,14 @@ class Scheduler:
         self._read(one.slot, turn.row, [one.tokens[-1], *kept[:accepted]])
         if self.lanes and self.lanes.on(one.slot):
             one.drafts.count(len(kept), accepted)
+
+    def _fail(self, one: Sequence, error: LocalseekError) -> None:
+        """End a sequence whose sampler could not go on; what it has read is forgotten."""
+        self._end(one)
+        self._clear(one.slot)
+        one.close()
+        wrong_use = isinstance(error, UsageError)
+        one.job.send(Failed(error.message, error.hint, wrong_use=wrong_use))
 
     def _take(self, turn: Turn) -> None:
         """Give a sequence its tokens; it may be over then, or its reasoning be closed."""

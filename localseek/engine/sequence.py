@@ -42,7 +42,7 @@ class Sequence:
         self._closing, most = closing_of(model, Bounds(self.limit, job.bounds.budget))
         self._closer = Closer(job.stream, model.piece, most)
         self._admitted = self._answered = 0.0
-        job.sampler.accept(job.prompt[-64:])
+        job.sampler.accept(job.prompt)
 
     @property
     def generated(self) -> int:

@@ -27,7 +27,7 @@ from localseek.engine.protocol import Request
 from localseek.engine.sequence import Job
 from localseek.engine.text_stream import TextStream
 from localseek.engine.thinking import Bounds, answer
-from localseek.errors import LocalseekError, ModelError
+from localseek.errors import LocalseekError, ModelError, UsageError
 from localseek.events import (
     Event,
     Failed,
@@ -78,7 +78,7 @@ class Worker:
                 elif message["op"] == "doctor":
                     self._write(protocol.encode({"event": "doctor", "facts": self._facts()}))
             except LocalseekError as error:
-                failed = Failed(error.message, error.hint)
+                failed = Failed(error.message, error.hint, wrong_use=isinstance(error, UsageError))
                 self._write(protocol.encode_event(number, failed))
 
     def _next(self) -> dict[str, Any] | None:
@@ -174,7 +174,7 @@ class Worker:
             send(Notice(prepared.notice))
         if loaded.keeper and (notice := loaded.keeper.before(tokens)):
             send(Notice(notice))
-        sampler = loaded.sampler(request)
+        sampler = loaded.sampler(request, prepared.prompt.opened)
         outcome = Outcome()
         stream = TextStream(send, prepared.prompt.opened, request.stop)
         limit = loaded.target.n_ctx if request.max_tokens is None else request.max_tokens
@@ -184,7 +184,7 @@ class Worker:
             loaded.scheduler.add(Job(number, tokens, sampler, stream, bounds, send, left_out))
             return
         try:
-            sampler.accept(tokens[-64:])
+            sampler.accept(tokens)
             answer(
                 loaded.decoder, tokens, sampler, bounds, stream,
                 lambda: number in self._cancelled,

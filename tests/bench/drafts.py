@@ -17,7 +17,7 @@ from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.depth import DepthController
 from localseek.engine.draft import Drafter
 from localseek.engine.draft_policy import DepthPolicy, FixedDepth
-from localseek.engine.llama import Context, Model, Sampler
+from localseek.engine.llama import Context, Model, Sampler, SamplerOptions
 from localseek.nano import prompts
 
 QUESTIONS = ("981 * 87", "4077 + 3098 + 617", "(512 - 77) * 6", "9163 / 7", "347 * 28")
@@ -43,7 +43,7 @@ class Bench:
         decoder = self.drafting if policy else self.plain
         decoder.policy = policy or FixedDepth(0)
         prompt = decoder.model.tokenize(prompts.prompt(question))
-        sampler = Sampler(decoder.model.n_vocab, 0.0, 0, 1.0, 0.0, 1.0, 0)
+        sampler = Sampler(decoder.model, SamplerOptions())
         outcome = self.outcomes[name] = Outcome()
         steps = decoder.generate(
             prompt, sampler, LIMIT, lambda: False, lambda _done, _cached: None, outcome
@@ -63,7 +63,7 @@ class Bench:
         decoder.policy = policy or FixedDepth(0)
         text = f"{round_number}" + " 12 + 34 = 46," * PROMPT
         prompt = decoder.model.tokenize(text)[:PROMPT]
-        sampler = Sampler(decoder.model.n_vocab, 0.0, 0, 1.0, 0.0, 1.0, 0)
+        sampler = Sampler(decoder.model, SamplerOptions())
         outcome, started = Outcome(), self.clock()
         next(decoder.generate(prompt, sampler, 1, lambda: False, lambda *_: None, outcome))
         sampler.close()

@@ -75,7 +75,11 @@ def test_every_option_reaches_the_engine(run_cli):
         "ask", "echo", "-s", "Be brief.", "--max-tokens", "7", "--temperature", "0.5",
         "--top-p", "0.9", "--top-k", "40", "--min-p", "0.05", "--repeat-penalty", "1.1",
         "--seed", "3", "--stop", "A", "--stop", "B", "--no-think", "--ctx", "512",
-        "--threads", "2", "--mtp", "off", "--think-budget", "99",
+        "--threads", "2", "--mtp", "off", "--think-budget", "99", "--typical-p", "0.9",
+        "--top-n-sigma", "1", "--xtc-probability", "0.5", "--xtc-threshold", "0.2",
+        "--repeat-last-n", "32", "--presence-penalty", "0.3", "--frequency-penalty", "-0.3",
+        "--dry-multiplier", "0.8", "--dry-base", "2", "--dry-allowed-length", "3",
+        "--dry-penalty-last-n", "99", "--logit-bias", "12=-1.5", "--logit-bias", "a=b=false",
     )  # fmt: skip
     sent = json.loads(outcome.out)
     assert sent["request"] == {
@@ -85,7 +89,11 @@ def test_every_option_reaches_the_engine(run_cli):
         ],
         "sampling": {
             "temperature": 0.5, "top_p": 0.9, "top_k": 40, "min_p": 0.05,
-            "repeat_penalty": 1.1, "seed": 3,
+            "repeat_penalty": 1.1, "seed": 3, "typical_p": 0.9, "top_n_sigma": 1.0,
+            "xtc_probability": 0.5, "xtc_threshold": 0.2, "repeat_last_n": 32,
+            "presence_penalty": 0.3, "frequency_penalty": -0.3, "dry_multiplier": 0.8,
+            "dry_base": 2.0, "dry_allowed_length": 3, "dry_penalty_last_n": 99,
+            "logit_bias": [[12, -1.5], ["a=b", None]], "grammar": "",
         },
         "max_tokens": 7,
         "stop": ["A", "B"],

@@ -8,7 +8,7 @@ from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.depth import DepthController
 from localseek.engine.draft_policy import FixedDepth
 from localseek.engine.lanes import Lanes
-from localseek.engine.llama import AbortFlag, Context, Model, Sampler
+from localseek.engine.llama import AbortFlag, Context, Model, Sampler, SamplerOptions
 from localseek.engine.scheduler import Scheduler
 from localseek.engine.sequence import Job
 from localseek.engine.shared_depth import SharedDepth
@@ -31,14 +31,15 @@ class Task:
         return model.tokenize(prompts.prompt(self.question))
 
     def sampler(self, model: Model) -> "Watched":
-        return Watched(model.n_vocab, self.temperature, 0, 0.95, 0.0, 1.0, self.seed)
+        options = SamplerOptions(temperature=self.temperature, top_p=0.95, seed=self.seed)
+        return Watched(model, options)
 
 
 class Watched(Sampler):
     """A sampler that remembers each token it chose, and by how much the likeliest led."""
 
-    def __init__(self, *settings: float) -> None:
-        super().__init__(*settings)
+    def __init__(self, model: Model, options: SamplerOptions) -> None:
+        super().__init__(model, options)
         self.chosen: list[tuple[int, float]] = []
 
     def sample(self, context: Context, row: int) -> int:

@@ -10,7 +10,7 @@ from localseek.engine.client import Engine, death_message, diagnose
 from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.draft import Drafter
 from localseek.engine.draft_policy import FixedDepth
-from localseek.engine.llama import AbortFlag, Context, Model, Sampler
+from localseek.engine.llama import AbortFlag, Context, Model, Sampler, SamplerOptions
 from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, Failed, Finished, PromptProgress, ReasoningDelta
@@ -136,7 +136,7 @@ def test_a_decode_that_is_given_up_leaves_the_cache_usable(nano_gguf):
     prompt = model.tokenize(prompts.prompt(SUM))
 
     def run(stop_after: int) -> list[int]:
-        sampler = Sampler(model.n_vocab, 0.0, 0, 1.0, 0.0, 1.0, 0)
+        sampler = Sampler(model, SamplerOptions())
         outcome, found = Outcome(), []
         for step in decoder.generate(
             prompt, sampler, 400, lambda: False, lambda _done, _cached: None, outcome

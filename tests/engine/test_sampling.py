@@ -8,7 +8,7 @@ from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.depth import DepthController
 from localseek.engine.draft import Drafter
 from localseek.engine.draft_policy import FixedDepth
-from localseek.engine.llama import Context, Model, Sampler
+from localseek.engine.llama import Context, Model, Sampler, SamplerOptions
 from localseek.nano import prompts
 
 SEEDS = 400
@@ -30,7 +30,9 @@ def texts(decoder: Decoder, seeds: range) -> list[tuple[int, ...]]:
     prompt = decoder.model.tokenize(prompts.prompt("348 + 257"))
     found = []
     for seed in seeds:
-        sampler = Sampler(decoder.model.n_vocab, TEMPERATURE, 20, 1.0, 0.0, 1.0, seed)
+        sampler = Sampler(
+            decoder.model, SamplerOptions(temperature=TEMPERATURE, top_k=20, seed=seed)
+        )
         steps = decoder.generate(
             prompt, sampler, TOKENS, lambda: False, lambda _done, _cached: None, Outcome()
         )

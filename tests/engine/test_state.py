@@ -11,7 +11,7 @@ from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.draft import Drafter
 from localseek.engine.draft_policy import FixedDepth
 from localseek.engine.keeper import Keeper, origin
-from localseek.engine.llama import Context, Model, Sampler
+from localseek.engine.llama import Context, Model, Sampler, SamplerOptions
 from localseek.engine.protocol import LoadOptions
 from localseek.engine.state import Origin, StateError, image, read_head, restore
 from localseek.events import Finished, Notice
@@ -57,7 +57,7 @@ def prompt_of(model: Model) -> list[int]:
 
 def generate(decoder: Decoder, prompt: list[int], limit: int) -> tuple[list[int], Outcome]:
     outcome, tokens = Outcome(), []
-    sampler = Sampler(decoder.model.n_vocab, 0.0, 0, 1.0, 0.0, 1.0, 0)
+    sampler = Sampler(decoder.model, SamplerOptions())
     steps = decoder.generate(
         prompt, sampler, limit, lambda: False, lambda _done, _cached: None, outcome
     )

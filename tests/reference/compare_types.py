@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localseek.engine.decoder import Decoder, Outcome
-from localseek.engine.llama import Batch, Context, Model, Sampler
+from localseek.engine.llama import Batch, Context, Model, Sampler, SamplerOptions
 from localseek.nano import prompts
 from localseek.nano.evaluate import held_out
 
@@ -49,7 +49,7 @@ def answers(path: Path, asked: list[str]) -> list[Text]:
     decoder, found = Decoder(model, context, None), []
     for prompt in asked:
         tokens = model.tokenize(prompt)
-        sampler = Sampler(model.n_vocab, 0.0, 0, 1.0, 0.0, 1.0, 0)
+        sampler = Sampler(model, SamplerOptions())
         steps = decoder.generate(
             tokens, sampler, 1000, lambda: False, lambda _done, _cached: None, Outcome()
         )

@@ -15,6 +15,7 @@ from llama_cpp import llama_cpp_ext as ext
 
 from localseek.engine.llama.backend import backend_facts, because, devices, start_backend
 from localseek.engine.llama.batch import Batch
+from localseek.engine.llama.candidates import Candidates
 from localseek.engine.llama.devices import (
     GGML_TYPES,
     Allotted,
@@ -23,15 +24,16 @@ from localseek.engine.llama.devices import (
     allotted,
     serve,
 )
+from localseek.engine.llama.grammar import Grammar
 from localseek.engine.llama.model import Model
-from localseek.engine.llama.sampler import Sampler
+from localseek.engine.llama.sampler import Sampler, SamplerOptions
 from localseek.engine.llama.types import Bytes, Floats
 from localseek.errors import EngineError
 
 __all__ = [
-    "BUILD", "AbortFlag", "Aborted", "Allotted", "Arrangement", "Batch", "Bytes", "Context",
-    "Devices", "Floats", "Full", "Model", "Sampler", "allotted", "backend_facts", "devices",
-    "serve", "start_backend",
+    "BUILD", "AbortFlag", "Aborted", "Allotted", "Arrangement", "Batch", "Bytes", "Candidates",
+    "Context", "Devices", "Floats", "Full", "Grammar", "Model", "Sampler", "SamplerOptions", "allotted",
+    "backend_facts", "devices", "serve", "start_backend",
 ]  # fmt: skip
 
 CONTEXT_STEP = 256  # tokens; llama.cpp's caches come in multiples of it

@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
+import numpy as np
+from numpy.typing import NDArray
 
 from localseek.engine.llama.backend import because, start_backend
 from localseek.engine.llama.devices import Arrangement
@@ -157,6 +159,12 @@ class Model:
     def ends(self) -> frozenset[int]:
         """Give the tokens that end generation."""
         return frozenset(token for token in range(self.n_vocab) if self.is_end(token))
+
+    @cached_property
+    def unseen(self) -> NDArray[np.int64]:
+        """Give the control tokens that end nothing and that no reader sees."""
+        control = (t for t in range(self.n_vocab) if lib.llama_vocab_is_control(self.vocab, t))
+        return np.array([t for t in control if not self.piece(t) and t not in self.ends], np.int64)
 
     def close(self) -> None:
         """Free the model; its contexts must be closed before."""

@@ -1,0 +1,47 @@
+"""All tokens with their logits in one table, as llama.cpp's samplers and grammars take them.
+
+The memory is made once and filled anew for each row.
+"""
+
+import ctypes
+from typing import Any
+
+import llama_cpp.llama_cpp as lib
+import numpy as np
+from numpy.typing import NDArray
+
+from localseek.engine.llama.types import Floats
+
+_ROW = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
+
+
+class Candidates:
+    """Room for `capacity` tokens; `pointer` is what llama.cpp is given."""
+
+    def __init__(self, capacity: int) -> None:
+        self._table: NDArray[Any] = np.zeros(capacity, _ROW)
+        self._ids = np.arange(capacity, dtype=np.int32)
+        self._rows = ctypes.cast(self._table.ctypes.data, lib.llama_token_data_p)
+        self._array: Any = lib.llama_token_data_array(self._rows, capacity, -1, False)
+        self.pointer = ctypes.byref(self._array)
+
+    def fill(self, logits: Floats, tokens: NDArray[np.int32] | None = None) -> None:
+        """Take a row of logits, [n_vocab], or the logits of some tokens only."""
+        tokens = self._ids if tokens is None else tokens
+        count = len(tokens)
+        self._table["id"][:count] = tokens
+        self._table["logit"][:count] = logits
+        self._table["p"][:count] = 0.0
+        self._array.data, self._array.size = self._rows, count
+        self._array.selected, self._array.sorted = -1, False
+
+    @property
+    def logits(self) -> Floats:
+        """Give the logits in the table, to read and to change, in the order of `fill`."""
+        found: Floats = self._table["logit"][: self._array.size]
+        return found
+
+    @property
+    def selected(self) -> int:
+        """Give the token that a chain has chosen."""
+        return int(self._array.data[self._array.selected].id)

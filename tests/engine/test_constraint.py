@@ -1,0 +1,195 @@
+"""Answers held to schemas, grammars and biases, by nano, which knows nothing of JSON.
+
+A model that would never write JSON by itself is the hardest test: every character of it is the
+grammar's doing.
+"""
+
+import json
+
+import pytest
+from grammar.matching import fits
+
+from localseek.engine.client import Engine
+from localseek.engine.protocol import LoadOptions, Sampling
+from localseek.events import Failed
+from localseek.grammar import check, grammar_of_value
+
+from .conftest import ask, text_of
+
+SUM = "What is 348 + 257?"
+REASONING = "We need 348+257.\n348+257:\nones: 8+7=15, carry 1 → 5"
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "result": {"type": "integer", "minimum": 0, "maximum": 5000},
+        "share": {"type": "number", "exclusiveMinimum": 0, "maximum": 0.75},
+        "kind": {"enum": ["sum", 'it\'s a "quote"', None, {"a": [1, 2]}]},
+        "day": {"type": "string", "format": "date"},
+        "code": {"type": "string", "pattern": "^[A-Zé]{2}-\\d{1,3}$"},
+        "words": {"type": "array", "items": {"$ref": "#/$defs/word"}, "minItems": 1, "maxItems": 3},
+        "inner": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/inner"}]},
+    },
+    "required": ["result", "kind", "words"],
+    "additionalProperties": False,
+    "$defs": {
+        "word": {"type": "string", "minLength": 1, "maxLength": 9},
+        "inner": {
+            "type": "object",
+            "properties": {"yes": {"type": "boolean"}, "ye": {"type": "integer"}},
+            "additionalProperties": {"enum": [0, 1]},
+        },
+    },
+}
+GRAMMAR = grammar_of_value(SCHEMA)
+SMALL = {
+    "type": "object",
+    "properties": {
+        "result": {"type": "integer", "minimum": -5, "maximum": 5000},
+        "kind": {"enum": ["sum", 'it\'s a "quote"', None]},
+        "words": {"type": "array", "items": {"type": "string", "maxLength": 4}, "maxItems": 2},
+        "share": {"type": "number", "exclusiveMinimum": 0, "maximum": 0.75},
+    },
+    "required": ["result"],
+    "additionalProperties": False,
+}
+DEPTHS = ("off", 2, "auto")
+
+
+def shaped(grammar: str, **sampling: object) -> Sampling:
+    check(grammar)
+    return Sampling(**{"temperature": 0.0, **sampling}, grammar=grammar)
+
+
+def answers(path: object, mtp: object, requests: list) -> list[tuple[str, str, str]]:
+    found = []
+    with Engine(LoadOptions(str(path), threads=1, mtp=mtp, ctx=1024)) as engine:
+        engine.load()
+        for request in requests:
+            events = list(engine.generate(request))
+            assert not isinstance(events[-1], Failed), events[-1]
+            found.append((*text_of(events), events[-1].reason))
+    return found
+
+
+def test_a_hundred_seeds_give_a_hundred_answers_that_fit_the_schema(nano_gguf, home):
+    grammar = grammar_of_value(SMALL)
+    requests = [
+        ask(SUM, sampling=shaped(grammar, temperature=1.0, top_p=1.0, seed=seed), max_tokens=400,
+            think=None if seed % 10 == 0 else False)
+        for seed in range(100)
+    ]  # fmt: skip
+    found = answers(nano_gguf, "off", requests)
+    assert len({answer for _, answer, _ in found}) > 80
+    for _, answer, reason in found:
+        assert reason == "stop"
+        assert fits(json.loads(answer), SMALL), answer
+    # The same seeds give the same answers, however many tokens are drafted.
+    for mtp in DEPTHS[1:]:
+        assert answers(nano_gguf, mtp, requests[:5]) == found[:5]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_kind_of_part_fits_its_schema(engine, seed):
+    sampling = shaped(GRAMMAR, temperature=1.0, top_p=1.0, seed=seed)
+    events = list(engine.generate(ask(SUM, sampling=sampling, think=False, max_tokens=900)))
+    reasoning, answer = text_of(events)
+    assert reasoning == "" and fits(json.loads(answer), SCHEMA), answer
+
+
+def test_the_likeliest_answer_is_the_same_with_drafts_of_any_depth(nano_gguf, home):
+    questions = [SUM, "7 - 9000"]
+    requests = [ask(one, sampling=shaped(GRAMMAR), max_tokens=600) for one in questions]
+    found = [answers(nano_gguf, mtp, requests) for mtp in DEPTHS]
+    assert found == [found[0]] * 3
+    for _, answer, reason in found[0]:
+        assert reason == "stop" and fits(json.loads(answer), SCHEMA)
+
+
+def test_the_reasoning_is_what_it_is_without_a_grammar(engine):
+    free = text_of(list(engine.generate(ask(SUM))))
+    bound = text_of(list(engine.generate(ask(SUM, sampling=shaped('root ::= "no"')))))
+    assert free[0].startswith(REASONING) and bound == (free[0], "no")
+
+
+def test_a_grammar_that_the_model_keeps_anyway_changes_nothing(nano_gguf, home):
+    grammar = 'root ::= [0-9]+ " + " [0-9]+ " = " [0-9]+'
+    with Engine(LoadOptions(str(nano_gguf), threads=1, mtp=1, ctx=1024)) as engine:
+        engine.load()
+        free = list(engine.generate(ask(SUM)))
+        bound = list(engine.generate(ask(SUM, sampling=shaped(grammar))))
+    assert text_of(bound) == text_of(free)
+    assert bound[-1].stats.draft == free[-1].stats.draft  # drafts that fit are accepted as ever
+
+
+@pytest.mark.parametrize("budget", [0, 10])
+def test_an_answer_after_reasoning_that_was_closed_fits(engine, budget):
+    request = ask("981 * 87", sampling=shaped(GRAMMAR), think_budget=budget, max_tokens=700)
+    reasoning, answer = text_of(list(engine.generate(request)))
+    assert "enough thinking" in reasoning
+    assert fits(json.loads(answer), SCHEMA)
+
+
+def test_a_model_that_ends_within_its_reasoning_is_made_to_answer(nano_gguf, home):
+    # So hot that nano ends or wanders off in its reasoning; the budget ends the wandering.
+    sampling = [shaped('root ::= "fine"', temperature=3.0, top_p=1.0, seed=seed)
+                for seed in range(8)]  # fmt: skip
+    requests = [ask(SUM, sampling=one, think_budget=600) for one in sampling]
+    free = [ask(SUM, sampling=Sampling(temperature=3.0, top_p=1.0, seed=seed), max_tokens=600)
+            for seed in range(8)]  # fmt: skip
+    assert any(answer == "" and reason == "stop" for _, answer, reason in
+               answers(nano_gguf, "off", free))  # fmt: skip
+    for _, answer, reason in answers(nano_gguf, "off", requests):
+        assert (answer, reason) == ("fine", "stop")
+
+
+def test_a_limit_on_tokens_cuts_and_says_length(engine):
+    request = ask(SUM, sampling=shaped('root ::= "0123456789" [a-z]+'), max_tokens=90)
+    events = list(engine.generate(request))
+    assert events[-1].reason == "length"
+    assert 3 < len(text_of(events)[1]) < 20
+
+
+def test_a_bias_forbids_and_forces_tokens_of_the_answer_only(engine):
+    free = text_of(list(engine.generate(ask(SUM))))
+    assert free[1] == "348 + 257 = 605" and "3" in free[0]
+    never = Sampling(temperature=0.0, logit_bias=(("3", None),))
+    reasoning, answer = text_of(list(engine.generate(ask(SUM, sampling=never))))
+    assert reasoning == free[0] and "3" not in answer
+    forced = Sampling(temperature=1.0, seed=1, logit_bias=((" borrow", 1000.0),))
+    request = ask(SUM, sampling=forced, max_tokens=120, think=False)
+    assert set(text_of(list(engine.generate(request)))[1].split()) == {"borrow"}
+
+
+def test_a_bias_acts_within_a_grammar_and_with_drafts(nano_gguf, home):
+    biases = (("7", None), ("5", 50.0))
+    sampling = shaped('root ::= [0-9]{6} "!"?', logit_bias=biases)
+    found = [answers(nano_gguf, mtp, [ask(SUM, sampling=sampling)]) for mtp in DEPTHS]
+    assert [one[0][1] for one in found] == ["555555"] * 3
+
+
+def test_the_end_comes_even_where_it_is_forbidden_and_nothing_else_fits(engine):
+    sampling = shaped('root ::= "yes"', logit_bias=((1, None),))
+    events = list(engine.generate(ask(SUM, sampling=sampling)))
+    assert (text_of(events)[1], events[-1].reason) == ("yes", "stop")
+
+
+@pytest.mark.parametrize(
+    ("bias", "words"),
+    [
+        ("348 + 257", "is 8 tokens of this model"),
+        (99_999, "There is no token 99999"),
+    ],
+)
+def test_a_bias_for_what_is_no_token_is_wrong_use(engine, bias, words):
+    sampling = Sampling(logit_bias=((bias, 1.0),))
+    [failed] = [e for e in engine.generate(ask(SUM, sampling=sampling)) if isinstance(e, Failed)]
+    assert words in failed.message and failed.wrong_use and not failed.fatal
+    assert text_of(list(engine.generate(ask(SUM))))[1] == "348 + 257 = 605"
+
+
+def test_a_grammar_that_no_token_fits_fails_and_the_engine_stays(engine):
+    sampling = shaped('root ::= "a" [b]', logit_bias=(("b", None),))
+    events = list(engine.generate(ask(SUM, sampling=sampling)))
+    assert isinstance(events[-1], Failed) and not events[-1].fatal
+    assert "No token" in events[-1].message
+    assert text_of(list(engine.generate(ask(SUM))))[1] == "348 + 257 = 605"
