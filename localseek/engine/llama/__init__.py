@@ -32,8 +32,8 @@ from localseek.errors import EngineError
 
 __all__ = [
     "BUILD", "AbortFlag", "Aborted", "Allotted", "Arrangement", "Batch", "Bytes", "Candidates",
-    "Context", "Devices", "Floats", "Full", "Grammar", "Model", "Sampler", "SamplerOptions", "allotted",
-    "backend_facts", "devices", "serve", "start_backend",
+    "Context", "Devices", "Floats", "Full", "Grammar", "Model", "Sampler", "SamplerOptions",
+    "allotted", "backend_facts", "devices", "serve", "start_backend",
 ]  # fmt: skip
 
 CONTEXT_STEP = 256  # tokens; llama.cpp's caches come in multiples of it
