@@ -58,8 +58,10 @@ def test_a_bad_grammar_is_one_line_with_its_place(run_cli, tmp_path):
     assert 'wrong in line 2: " is not closed' in outcome.err
 
 
-def test_schema_and_grammar_exclude_each_other(run_cli, schema):
-    outcome = run_cli("ask", "hi", "--schema", schema, "--grammar", schema)
+def test_schema_and_grammar_exclude_each_other(run_cli, schema, tmp_path):
+    file = tmp_path / "g.gbnf"
+    file.write_text('root ::= "a"')
+    outcome = run_cli("ask", "hi", "--schema", schema, "--grammar", str(file))
     assert outcome.status == 2 and "not allowed with" in outcome.err
 
 
