@@ -18,7 +18,7 @@ from localseek.engine.decoder import Outcome
 from localseek.engine.depth import DepthController
 from localseek.engine.draft_counter import DraftCounter
 from localseek.engine.draft_policy import DepthPolicy, FixedDepth
-from localseek.engine.llama import Sampler
+from localseek.engine.llama import Sampler, SamplerOptions
 from localseek.engine.loaded import Loaded
 from localseek.engine.measurement import Measured, Task
 from localseek.engine.protocol import Message, Mtp, Request, Sampling
@@ -35,7 +35,7 @@ class Rambler(Sampler):
     """Chooses as a greedy sampler does, then gives a random token that ends nothing."""
 
     def __init__(self, loaded: Loaded, seed: int) -> None:
-        super().__init__(loaded.model.n_vocab, 0.0, 0, 1.0, 0.0, 1.0, 0)
+        super().__init__(loaded.model, SamplerOptions(temperature=0.0))
         self._random = random.Random(seed)
         self._ends, self._n_vocab = loaded.model.ends, loaded.model.n_vocab
 
@@ -124,7 +124,7 @@ class Benchmark:
         self, prompt: list[int], limit: int, cancelled: Callable[[], bool], outcome: Outcome
     ) -> tuple[list[int], float]:
         """Give the tokens of an answer, and the seconds from the first one on."""
-        sampler = self._loaded.sampler(Request((), GREEDY))
+        sampler = self._loaded.sampler(Request((), GREEDY), opened=False)
         self._decoder.forget()
         found: list[int] = []
         started = 0.0
