@@ -104,6 +104,8 @@ class LocalseekApp(Verbs):
         )
 
     def _frame(self) -> None:
+        if not self.screen_stack:
+            return  # the app is closing, and its last tick came after the screens went
         arrived = self._session.take()
         if arrived:
             self.dispatch(*arrived)

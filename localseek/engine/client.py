@@ -171,14 +171,18 @@ class Engine:
                     self.next_event()
 
     def measure(self, task: Task) -> Measured:
-        """Let the child measure something; raises EngineError with its reason."""
+        """Let the child measure something, until `cancel`; raises EngineError with its reason."""
         self._number += 1
-        self._send(measurement.encode_task(self._number, task))
-        while (message := self._receive()) is not None:
-            if message.get("request") == self._number:
-                if message["event"] == "Failed":
-                    raise EngineError(message["message"], message["hint"])
-                return measurement.decode_measured(message)
+        self._in_flight.add(self._number)
+        try:
+            self._send(measurement.encode_task(self._number, task))
+            while (message := self._receive()) is not None:
+                if message.get("request") == self._number:
+                    if message["event"] == "Failed":
+                        raise EngineError(message["message"], message["hint"])
+                    return measurement.decode_measured(message)
+        finally:
+            self._in_flight.discard(self._number)
         raise EngineError(*self._death()[:2])
 
     def cancel(self) -> None:
