@@ -129,7 +129,8 @@ class Passage:
                 self._since = time.monotonic()
                 self._push(memoryview(data))
         except OSError as error:
-            self._end(f"failed: {error.strerror or error}")
+            # What `_check` raises has no number, and is a sentence's end already.
+            self._end(f"failed: {error.strerror}" if error.strerror else str(error))
             return
         self._end("")  # the engine has closed: nothing is lost
 

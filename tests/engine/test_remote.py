@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import threading
 import pytest
 
 from localseek.engine import rpc
+from localseek.engine.bridge import Passage
 from localseek.engine.client import Engine, diagnose
 from localseek.engine.protocol import Fixed, LoadOptions
 from localseek.errors import EngineError
@@ -95,6 +97,25 @@ def test_a_worker_that_hangs_is_given_up_and_named(nano_gguf, worker):
         last = list(engine.generate(ask(SUM)))[-1]
         assert isinstance(last, Failed) and last.fatal
         assert last.message == f"The worker {address} has not answered for 3 s."
+
+
+def test_a_worker_that_stops_taking_what_is_sent_is_given_up_in_the_same_words():
+    said = []
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        inner, engine = socket.socketpair()
+        outer = socket.create_connection(deaf.getsockname())
+        passage = Passage(inner, outer, "there", 0.1)
+        passage._end = said.append  # the engine's end is never closed here
+        outer.settimeout(0.05)
+        engine.settimeout(0.05)
+        sender = threading.Thread(target=passage._outwards)
+        sender.start()
+        while sender.is_alive():
+            with contextlib.suppress(OSError):
+                engine.send(bytes(1 << 16))
+        for side in (inner, engine, outer):
+            side.close()
+    assert said == ["has not answered for 0.1 s"]
 
 
 def test_a_worker_that_is_not_there_is_named_before_anything_is_loaded(nano_gguf):
