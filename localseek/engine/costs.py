@@ -26,13 +26,13 @@ class Part:
 class Costs:
     """Times of a step's parts: `verify[k]` checks k drafted tokens (k + 1 rows, sampling and
     bookkeeping included), `first` drafts one token, `next` one more, `catch_up` takes one waiting
-    token into the draft cache.
+    token into the draft cache, `plain` decodes one token and gives no hidden row.
     """
 
     def __init__(self) -> None:
         self.speed = 1.0  # seconds that now pass for a second of the estimates
         self.verify = [Part() for _ in range(MAX_DEPTH + 1)]
-        self.first, self.next, self.catch_up = Part(), Part(), Part()
+        self.first, self.next, self.catch_up, self.plain = Part(), Part(), Part(), Part()
 
     def learn(self, part: Part, seconds: float) -> None:
         """Take one measured time of a part."""
@@ -67,6 +67,13 @@ class Costs:
             return min(part.seconds for part in self.verify[depth:] if part.count)
         added = self.verifying(known) - self.verifying(known - 1) if known else 0.0
         return self.verifying(known) + (depth - known) * added
+
+    def decoding(self) -> float:
+        """Give the seconds of a plain step for which the draft layer is not even fed."""
+        if not self.plain.count:
+            return self.verifying(0)
+        known = self.verify[0].count
+        return min(self.verifying(0), self.plain.seconds) if known else self.plain.seconds
 
     def drafting(self, position: int) -> float:
         """Give the seconds that drafting the token at `position` (from 1) takes."""

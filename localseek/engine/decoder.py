@@ -135,10 +135,10 @@ class Decoder:
 
     def _engage(self, drafter: Drafter | None) -> None:
         """Let the drafter take part or not; hidden rows are not even computed without one."""
-        if drafter is None and self.drafter and self._active:
-            self.drafter.trim(0)
         if self.drafter and drafter is not self._active:
             self.target.give_hidden(drafter is not None)
+            if drafter is None:
+                self.drafter.trim(0)
         self._active = drafter
 
     def _cut(self, fresh: list[int], room: int) -> tuple[list[int], str]:
@@ -189,10 +189,19 @@ class Decoder:
         """Verify a draft after `last`, and give the tokens that the sampler chose."""
         drafter = self._active
         if drafter is None:
+            began = time.perf_counter()
             self._batch.put((last,), len(self.cached))
             self.target.decode(self._batch)
             self.cached.append(last)
-            return [sampler.sample(self.target, 0)]
+            fresh = [sampler.sample(self.target, 0)]
+            if self.drafter and self.policy.asleep:
+                self.policy.slept(time.perf_counter() - began)
+                if not self.policy.asleep:
+                    self._engage(self.drafter)
+                    self.drafter.begin_at(len(self.cached) + 1)
+            return fresh
+        if self.policy.compares:
+            self._compare(last)
         step = Step(waiting=drafter.waiting)
         drafted, probabilities = self._draft(drafter, step)
         kept = drafted[: self.policy.keep(probabilities)] if drafted else drafted
@@ -219,9 +228,28 @@ class Decoder:
         ]
         step.verify_s = time.perf_counter() - verifying
         self.policy.learn(step)
-        if self.policy.hopeless:
+        if self.policy.asleep:
             self._engage(None)
         return fresh
+
+    def _compare(self, last: int) -> None:
+        """Let the policy know what a plain step takes with hidden rows and without.
+
+        The step after `last` is run and taken back; after a change the first builds a graph anew.
+        """
+        seconds = []
+        try:
+            for rows in (True, False, False):
+                self.target.give_hidden(rows)
+                began = time.perf_counter()
+                self._batch.put((last,), len(self.cached))
+                self.target.decode(self._batch)
+                self.target.likeliest(0)
+                seconds.append(time.perf_counter() - began)
+                self.target.trim(len(self.cached))
+        finally:
+            self.target.give_hidden(True)
+        self.policy.compare(seconds[0], seconds[2])
 
     def _draft(self, drafter: Drafter, step: Step) -> tuple[list[int], list[float]]:
         """Give drafted tokens and their probabilities, as many as the policy wants."""

@@ -4,7 +4,8 @@ Takes what each step cost and what became of its drafts, gives for the next step
 when to stop, and how many drafts to verify. A draft is worth the tokens it is expected to yield
 less those that could be decoded in the time it takes, at the best rate that is known (renewal
 reward: the policy that is best at the rate it reaches is the best one). What does not pay is tried
-again from a small allowance of time. Knows nothing about models or contexts.
+again from a small allowance of time; between tries the draft layer sleeps, since feeding it has a
+price, too. Knows nothing about models or contexts.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from localseek.engine.acceptance import Acceptance
 from localseek.engine.costs import FIRST_TIMES, MAX_DEPTH, Costs
-from localseek.engine.draft_policy import Step
+from localseek.engine.draft_policy import HINDSIGHT, Step
 
 ALLOWANCE = 0.012  # share of the time that may be lost to trying what is not best
 PURSE_STEPS = 12.0  # plain steps that the allowance holds at the start and at most
@@ -22,7 +23,11 @@ FRESH_TOKENS = 48  # what was tried within so many tokens is known
 STALE_TOKENS = 1024  # a time that was measured longer ago is measured again
 PLAN_STEPS = 4  # a plan is good for so many steps
 DOUBT = 0.9  # of the measured times; drafts that would not pay even at these are hopeless
-RESTING = 16  # answers without the draft layer after that
+ROW_SHARE = 0.05  # of a plain step: hidden rows that take less are as good as free
+NAP = 32  # tokens after which drafts that did not pay are tried again, if the allowance lasts
+LONG_SLEEP = 4096  # tokens after which hopeless drafts are
+PATIENCE = 4  # naps in a row, then the layer sleeps on when an answer begins
+WAKING_TRIES = 6  # after a nap, where feeding the layer is too dear to gather rows for hindsight
 LONG_AGO = -(10**9)  # tokens
 
 
@@ -43,7 +48,9 @@ class DepthController:
 
     weighs = True
 
-    def __init__(self) -> None:
+    def __init__(self, compares: bool = False) -> None:
+        self.compares = False
+        self._may_compare = compares
         self.costs, self.acceptance = Costs(), Acceptance(MAX_DEPTH)
         self.depth = 0  # the best that is known, if drafts are of mean quality
         self._rate = 0.0  # tokens a second of the common clock at the best depth
@@ -54,23 +61,41 @@ class DepthController:
         self._timed = [LONG_AGO] * (MAX_DEPTH + 1)  # by depth: when last measured
         self._plan_left = 0
         self._trying: Trying | None = None
-        self.hopeless = False
-        self._resting = 0  # answers until it is seen whether that is still so
+        self.asleep = False
+        self.hopeless = False  # no draft could pay, even if all were right
+        self._sleep_left = 0  # tokens
+        self._naps = 0  # in a row
+        self._gathering = 0  # waiting rows before the first draft after a nap
+
+    def join(self, other: "DepthController", fewer: bool) -> None:
+        """Share what another controller knows of acceptance.
+
+        `fewer`: it serves fewer sequences; what is hopeless for these is so for more.
+        """
+        self.acceptance = other.acceptance
+        if fewer and other.hopeless:
+            self.asleep = self.hopeless = True
+            self._sleep_left = other._sleep_left
 
     def start(self) -> bool:
-        """Tell whether the draft layer is wanted: not in most answers once it is hopeless."""
-        if self.hopeless:
-            self._resting -= 1
-            if self._resting > 0:
-                return False
-            self.hopeless = False
-            self._timed = [LONG_AGO] * (MAX_DEPTH + 1)
-        return True
+        """Tell whether the draft layer is wanted in the answer that begins.
+
+        It is, so that it knows the prompt, unless it has failed again and again.
+        """
+        if self.asleep and not self.hopeless and self._naps < PATIENCE:
+            self.asleep = self._purse < self._waking()
+        self._gathering = self._plan_left = 0
+        return not self.asleep
 
     def begin(self, waiting: int) -> bool:
         """Tell whether to draft; `waiting` rows must be taken in before."""
-        if self.costs.verify[0].count < FIRST_STEPS:
+        if self.costs.verify[0].count < FIRST_STEPS or waiting < self._gathering:
             return False
+        if self._gathering:
+            steps = 1 if self._gathering > 1 else WAKING_TRIES
+            self._gathering, self._plan_left = 0, 0
+            if self._rate:
+                self._trying = Trying(1, steps, forced=self.hopeless)
         if self._trying is None:
             self._plan_left -= 1
             if self._plan_left < 0:
@@ -122,23 +147,71 @@ class DepthController:
             self._tried[position] = self._tokens
         self._pay(seconds / costs.speed, step)
 
+    def slept(self, seconds: float) -> None:
+        """Take a plain step; wake the draft layer when it may be tried again."""
+        costs = self.costs
+        self._tokens += 1
+        self._sleep_left -= 1
+        costs.learn(costs.plain, seconds)
+        self._save(seconds / costs.speed)
+        if self._sleep_left > 0:
+            return
+        if self.hopeless or self._purse >= self._waking():
+            self.asleep, self._gathering = False, self._gathered()
+            if self.hopeless:
+                self._timed = [LONG_AGO] * (MAX_DEPTH + 1)
+
+    def compare(self, with_rows: float, without: float) -> None:
+        """Take the seconds of a plain step with hidden rows and without."""
+        self.compares = self._may_compare = False
+        if without < (1 - ROW_SHARE) * with_rows:
+            plain = self.costs.plain
+            plain.seconds = self.costs.verifying(0) * without / with_rows
+            plain.count = FIRST_TIMES
+
+    def _waking(self) -> float:
+        """Give the seconds that are lost on waking the layer for a try that comes to nothing."""
+        costs, rows = self.costs, self._gathered()
+        fed = costs.verifying(0) - costs.decoding()
+        if rows > 1:
+            drafting = costs.drafting(1) + rows * costs.catch_up.seconds
+        else:
+            rows, drafting = rows + WAKING_TRIES, WAKING_TRIES * costs.drafting(1)
+        return min(rows * fed + drafting, self._most_saved())
+
+    def _gathered(self) -> int:
+        """Give how many rows are gathered after a nap before the first draft.
+
+        Where they are all but free, as many as can be judged in hindsight.
+        """
+        dear = self.costs.verifying(0) - self.costs.decoding() > ROW_SHARE * self.costs.decoding()
+        return 1 if dear else HINDSIGHT + 1
+
+    def _save(self, seconds: float) -> None:
+        """Fill the purse a little."""
+        self._purse = min(self._purse + ALLOWANCE * seconds, self._most_saved())
+
+    def _most_saved(self) -> float:
+        return PURSE_STEPS * self.costs.decoding()
+
     def _pay(self, seconds: float, step: Step) -> None:
         """Fill the purse a little, or take from it what a try has cost."""
-        self._purse += ALLOWANCE * seconds
         if self.costs.verify[0].count == FIRST_STEPS and not step.drafted:
-            self._purse = PURSE_STEPS * self.costs.verify[0].seconds
+            self._purse, self.compares = self._most_saved(), self._may_compare
         if self._trying:
             lost = max(seconds - step.tokens / self._rate, 0.0)
             self._purse -= min(lost, self._most_lost() / TRIES)
             self._trying.steps -= 1
             if not self._trying.steps:
                 self._trying, self._plan_left = None, 0
-        self._purse = min(self._purse, PURSE_STEPS * self.costs.verify[0].seconds)
+        elif not self._drafts:
+            self._purse -= self.costs.verifying(0) - self.costs.decoding()
+        self._save(seconds)
 
     def _plan(self, waiting: int) -> None:
         """Find the best depth and its rate; see whether another should be tried."""
         self._plan_left = PLAN_STEPS - 1
-        self.depth, self._rate = 0, 1 / self.costs.verifying(0)
+        self.depth, self._rate = 0, 1 / self.costs.decoding()
         expected, accepted, drafting = 1.0, 1.0, 0.0
         for depth in range(1, self.costs.measured() + 1):
             accepted *= self.acceptance.mean(depth)
@@ -148,13 +221,18 @@ class DepthController:
             if rate > self._rate:
                 self.depth, self._rate = depth, rate
         self._drafts = self.depth > 0 or (self.costs.measured() > 0 and self._pays(0, 1.0))
-        if not self._drafts and self.costs.verify[1].count >= FIRST_TIMES:
-            self.hopeless = not self._promises(0, DOUBT)
-            self._resting = RESTING
         for trying, loss in self._worth_trying(waiting):
             if loss <= self._purse:
                 self._trying = trying
                 return
+        if self._drafts:
+            self._naps, self.hopeless = 0, False
+        else:
+            known = self.costs.verify[1].count >= FIRST_TIMES
+            self.hopeless = known and not self._promises(0, DOUBT)
+            self._sleep_left = LONG_SLEEP if self.hopeless else NAP
+            self.asleep = True
+            self._naps += 1
 
     def _worth_trying(self, waiting: int) -> Iterator[tuple[Trying, float]]:
         """Give what should be tried, with the seconds that may be lost on it."""
@@ -185,7 +263,7 @@ class DepthController:
 
     def _most_lost(self) -> float:
         """Give the seconds that one try may be expected to lose, however slow it looked."""
-        return PURSE_STEPS / 3 * self.costs.verifying(0)
+        return self._most_saved() / 3
 
     def _is_stale(self, depth: int) -> bool:
         known = min(self.costs.verify[depth].count, FIRST_TIMES) / FIRST_TIMES
@@ -198,10 +276,10 @@ class DepthController:
     def _pays(self, drafted: int, accepted: float) -> bool:
         """Tell whether to draft on after `drafted` tokens, all accepted with this probability."""
         first = drafted + 1
+        value = 0.0 if drafted else -self._feeding()
         drafting = self._rate * self.costs.drafting(first)
-        if self.acceptance.gain(first, accepted, self._price(first)) > drafting:
+        if value + self.acceptance.gain(first, accepted, self._price(first)) > drafting:
             return True
-        value = 0.0
         for position in range(first, self.costs.measured() + 1):
             accepted *= self.acceptance.mean(position)
             price = self._price(position) + self._rate * self.costs.drafting(position)
@@ -210,12 +288,16 @@ class DepthController:
                 return True
         return False
 
+    def _feeding(self) -> float:
+        """Give the tokens that could be decoded in the time that a hidden row takes."""
+        return self._rate * (self.costs.verifying(0) - self.costs.decoding())
+
     def _promises(self, depth: int, doubt: float = 1.0) -> bool:
         """Tell whether going deeper than `depth` would pay if all further drafts were right.
 
         `doubt` is the share of the measured times that may be the true ones.
         """
-        accepted, value = 1.0, 0.0
+        accepted, value = 1.0, 0.0 if depth else -doubt * self._feeding()
         for position in range(1, depth + 1):
             accepted *= self.acceptance.mean(position)
         for position in range(depth + 1, MAX_DEPTH + 1):

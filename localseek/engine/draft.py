@@ -10,11 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from localseek.engine.draft_policy import Trial
+from localseek.engine.draft_policy import HINDSIGHT, Trial
 from localseek.engine.llama import Batch, Context, Floats, Model
 
 WORTH_READING = 64  # entries that lack; for more, the layer begins anew where the prompt goes on
-HINDSIGHT = 16  # waiting tokens of which it is seen whether they would have been drafted
 
 
 class Drafter:
@@ -146,6 +145,11 @@ class Drafter:
         if not self.context.trim(self.length):
             self.length = 1
         return False
+
+    def begin_at(self, position: int) -> None:
+        """Begin the cache anew: the next token that is accepted has this position."""
+        self.context.trim(0)
+        self.length, self.waiting, self._carries = max(position, 1), 0, False
 
     def restore(self, length: int, row: Floats | None) -> None:
         """Take over a cache that was put back with entries before `length`.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 Trial = tuple[float, bool]  # the draft's probability, and whether it was accepted
+HINDSIGHT = 16  # waiting tokens of which it is seen whether they would have been drafted
 
 
 @dataclass(slots=True)
@@ -28,12 +29,14 @@ class Step:
 class DepthPolicy(Protocol):
     """What the decoder asks in each step.
 
-    `weighs`: the policy wants the probabilities of drafts. `hopeless`: no draft could pay, even if
-    all were right; the draft layer is not fed any more until `start` asks for it.
+    `weighs`: the policy wants the probabilities of drafts. `compares`: it wants to know, once, what
+    a step takes with hidden rows and without. `asleep`: drafts do not pay, so hidden rows are not
+    even computed; such steps go to `slept`, all others to `learn`.
     """
 
     weighs: bool
-    hopeless: bool
+    compares: bool
+    asleep: bool
 
     def start(self) -> bool:
         """Tell whether the draft layer is wanted in the answer that begins."""
@@ -50,15 +53,21 @@ class DepthPolicy(Protocol):
     def learn(self, step: Step) -> None:
         """Take what the step did."""
 
+    def slept(self, seconds: float) -> None:
+        """Take a plain step; `asleep` tells afterwards whether the draft layer is wanted again."""
+
+    def compare(self, with_rows: float, without: float) -> None:
+        """Take the seconds of a plain step with hidden rows and without."""
+
 
 class FixedDepth:
     """Always the same depth, 0 for none: what the user set."""
 
     weighs = False
-    hopeless = False
+    compares = False
 
     def __init__(self, depth: int) -> None:
-        self.depth = depth
+        self.depth, self.asleep = depth, depth == 0
 
     def start(self) -> bool:
         """Want the draft layer unless the depth is 0."""
@@ -77,4 +86,10 @@ class FixedDepth:
         return len(probabilities)
 
     def learn(self, step: Step) -> None:
+        """Learn nothing."""
+
+    def slept(self, seconds: float) -> None:
+        """Sleep on, as with depth 0."""
+
+    def compare(self, with_rows: float, without: float) -> None:
         """Learn nothing."""

@@ -49,7 +49,8 @@ class Loaded:
         self.model, self.target = parts.model, parts.target
         fixed = 0 if options.mtp in ("auto", "off") else int(options.mtp)
         automatic = options.mtp == "auto"
-        policy = DepthController() if automatic else FixedDepth(fixed)
+        # In the processor's memory hidden rows cost nothing; from a device they must be fetched.
+        policy = DepthController(placement.gpu_layers > 0) if automatic else FixedDepth(fixed)
         self.decoder = Decoder(self.model, self.target, parts.drafter, policy)
         self.scheduler: Scheduler | None = None  # in place of the decoder, for several requests
         if parts.parallel > 1:

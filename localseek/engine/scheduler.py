@@ -163,13 +163,17 @@ class Scheduler:
         """Ask whether a sequence that begins shall be drafted for."""
         if self.lanes is None or not self.depth.of(len(self._live) + 1).start():
             return False
+        self._start_drafting()
+        return True
+
+    def _start_drafting(self) -> None:
+        assert self.lanes is not None  # it is to draft
         if not self._drafting:
             self.target.give_hidden(True)
             self._drafting = True
-        return True
 
     def _stop_drafting(self) -> None:
-        """Let the draft layer rest: hidden rows are not even computed for it."""
+        """Let the draft layer sleep: hidden rows are not even computed for it."""
         assert self.lanes is not None  # it drafted
         for slot in range(len(self._cells.held)):
             self.lanes.close_lane(slot)
@@ -233,6 +237,8 @@ class Scheduler:
         learnt.verify_s = time.perf_counter() - began
         if turns and self._drafting:
             self._learn(learnt, turns, timed=not pieces)
+        elif turns and self.lanes and not pieces:
+            self._sleep(learnt.verify_s, len(turns))
         for one, _, _ in pieces:
             one.progress(len(held[one.slot]))
         for turn in turns:
@@ -355,7 +361,7 @@ class Scheduler:
         return policy.keep(turn.chances) if turn.drafted else 0
 
     def _learn(self, step: SharedStep, turns: list[Turn], timed: bool) -> None:
-        """Tell the policy what the step did, and let the layer rest if drafts cannot pay."""
+        """Tell the policy what the step did, and let the layer sleep if drafts do not pay."""
         step.drafted = [len(turn.drafted) for turn in turns]
         step.verified = [len(turn.kept) for turn in turns]
         step.tokens = sum(len(turn.fresh) for turn in turns)
@@ -365,5 +371,15 @@ class Scheduler:
             if trials:
                 step.trials.append(trials)
         self.depth.learn(step, timed)
-        if self.depth.of(len(turns)).hopeless:
+        if self.depth.of(len(turns)).asleep:
             self._stop_drafting()
+
+    def _sleep(self, seconds: float, count: int) -> None:
+        """Tell the policy what a step without drafts took, and wake the layer if it says so."""
+        policy = self.depth.of(count)
+        policy.slept(seconds / count)
+        if policy.asleep or self.lanes is None:
+            return
+        self._start_drafting()
+        for one in self._live:
+            self.lanes.begin(one.slot, one.slot, len(self._cells.held[one.slot]))

@@ -39,9 +39,9 @@ class SharedDepth:
         """Give the policy for a count of sequences."""
         if count not in self._policies:
             policy = self._make()
-            others = [one for one in self._policies.values() if isinstance(one, DepthController)]
-            if others and isinstance(policy, DepthController):
-                policy.acceptance = others[0].acceptance
+            for number, other in sorted(self._policies.items()):
+                if isinstance(policy, DepthController) and isinstance(other, DepthController):
+                    policy.join(other, fewer=number < count)
             self._policies[count] = policy
         return self._policies[count]
 

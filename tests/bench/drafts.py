@@ -1,9 +1,9 @@
 """Time decoding with and without drafts: plain, each fixed depth, automatic; in turns.
 
 Takes GGUF files with an MTP layer (trunks.py makes some), prints tokens a second of plain decoding
-and the others as ratios to it; each figure is the median over the rounds. Times are those of the
-wall clock, or with `--cpu` those that the process computed: on a machine with other work to do,
-only these can be compared. Run by hand:
+and the others as ratios to it: medians of the ratios of answers to one question in turns. Times are
+those of the wall clock, or with `--cpu` those that the process computed: on a machine with other
+work to do, only these can be compared. Run by hand:
 
     python tests/bench/drafts.py --threads 2 FOLDER/*.gguf
 """
@@ -70,12 +70,18 @@ class Bench:
         return outcome.read / (self.clock() - started)
 
 
+def ratio(some: list[float], others: list[float]) -> float:
+    """Give the median of the ratios of figures that were taken in turns."""
+    return statistics.median(a / b for a, b in zip(some, others, strict=True))
+
+
 def main() -> None:
     """Time each file and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--questions", type=int, default=len(QUESTIONS))
     parser.add_argument("--cpu", action="store_const", const="cpu", default="wall", dest="clock")
     arguments = parser.parse_args()
     for path in arguments.files:
@@ -83,7 +89,7 @@ def main() -> None:
         speeds: dict[str, list[float]] = {name: [] for name in bench.policies}
         reading: dict[str, list[float]] = {"plain": [], "1": []}
         for number in range(arguments.rounds):
-            for question in QUESTIONS:
+            for question in QUESTIONS[: arguments.questions]:
                 texts = set()
                 for name in bench.policies:
                     speed, tokens = bench.run(name, question)
@@ -92,14 +98,11 @@ def main() -> None:
                 assert len(texts) == 1, "the texts differ"
             for name, found in reading.items():
                 found.append(bench.read(name, number))
-        plain = statistics.median(speeds.pop("plain"))
-        ratios = {
-            name: statistics.median(found) / plain for name, found in sorted(speeds.items())
-        }  # fmt: skip
-        best = max(1.0, *(ratio for name, ratio in ratios.items() if name != "auto"))
-        print(f"{path.stem}: plain {plain:.0f} tok/s, " + ", ".join(
-            f"{name} {ratio:.2f}" for name, ratio in ratios.items()
-        ) + f"; auto {ratios['auto'] / best:.2f} of the best")  # fmt: skip
+        ratios = {name: ratio(found, speeds["plain"]) for name, found in speeds.items()}
+        best = max((name for name in ratios if name != "auto"), key=lambda name: ratios[name])
+        print(f"{path.stem}: plain {statistics.median(speeds['plain']):.0f} tok/s, " + ", ".join(
+            f"{name} {ratios[name]:.2f}" for name in sorted(ratios) if name != "plain"
+        ) + f"; auto {ratio(speeds['auto'], speeds[best]):.3f} of {best}")  # fmt: skip
         with_mtp = statistics.median(reading["1"]) / statistics.median(reading["plain"])
         print(f"  prompts at {with_mtp:.2f} of {statistics.median(reading['plain']):.0f} tok/s")
         for name, outcome in bench.outcomes.items():

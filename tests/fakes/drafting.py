@@ -14,13 +14,17 @@ MAX_DEPTH = 4
 
 @dataclass(frozen=True)
 class Machine:
-    """Costs of a step in seconds: `verify[k]` for k drafts, then those of the draft layer."""
+    """Costs of a step in seconds: `verify[k]` for k drafts, then those of the draft layer.
+
+    `row`: what a hidden row adds to every step, `verify` does not hold it.
+    """
 
     verify: tuple[float, ...]
     first: float
     next: float
     catch_up: float = 0.0
     noise: float = 0.0
+    row: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,11 @@ SPARSE = Machine((1.0, 1.45, 1.85, 2.2, 2.5), 0.08, 0.07, 0.01)
 GPU_EXPERTS = Machine((1.0, 1.75, 2.4, 3.0, 3.5), 0.03, 0.03, 0.002)
 FLAT = Machine((1.0, 1.01, 1.02, 1.03, 1.04), 0.02, 0.02, 0.002)
 STEPPED = Machine((1.0, 1.5, 1.5, 1.5, 1.5), 0.02, 0.02, 0.002)
+NEAR = Machine((1.0, 1.05, 1.1, 1.3, 1.35), 0.2, 0.2, 0.003, row=0.2)
+FAR = Machine((1.0, 1.05, 1.1, 1.15, 1.2), 1.3, 1.3, 0.003, row=0.3)
 MACHINES = {
     "bare": BARE, "dense": DENSE, "sparse": SPARSE, "experts on the CPU": GPU_EXPERTS,
-    "flat": FLAT, "stepped": STEPPED,
+    "flat": FLAT, "stepped": STEPPED, "near worker": NEAR, "far worker": FAR,
 }  # fmt: skip
 
 CODE = Text((0.97, 0.9, 0.85, 0.8))
@@ -55,7 +61,7 @@ def best_rate(machine: Machine, text: Text) -> float:
     for depth in range(1, MAX_DEPTH + 1):
         accepted *= text.acceptance[depth - 1]
         tokens += accepted
-        rates.append(tokens / (machine.verify[depth] + drafting))
+        rates.append(tokens / (machine.verify[depth] + machine.row + drafting))
         drafting += machine.next
     return max(rates)
 
@@ -72,7 +78,8 @@ class Simulation:
     def run(self, text: Text, tokens: int) -> float:
         """Decode so many tokens of a text; give the tokens a second."""
         clock, before = self.clock, self.tokens
-        self.policy.start()
+        if self.policy.start():
+            self.waiting = max(self.waiting, 1)
         while self.tokens - before < tokens:
             self.step(text)
         return (self.tokens - before) / (self.clock - clock)
@@ -80,6 +87,18 @@ class Simulation:
     def step(self, text: Text) -> None:
         """Run one step as the decoder does."""
         step, machine = Step(waiting=self.waiting), self.machine
+        if self.policy.asleep:
+            seconds = self._time(machine.verify[0])
+            self.policy.slept(seconds)
+            self.waiting = 0
+            self.tokens += 1
+            self.clock += seconds
+            self.depths.append(0)
+            return
+        if self.policy.compares:
+            times = [self._time(machine.verify[0] + row) for row in (machine.row, 0.0, 0.0)]
+            self.policy.compare(times[0], times[2])
+            self.clock += sum(times)
         right: list[bool] = []
         sure: list[float] = []
         if self.policy.begin(self.waiting):
@@ -100,7 +119,7 @@ class Simulation:
         step.drafted, step.verified = len(right), self.policy.keep(sure)
         while step.tokens <= step.verified and right[step.tokens - 1]:
             step.tokens += 1
-        step.verify_s = self._time(machine.verify[step.verified])
+        step.verify_s = self._time(machine.verify[step.verified] + machine.row)
         step.trials = list(zip(sure, right, strict=True))[: step.tokens]
         self.waiting += step.tokens
         self.tokens += step.tokens
