@@ -60,8 +60,11 @@ class Costs:
         """Give the seconds of a step that verifies `depth` drafted tokens.
 
         Fewer never cost more: an estimate above that of a greater depth is an interrupted one.
-        Where nothing was measured, a token adds what the last measured one added.
+        Where nothing was measured, a token adds what the last measured one added, and hidden rows
+        cost nothing.
         """
+        if not self.verify[0].count:
+            return self.plain.seconds
         known = self.measured()
         if depth <= known:
             return min(part.seconds for part in self.verify[depth:] if part.count)
@@ -70,10 +73,8 @@ class Costs:
 
     def decoding(self) -> float:
         """Give the seconds of a plain step for which the draft layer is not even fed."""
-        if not self.plain.count:
-            return self.verifying(0)
-        known = self.verify[0].count
-        return min(self.verifying(0), self.plain.seconds) if known else self.plain.seconds
+        with_rows = self.verifying(0)
+        return min(with_rows, self.plain.seconds) if self.plain.count else with_rows
 
     def drafting(self, position: int) -> float:
         """Give the seconds that drafting the token at `position` (from 1) takes."""

@@ -377,7 +377,8 @@ class Scheduler:
     def _sleep(self, seconds: float, count: int) -> None:
         """Tell the policy what a step without drafts took, and wake the layer if it says so."""
         policy = self.depth.of(count)
-        policy.slept(seconds / count)
+        if policy.asleep:
+            policy.slept(seconds / count)
         if policy.asleep or self.lanes is None:
             return
         self._start_drafting()
