@@ -137,7 +137,10 @@ class Drafter:
             self._carries = True
             return True
         self.waiting, self._carries = 0, False
-        if position - self.length > WORTH_READING:
+        lacking = position - self.length
+        if lacking > (
+            WORTH_READING if self.length > 1 else 0
+        ):  # one that slept has nothing to lose
             self.context.trim(0)
             self.length = position
             return False

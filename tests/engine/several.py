@@ -1,12 +1,14 @@
 """Jobs run by a scheduler, and the same jobs run one at a time by the decoder, in this process."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.depth import DepthController
-from localseek.engine.draft_policy import FixedDepth
+from localseek.engine.draft_policy import DepthPolicy, FixedDepth
 from localseek.engine.lanes import Lanes
 from localseek.engine.llama import AbortFlag, Context, Model, Sampler, SamplerOptions
 from localseek.engine.scheduler import Scheduler
@@ -96,15 +98,19 @@ class Group:
     """A scheduler over a context of its own; a context manager."""
 
     def __init__(
-        self, model: Model, parallel: int, mtp: str | int = "off", n_ctx: int = 2048
-    ) -> None:
+        self, model: Model, parallel: int, mtp: str | int | Callable[[], DepthPolicy] = "off",
+        n_ctx: int = 2048,
+    ) -> None:  # fmt: skip
         self.model, self.abort = model, AbortFlag()
         self.target = Context(model, n_ctx, 1, abort=self.abort, sequences=parallel)
         self.lanes = None if mtp == "off" else Lanes(model, self.target, 1, parallel)
-        policy = DepthController if mtp == "auto" else lambda: FixedDepth(int(mtp))
+        if not callable(mtp):
+            mtp = (
+                DepthController if mtp == "auto" else partial(FixedDepth, int(mtp != "off" and mtp))
+            )
         self.cancelled: set[int] = set()
         self.scheduler = Scheduler(
-            model, self.target, parallel, self.lanes, SharedDepth(policy),
+            model, self.target, parallel, self.lanes, SharedDepth(mtp),
             self.cancelled.__contains__,
         )  # fmt: skip
         self.told: list[Told] = []
