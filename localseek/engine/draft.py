@@ -137,10 +137,8 @@ class Drafter:
             self._carries = True
             return True
         self.waiting, self._carries = 0, False
-        lacking = position - self.length
-        if lacking > (
-            WORTH_READING if self.length > 1 else 0
-        ):  # one that slept has nothing to lose
+        worth = WORTH_READING if self.length > 1 else 0  # an empty cache has nothing to lose
+        if position - self.length > worth:
             self.context.trim(0)
             self.length = position
             return False

@@ -105,9 +105,8 @@ class Group:
         self.target = Context(model, n_ctx, 1, abort=self.abort, sequences=parallel)
         self.lanes = None if mtp == "off" else Lanes(model, self.target, 1, parallel)
         if not callable(mtp):
-            mtp = (
-                DepthController if mtp == "auto" else partial(FixedDepth, int(mtp != "off" and mtp))
-            )
+            depth = int(mtp) if mtp not in ("off", "auto") else 0
+            mtp = DepthController if mtp == "auto" else partial(FixedDepth, depth)
         self.cancelled: set[int] = set()
         self.scheduler = Scheduler(
             model, self.target, parallel, self.lanes, SharedDepth(mtp),
