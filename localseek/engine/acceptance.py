@@ -11,19 +11,20 @@ MIDDLES = (0.15, 0.4, 0.6, 0.78, 0.9, 0.98)
 MEMORY = 16.0  # trials that count; half of the weight is on the last 11
 BIN_MEMORY = 32.0  # a bin's acceptance changes less with the text than how often it comes
 GUESS_WEIGHT = 2.0  # trials that a first guess is worth; it is forgotten like them
+SMALLEST = 1e-9  # unit of shares; then they are counted in a new one
 UNKNOWN = 0.8  # acceptance of first drafts of which nothing is known; V3 reaches 0.85
 
 
 class Position:
     """Trials of one position in a draft."""
 
-    __slots__ = ("accepted", "bin_accepted", "bin_trials", "guess", "share", "trials")
+    __slots__ = ("accepted", "bin_accepted", "bin_trials", "guess", "parts", "trials", "unit")
 
     def __init__(self) -> None:
         bins = len(MIDDLES)
         self.trials, self.accepted = 0.0, 0.0
         self.guess = GUESS_WEIGHT  # what an expectation still weighs
-        self.share = [1 / bins] * bins  # how often each bin comes
+        self.parts, self.unit = [1.0] * bins, 1 / bins  # how often each bin comes, in units
         self.bin_trials = [GUESS_WEIGHT] * bins
         self.bin_accepted = [GUESS_WEIGHT * middle for middle in MIDDLES]
 
@@ -35,8 +36,11 @@ class Position:
         self.guess *= keep
         chosen = bisect_right(EDGES, probability)
         pace = 1 / min(self.trials, MEMORY)
-        for index, share in enumerate(self.share):
-            self.share[index] = share + pace * ((index == chosen) - share)
+        if pace == 1 or self.unit < SMALLEST:
+            self.parts, self.unit = [part * self.unit * (pace < 1) for part in self.parts], 1.0
+        else:  # all shrink alike
+            self.unit *= 1 - pace
+        self.parts[chosen] += pace / self.unit
         keep = 1 - 1 / BIN_MEMORY
         self.bin_trials[chosen] = self.bin_trials[chosen] * keep + 1
         self.bin_accepted[chosen] = self.bin_accepted[chosen] * keep + accepted
@@ -74,8 +78,8 @@ class Acceptance:
         that could be decoded in the time that verifying it takes.
         """
         at = self.positions[position - 1]
-        return sum(
-            share * max(0.0, before * at.given(index) - price)
-            for index, share in enumerate(at.share)
-            if share > 0.0
+        return at.unit * sum(
+            part * max(0.0, before * at.given(index) - price)
+            for index, part in enumerate(at.parts)
+            if part > 0.0
         )

@@ -12,6 +12,7 @@ MAX_DEPTH = 4  # tokens drafted a step; the deepest at which a gain was ever rep
 STEEPEST = 0.4  # the most that a deviation (as a logarithm) counts: the step was interrupted
 COMMON_SHARE = 0.2  # of a deviation is at once taken for the whole machine's
 OWN_SHARE = 0.02  # of it, for the part's own, once the part is well known
+TRIED_SHARE = 0.2  # of it, for a part that is on trial: then the machine's speed is not doubted
 FIRST_TIMES = 4  # of the first so many measured times the shortest counts
 
 
@@ -34,8 +35,8 @@ class Costs:
         self.verify = [Part() for _ in range(MAX_DEPTH + 1)]
         self.first, self.next, self.catch_up, self.plain = Part(), Part(), Part(), Part()
 
-    def learn(self, part: Part, seconds: float) -> None:
-        """Take one measured time of a part."""
+    def learn(self, part: Part, seconds: float, tried: bool = False) -> None:
+        """Take one measured time of a part; `tried`: of one that is seldom measured."""
         if not part.count:
             part.seconds, part.count = seconds / self.speed, 1
             return
@@ -45,8 +46,10 @@ class Costs:
             part.count += 1
             return
         deviation = max(-STEEPEST, min(STEEPEST, deviation))
-        part.seconds *= math.exp(max(1 / part.count, OWN_SHARE) * deviation)
-        self.speed *= math.exp(COMMON_SHARE * deviation)
+        own = TRIED_SHARE if tried else OWN_SHARE
+        part.seconds *= math.exp(max(1 / part.count, own) * deviation)
+        if not tried:
+            self.speed *= math.exp(COMMON_SHARE * deviation)
         part.count += 1
 
     def measured(self) -> int:

@@ -50,6 +50,7 @@ class Decoder:
         self._batch = Batch(target.n_batch)
         self._ends = model.ends
         self._active: Drafter | None = None  # the drafter, if this answer wants it
+        self._after_s = 0.0  # what the policy took after the last step: part of the next
         if drafter:
             target.give_hidden(False)
 
@@ -187,9 +188,8 @@ class Decoder:
 
     def _step(self, last: int, sampler: Sampler, outcome: Outcome) -> list[int]:
         """Verify a draft after `last`, and give the tokens that the sampler chose."""
-        drafter = self._active
+        drafter, began = self._active, time.perf_counter()
         if drafter is None:
-            began = time.perf_counter()
             self._batch.put((last,), len(self.cached))
             self.target.decode(self._batch)
             self.cached.append(last)
@@ -202,10 +202,10 @@ class Decoder:
             return fresh
         if self.policy.compares:
             self._compare(last)
+            began = time.perf_counter()
         step = Step(waiting=drafter.waiting)
         drafted, probabilities = self._draft(drafter, step)
         kept = drafted[: self.policy.keep(probabilities)] if drafted else drafted
-        verifying = time.perf_counter()
         self._batch.put((last, *kept), len(self.cached))
         self.target.decode(self._batch)
         fresh = [sampler.sample(self.target, 0)]
@@ -226,10 +226,12 @@ class Decoder:
             (probability, token == came)
             for probability, token, came in zip(probabilities, drafted, fresh, strict=False)
         ]
-        step.verify_s = time.perf_counter() - verifying
+        ended = time.perf_counter()
+        step.verify_s = ended - began - step.first_s - step.next_s + self._after_s
         self.policy.learn(step)
         if self.policy.asleep:
             self._engage(None)
+        self._after_s = time.perf_counter() - ended
         return fresh
 
     def _compare(self, last: int) -> None:

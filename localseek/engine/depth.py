@@ -19,25 +19,35 @@ ALLOWANCE = 0.012  # share of the time that may be lost to trying what is not be
 PURSE_STEPS = 12.0  # plain steps that the allowance holds at the start and at most
 FIRST_STEPS = 4  # plain steps before the first draft: the first few still warm up
 TRIES = 2  # steps in which a depth is tried; the first often pays for a new graph
+FAST_TRIES = 12  # of a model whose graphs take as long to build as to compute
 FRESH_TOKENS = 48  # what was tried within so many tokens is known
 STALE_TOKENS = 1024  # a time that was measured longer ago is measured again
-PLAN_STEPS = 4  # a plan is good for so many steps
+PLAN_STEPS = 8  # a plan is good for so many steps
+TIMED = 4  # of so many steps without the draft layer, the time of one is looked at
 DOUBT = 0.9  # of the measured times; drafts that would not pay even at these are hopeless
 ROW_SHARE = 0.05  # of a plain step: hidden rows that take less are as good as free
 NAP = 32  # tokens after which drafts that did not pay are tried again, if the allowance lasts
 LONG_SLEEP = 4096  # tokens after which hopeless drafts are
 PATIENCE = 4  # naps in a row, then the layer sleeps on when an answer begins
+FAST_S = 0.003  # seconds of a plain step below which thinking about drafts takes a share of it
+CRUISE = 15  # steps of such a model that are then taken without thinking, if all goes well
+GOOD = 0.9  # acceptance at each position that is well enough
+MISSES = 2  # rejected drafts that end it
 WAKING_TRIES = 6  # after a nap, where feeding the layer is too dear to gather rows for hindsight
 LONG_AGO = -(10**9)  # tokens
 
 
 @dataclass(slots=True)
 class Trying:
-    """A depth other than the best one, tried for a few steps; `forced`: all is verified."""
+    """A depth other than the best one, tried for a few steps; `forced`: all is verified.
+
+    Steps are timed once at most `timed` are left: those before may have paid for the change.
+    """
 
     depth: int
     steps: int
     forced: bool
+    timed: int
 
 
 class DepthController:
@@ -46,10 +56,8 @@ class DepthController:
     Lives as long as a loaded model: what it has learnt serves the next request.
     """
 
-    weighs = True
-
     def __init__(self, compares: bool = False) -> None:
-        self.compares = False
+        self.weighs, self.compares = True, False
         self._may_compare = compares
         self.costs, self.acceptance = Costs(), Acceptance(MAX_DEPTH)
         self.depth = 0  # the best that is known, if drafts are of mean quality
@@ -60,7 +68,14 @@ class DepthController:
         self._tried = [LONG_AGO] * (MAX_DEPTH + 1)  # by position: when last on trial
         self._timed = [LONG_AGO] * (MAX_DEPTH + 1)  # by depth: when last measured
         self._plan_left = 0
+        # Of the plan, in seconds by depth or position, and in tokens of the best rate.
+        self._measured, self._base = 0, 0.0
+        self._verifying = [0.0] * (MAX_DEPTH + 1)
+        self._drafting = [0.0] * (MAX_DEPTH + 1)
+        self._prices = [0.0] * (MAX_DEPTH + 1)  # of verifying one more
+        self._feeding = 0.0  # of a hidden row
         self._trying: Trying | None = None
+        self._cruise_left, self._misses = 0, 0
         self.asleep = False
         self.hopeless = False  # no draft could pay, even if all were right
         self._sleep_left = 0  # tokens
@@ -84,18 +99,23 @@ class DepthController:
         """
         if self.asleep and not self.hopeless and self._naps < PATIENCE:
             self.asleep = self._purse < self._waking()
-        self._gathering = self._plan_left = 0
+        self._gathering = self._plan_left = self._cruise_left = 0
         return not self.asleep
 
     def begin(self, waiting: int) -> bool:
         """Tell whether to draft; `waiting` rows must be taken in before."""
+        if self._cruise_left:
+            self._cruise_left -= 1
+            self.weighs = False
+            return True
+        self.weighs = True
         if self.costs.verify[0].count < FIRST_STEPS or waiting < self._gathering:
             return False
         if self._gathering:
             steps = 1 if self._gathering > 1 else WAKING_TRIES
             self._gathering, self._plan_left = 0, 0
             if self._rate:
-                self._trying = Trying(1, steps, forced=self.hopeless)
+                self._trying = self._try(1, steps, forced=self.hopeless)
         if self._trying is None:
             self._plan_left -= 1
             if self._plan_left < 0:
@@ -105,9 +125,11 @@ class DepthController:
     def deeper(self, probabilities: list[float]) -> bool:
         """Tell whether to draft one more token after those with these probabilities."""
         drafted = len(probabilities)
+        if not self.weighs:
+            return drafted < self.depth
         if self._trying:
             return drafted < self._trying.depth
-        if drafted == 0 or drafted >= self.costs.measured():
+        if drafted == 0 or drafted >= self._measured:
             return drafted == 0
         accepted = 1.0
         for position, probability in enumerate(probabilities, 1):
@@ -116,30 +138,38 @@ class DepthController:
 
     def keep(self, probabilities: list[float]) -> int:
         """Give how many of the drafted tokens to verify."""
-        if self._trying and self._trying.forced:
+        if not self.weighs or (self._trying and self._trying.forced):
             return len(probabilities)
         best, most, value, accepted = 0, 0.0, 0.0, 1.0
         for position, probability in enumerate(probabilities, 1):
             accepted *= self.acceptance.given(position, probability)
-            value += accepted - self._price(position)
+            value += accepted - self._prices[position]
             if value > most:
                 best, most = position, value
         return best
 
     def learn(self, step: Step) -> None:
         """Take what the step did."""
+        if not self.weighs:
+            self._tokens += step.tokens
+            self._misses += step.tokens <= step.drafted
+            if self._misses >= MISSES:
+                self._cruise_left = 0
+            return
         costs, seconds = self.costs, step.first_s + step.next_s + step.verify_s
         self._tokens += step.tokens
-        costs.learn(costs.verify[step.verified], step.verify_s)
-        self._timed[step.verified] = self._tokens
-        if step.drafted:
+        changed, tried = self._is_change(step), self._trying is not None
+        if not changed:
+            costs.learn(costs.verify[step.verified], step.verify_s, tried)
+            self._timed[step.verified] = self._tokens
+        if step.drafted and not (changed and step.waiting <= MAX_DEPTH + 1):
             if step.waiting <= MAX_DEPTH + 1 or not costs.first.count:
-                costs.learn(costs.first, step.first_s)
+                costs.learn(costs.first, step.first_s, tried)
             else:
                 more = max(step.first_s - costs.first.seconds * costs.speed, 1e-9)
-                costs.learn(costs.catch_up, more / step.waiting)
+                costs.learn(costs.catch_up, more / step.waiting, tried)
         if step.drafted > 1:
-            costs.learn(costs.next, step.next_s / (step.drafted - 1))
+            costs.learn(costs.next, step.next_s / (step.drafted - 1), tried)
         for probability, accepted in step.hindsight:
             self.acceptance.learn(1, probability, accepted)
         for position, (probability, accepted) in enumerate(step.trials, 1):
@@ -147,16 +177,29 @@ class DepthController:
             self._tried[position] = self._tokens
         self._pay(seconds / costs.speed, step)
 
+    def _is_change(self, step: Step) -> bool:
+        """Tell whether the step began a try to time a depth that is well known.
+
+        Then it paid for a new graph, and only the next one shows what the depth takes.
+        """
+        trying = self._trying
+        known = self.costs.verify[step.verified].count >= FIRST_TIMES
+        return known and trying is not None and trying.steps > trying.timed
+
     def slept(self, seconds: float) -> None:
         """Take a plain step; wake the draft layer when it may be tried again."""
-        costs = self.costs
         self._tokens += 1
         self._sleep_left -= 1
+        if self._sleep_left % TIMED:
+            return
+        costs = self.costs
         costs.learn(costs.plain, seconds)
-        self._save(seconds / costs.speed)
+        self._save(TIMED * seconds / costs.speed)
         if self._sleep_left > 0:
             return
-        if self.hopeless or self._purse >= self._waking():
+        if not self.hopeless and self._purse < self._waking():
+            self._sleep_left = NAP // 2
+        else:
             self.asleep, self._gathering = False, self._gathered()
             if self.hopeless:
                 self._timed = [LONG_AGO] * (MAX_DEPTH + 1)
@@ -172,11 +215,11 @@ class DepthController:
     def _waking(self) -> float:
         """Give the seconds that are lost on waking the layer for a try that comes to nothing."""
         costs, rows = self.costs, self._gathered()
-        fed = costs.verifying(0) - costs.decoding()
+        fed = self._verifying[0] - self._base
         if rows > 1:
-            drafting = costs.drafting(1) + rows * costs.catch_up.seconds
+            drafting = self._drafting[1] + rows * costs.catch_up.seconds
         else:
-            rows, drafting = rows + WAKING_TRIES, WAKING_TRIES * costs.drafting(1)
+            rows, drafting = rows + WAKING_TRIES, WAKING_TRIES * self._drafting[1]
         return min(rows * fed + drafting, self._most_saved())
 
     def _gathered(self) -> int:
@@ -184,7 +227,7 @@ class DepthController:
 
         Where they are all but free, as many as can be judged in hindsight.
         """
-        dear = self.costs.verifying(0) - self.costs.decoding() > ROW_SHARE * self.costs.decoding()
+        dear = self._verifying[0] > (1 + ROW_SHARE) * self._base
         return 1 if dear else HINDSIGHT + 1
 
     def _save(self, seconds: float) -> None:
@@ -192,41 +235,50 @@ class DepthController:
         self._purse = min(self._purse + ALLOWANCE * seconds, self._most_saved())
 
     def _most_saved(self) -> float:
-        return PURSE_STEPS * self.costs.decoding()
+        return PURSE_STEPS * self._base
 
     def _pay(self, seconds: float, step: Step) -> None:
         """Fill the purse a little, or take from it what a try has cost."""
         if self.costs.verify[0].count == FIRST_STEPS and not step.drafted:
+            self._base = self.costs.decoding()
             self._purse, self.compares = self._most_saved(), self._may_compare
         if self._trying:
             lost = max(seconds - step.tokens / self._rate, 0.0)
-            self._purse -= min(lost, self._most_lost() / TRIES)
+            caught_up = step.waiting > MAX_DEPTH + 1  # that was expected to cost much
+            self._purse -= min(lost, self._most_lost() / (1 if caught_up else TRIES))
             self._trying.steps -= 1
             if not self._trying.steps:
                 self._trying, self._plan_left = None, 0
         elif not self._drafts:
-            self._purse -= self.costs.verifying(0) - self.costs.decoding()
+            self._purse -= self._verifying[0] - self._base
         self._save(seconds)
 
     def _plan(self, waiting: int) -> None:
         """Find the best depth and its rate; see whether another should be tried."""
         self._plan_left = PLAN_STEPS - 1
-        self.depth, self._rate = 0, 1 / self.costs.decoding()
-        expected, accepted, drafting = 1.0, 1.0, 0.0
-        for depth in range(1, self.costs.measured() + 1):
+        self._look_up()
+        self.depth, self._rate = 0, 1 / self._base
+        expected, accepted, seconds = 1.0, 1.0, 0.0
+        for depth in range(1, self._measured + 1):
             accepted *= self.acceptance.mean(depth)
             expected += accepted
-            drafting += self.costs.drafting(depth)
-            rate = expected / (drafting + self.costs.verifying(depth))
+            seconds += self._drafting[depth]
+            rate = expected / (seconds + self._verifying[depth])
             if rate > self._rate:
                 self.depth, self._rate = depth, rate
-        self._drafts = self.depth > 0 or (self.costs.measured() > 0 and self._pays(0, 1.0))
+        verifying = self._verifying
+        for depth in range(1, MAX_DEPTH + 1):
+            self._prices[depth] = self._rate * (verifying[depth] - verifying[depth - 1])
+        self._feeding = self._rate * (verifying[0] - self._base)
+        self._drafts = self.depth > 0 or (self._measured > 0 and self._pays(0, 1.0))
         for trying, loss in self._worth_trying(waiting):
             if loss <= self._purse:
                 self._trying = trying
                 return
         if self._drafts:
             self._naps, self.hopeless = 0, False
+            if self._is_fast() and self._is_good():
+                self._cruise_left, self._plan_left, self._misses = CRUISE, 0, 0
         else:
             known = self.costs.verify[1].count >= FIRST_TIMES
             self.hopeless = known and not self._promises(0, DOUBT)
@@ -234,20 +286,32 @@ class DepthController:
             self.asleep = True
             self._naps += 1
 
+    def _is_good(self) -> bool:
+        """Tell whether drafts are accepted so well at the best depth that none need be weighed."""
+        chances = [self.acceptance.mean(position) for position in range(1, self.depth + 1)]
+        return min(chances, default=0.0) >= GOOD
+
+    def _look_up(self) -> None:
+        """Note the costs as they are now."""
+        costs = self.costs
+        self._measured, self._base = costs.measured(), costs.decoding()
+        self._verifying = [costs.verifying(depth) for depth in range(MAX_DEPTH + 1)]
+        self._drafting = [0.0, *(costs.drafting(at) for at in range(1, MAX_DEPTH + 1))]
+
     def _worth_trying(self, waiting: int) -> Iterator[tuple[Trying, float]]:
         """Give what should be tried, with the seconds that may be lost on it."""
         costs, rate = self.costs, self._rate
         catching_up = 0 if self._drafts else waiting * costs.catch_up.seconds
         # 1. Times that were measured too seldom, or too long ago, to be trusted.
-        for depth in range(costs.measured() + 1):
+        for depth in range(self._measured + 1):
             if depth == self.depth or not self._is_stale(depth):
                 continue
-            seconds = costs.verifying(depth) + sum(map(costs.drafting, range(1, depth + 1)))
-            steps = 1 if costs.verify[depth].count >= FIRST_TIMES else TRIES
-            loss = steps * max(seconds - 1 / rate, 0.0) + (catching_up if depth else 0)
-            if steps == TRIES:  # what is hardly known may have been interrupted
+            seconds = self._verifying[depth] + sum(self._drafting[: depth + 1])
+            trying = self._try(depth, TRIES, forced=True)
+            loss = trying.steps * max(seconds - 1 / rate, 0.0) + (catching_up if depth else 0)
+            if costs.verify[depth].count < FIRST_TIMES:  # it may have been interrupted
                 loss = min(loss, self._most_lost())
-            yield Trying(depth, steps, forced=True), loss
+            yield trying, loss
         # 2. One draft more than now, if it could pay and nothing was heard of it lately.
         depth = self.depth + 1
         if depth > MAX_DEPTH or self._tokens - self._tried[depth] < FRESH_TOKENS:
@@ -256,10 +320,20 @@ class DepthController:
         if forced or self._promises(self.depth):
             # Hindsight over many rows is as good as tries.
             steps = TRIES if forced or waiting <= FRESH_TOKENS // 2 else 1
-            loss = costs.drafting(depth) if costs.first.count else 1 / rate
+            trying = self._try(depth, steps, forced)
+            loss = self._drafting[depth] if costs.first.count else 1 / rate
             if forced:
-                loss += costs.verifying(depth) - costs.verifying(self.depth)
-            yield Trying(depth, steps, forced), steps * loss + catching_up
+                loss += self._verifying[depth] - self._verifying[self.depth]
+            yield trying, trying.steps * loss + catching_up
+
+    def _try(self, depth: int, steps: int, forced: bool) -> Trying:
+        """Plan so many steps, or as many as a fast model needs to show its times."""
+        if self._is_fast():
+            return Trying(depth, FAST_TRIES, forced=True, timed=FAST_TRIES // 2)
+        return Trying(depth, steps, forced, timed=1 if forced else steps)
+
+    def _is_fast(self) -> bool:
+        return self._base * self.costs.speed < FAST_S
 
     def _most_lost(self) -> float:
         """Give the seconds that one try may be expected to lose, however slow it looked."""
@@ -269,39 +343,31 @@ class DepthController:
         known = min(self.costs.verify[depth].count, FIRST_TIMES) / FIRST_TIMES
         return self._tokens - self._timed[depth] > known * known * STALE_TOKENS
 
-    def _price(self, position: int) -> float:
-        """Give the tokens that could be decoded while one at `position` more is verified."""
-        return self._rate * (self.costs.verifying(position) - self.costs.verifying(position - 1))
-
     def _pays(self, drafted: int, accepted: float) -> bool:
         """Tell whether to draft on after `drafted` tokens, all accepted with this probability."""
         first = drafted + 1
-        value = 0.0 if drafted else -self._feeding()
-        drafting = self._rate * self.costs.drafting(first)
-        if value + self.acceptance.gain(first, accepted, self._price(first)) > drafting:
+        value = 0.0 if drafted else -self._feeding
+        drafting = self._rate * self._drafting[first]
+        if value + self.acceptance.gain(first, accepted, self._prices[first]) > drafting:
             return True
-        for position in range(first, self.costs.measured() + 1):
+        for position in range(first, self._measured + 1):
             accepted *= self.acceptance.mean(position)
-            price = self._price(position) + self._rate * self.costs.drafting(position)
+            price = self._prices[position] + self._rate * self._drafting[position]
             value += accepted - price
             if value > 0:
                 return True
         return False
-
-    def _feeding(self) -> float:
-        """Give the tokens that could be decoded in the time that a hidden row takes."""
-        return self._rate * (self.costs.verifying(0) - self.costs.decoding())
 
     def _promises(self, depth: int, doubt: float = 1.0) -> bool:
         """Tell whether going deeper than `depth` would pay if all further drafts were right.
 
         `doubt` is the share of the measured times that may be the true ones.
         """
-        accepted, value = 1.0, 0.0 if depth else -doubt * self._feeding()
+        accepted, value = 1.0, 0.0 if depth else -doubt * self._feeding
         for position in range(1, depth + 1):
             accepted *= self.acceptance.mean(position)
         for position in range(depth + 1, MAX_DEPTH + 1):
-            price = self._price(position) + self._rate * self.costs.drafting(position)
+            price = self._prices[position] + self._rate * self._drafting[position]
             value += accepted - doubt * price
             if value > 0:
                 return True

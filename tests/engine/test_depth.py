@@ -34,10 +34,13 @@ def simulation(machine, seed=1, **changes):
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_rate_is_that_of_the_best_fixed_depth(machine, text):
-    run = simulation(MACHINES[machine])
-    run.run(TEXTS[text], 500)
+    rates = []
+    for seed in range(2):
+        run = simulation(MACHINES[machine], seed)
+        run.run(TEXTS[text], 500)
+        rates.append(run.run(TEXTS[text], 1500))
     best = best_rate(MACHINES[machine], TEXTS[text])
-    assert run.run(TEXTS[text], 3000) > (0.955 if not run.machine.row else 0.93) * best
+    assert sum(rates) / len(rates) > 0.94 * best
 
 
 @pytest.mark.parametrize("text", TEXTS)

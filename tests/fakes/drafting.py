@@ -35,7 +35,8 @@ class Text:
     sure: float = 0.0
 
 
-BARE = Machine((1.0, 1.9, 2.7, 3.2, 3.8), 0.55, 0.6, 0.06)
+BARE = Machine((1.0, 1.9, 2.7, 3.2, 3.8), 0.55, 0.6, 0.19)
+TINY = Machine((1.0, 1.35, 1.8, 2.2, 2.7), 0.55, 0.6, 0.19)
 DENSE = Machine((1.0, 1.02, 1.05, 1.25, 1.3), 0.03, 0.03, 0.003)
 SPARSE = Machine((1.0, 1.45, 1.85, 2.2, 2.5), 0.08, 0.07, 0.01)
 GPU_EXPERTS = Machine((1.0, 1.75, 2.4, 3.0, 3.5), 0.03, 0.03, 0.002)
@@ -44,7 +45,7 @@ STEPPED = Machine((1.0, 1.5, 1.5, 1.5, 1.5), 0.02, 0.02, 0.002)
 NEAR = Machine((1.0, 1.05, 1.1, 1.3, 1.35), 0.2, 0.2, 0.003, row=0.2)
 FAR = Machine((1.0, 1.05, 1.1, 1.15, 1.2), 1.3, 1.3, 0.003, row=0.3)
 MACHINES = {
-    "bare": BARE, "dense": DENSE, "sparse": SPARSE, "experts on the CPU": GPU_EXPERTS,
+    "bare": BARE, "tiny": TINY, "dense": DENSE, "sparse": SPARSE, "experts on the CPU": GPU_EXPERTS,
     "flat": FLAT, "stepped": STEPPED, "near worker": NEAR, "far worker": FAR,
 }  # fmt: skip
 
