@@ -22,6 +22,7 @@ BATCH, LARGE_BATCH = 512, 2048  # tokens of a prompt that are run at once
 SMALL_MODEL_BYTES = 64_000_000  # under it a second thread costs more than it computes
 MARGIN, LEAST_MARGIN, MOST_MARGIN = 0.03, 256 * 2**20, 0.1  # of a device, for its driver
 RAM_MARGIN = 0.05
+ESTIMATE_OFF = 1.15  # buffers were seen to be a tenth more than estimated (memory.py)
 PINNED_SHARE = 0.7  # of the memory: weights are read into it up to this, and mapped above
 RAM_SPEED = 40e9  # bytes a second of two memory channels; decides on parts of layers only
 HOP_S = 100e-6  # from a device to the processor and back
@@ -351,7 +352,7 @@ class Decision:
         while low < high:
             middle = (low + high + 1) // 2
             ctx = middle * CONTEXT_STEP
-            if a_token * ctx + self._compute(CPU, ctx) <= room:
+            if a_token * ctx + int(ESTIMATE_OFF * self._compute(CPU, ctx)) <= room:
                 low = middle
             else:
                 high = middle - 1

@@ -7,6 +7,12 @@ from localseek.errors import UsageError
 from localseek.machine import CPU
 from localseek.weights import ModelShape
 
+# llama.cpp's expressions are ECMAScript's: (?:…), (?=…) and (?!…) only, no \A and \Z, no possessive
+# quantifiers, no classes that begin with ] or hold [:…:], no brace that does not repeat.
+PYTHON_ONLY = re.compile(
+    r"\(\?[^:=!]|\\[AZaNuU]|[*+?}]\+|\[\^?\]|\[\^?\[|(?<!\\)\{(?!\d+(?:,\d*)?\})"
+)
+
 
 def moved_parts(
     shape: ModelShape, rules: Sequence[tuple[str, str]], devices: Mapping[str, str]
@@ -27,8 +33,10 @@ def moved_parts(
             pattern = re.compile(rule)
         except re.error as error:
             raise UsageError(f"--place: {rule!r} is no regular expression: {error}.") from error
-        if re.search(r"\(\?[^:=!]|\\[AZ]", rule):  # llama.cpp's are ECMAScript's
-            raise UsageError(f"--place: {rule!r} uses what only Python's expressions know.")
+        if other := PYTHON_ONLY.search(rule):
+            raise UsageError(
+                f"--place: {rule!r} has {other[0]!r}, which llama.cpp reads otherwise."
+            )
         found = [name for name in names if pattern.search(name)]
         if not found:
             raise UsageError(

@@ -7,6 +7,7 @@ about llama.cpp.
 
 import contextlib
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from localseek.engine import measurement, protocol
 from localseek.engine.bridge import LOST
 from localseek.engine.measurement import Measured, Task
 from localseek.engine.protocol import Fixed, LoadOptions, ModelInfo, Request
-from localseek.errors import EngineError
+from localseek.errors import EngineError, LocalseekError, UsageError
 from localseek.events import Event, Failed, Finished
 
 QUIT_SECONDS = 3.0
@@ -29,6 +30,11 @@ SAVE_SECONDS = 120.0  # a long sequence of a large model has some gigabytes to w
 
 LAST_LINES, LAST_BYTES = 12, 4096  # of a dead engine's log
 TELLING = re.compile(r"GGML_ASSERT|Error\b|error:|out of memory|bad_alloc", re.I)
+NO_MEMORY = re.compile(  # ggml's assertion on its own buffer, C++, Python, devices
+    r"mem_buffer != NULL|bad_alloc|MemoryError|out of memory|insufficient memory"
+    r"|failed to allocate|cannot allocate",
+    re.I,
+)
 
 
 def last_lines(log: Path, start: int) -> list[str]:
@@ -61,9 +67,22 @@ def death_message(status: int | None, log: Path, lines: list[str]) -> tuple[str,
     how = "stopped" if status is None else f"died of signal {-status}" if status < 0 else (
         f"exited with status {status}"
     )  # fmt: skip
+    if status != 0 and any(NO_MEMORY.search(line) for line in lines):
+        return (
+            f"The engine ran out of memory and {how}.",
+            f"A smaller --ctx or model needs less, or close other programs. Its log is {log}.",
+        )
+    if status == -signal.SIGKILL:
+        return f"The engine {how}.", f"Systems do so when memory runs out. Its log is {log}."
     words = next((line for line in reversed(lines) if TELLING.search(line)), "")
     quoted = f" Its last words: {words[:200]}" if words else ""
     return f"The engine {how}.{quoted}", f"Its log is {log}."
+
+
+def refusal(message: dict[str, Any]) -> LocalseekError:
+    """Give the error that a child's `Failed` stands for: a user's mistake stays one."""
+    kind = UsageError if message.get("wrong_use") else EngineError
+    return kind(message["message"], message["hint"])
 
 
 class Engine:
@@ -107,7 +126,10 @@ class Engine:
         return self._process.poll() is None
 
     def load(self, progress: Callable[[float], None] | None = None) -> ModelInfo:
-        """Load the model; `progress` is called with 0..1. Raises EngineError with the cause."""
+        """Load the model; `progress` is called with 0..1.
+
+        Raises EngineError with the cause, UsageError for options that cannot be meant.
+        """
         self._send(protocol.encode({"op": "load", **asdict(self.options)}))
         while True:
             message = self._receive()
@@ -116,7 +138,7 @@ class Engine:
             if message["event"] == "loading" and progress:
                 progress(message["done"])
             if message["event"] == "Failed":
-                raise EngineError(message["message"], message["hint"])
+                raise refusal(message)
             if message["event"] == "loaded":
                 self.info = ModelInfo(**message["info"])
                 return self.info
@@ -179,7 +201,7 @@ class Engine:
             while (message := self._receive()) is not None:
                 if message.get("request") == self._number:
                     if message["event"] == "Failed":
-                        raise EngineError(message["message"], message["hint"])
+                        raise refusal(message)
                     return measurement.decode_measured(message)
         finally:
             self._in_flight.discard(self._number)
@@ -244,13 +266,13 @@ class Engine:
         return *death_message(status, self.log_path, lines), lines
 
     def ask(self, op: str) -> dict[str, Any]:
-        """Ask the child something that is no generation; raises EngineError with its reason."""
+        """Ask the child something that is no generation; raises EngineError or UsageError."""
         self._send(protocol.encode({"op": op, **asdict(self.options)}))
         message = self._receive()
         if message is None:
             raise EngineError(*self._death()[:2])
         if message["event"] == "Failed":
-            raise EngineError(message["message"], message["hint"])
+            raise refusal(message)
         return message
 
 

@@ -165,7 +165,7 @@ def test_a_number_out_of_range_is_wrong_use_and_the_range_is_named(run_cli, opti
 def test_an_engine_that_dies_is_one_line_and_keeps_what_was_printed(run_cli):
     outcome = run_cli("ask", "die")
     assert (outcome.status, outcome.out) == (1, "half an ans\n")
-    assert outcome.err.startswith("localseek: The engine died of signal 9. Its log is ")
+    assert outcome.err.startswith("localseek: The engine died of signal 9. Systems do so when")
     assert outcome.err.endswith(f"{LINE_AFTER_DEATH}\n") and outcome.err.count("\n") == 1
 
 
@@ -181,6 +181,16 @@ def test_a_model_that_cannot_be_loaded_is_one_line(run_cli, monkeypatch):
     monkeypatch.setenv("FAKE_ENGINE", "load-fails")
     outcome = run_cli("ask", "hi")
     assert (outcome.status, outcome.out, outcome.err) == (1, "", "localseek: No memory. Buy.\n")
+
+
+def test_what_the_engine_finds_wrong_in_the_options_is_wrong_use(run_cli, monkeypatch):
+    outcome = run_cli("ask", "refuse")
+    assert (outcome.status, outcome.err) == (2, "localseek: The grammar is wrong.\n")
+    monkeypatch.setenv("FAKE_ENGINE", "load-refuses")
+    for words in (("ask", "hi"), ("chat",)):
+        outcome = run_cli(*words, stdin=b"hi\n")
+        assert outcome.err == "localseek: There is no device 'X'. There is: CPU.\n"
+        assert outcome.status == 2 or words == ("chat",)
 
 
 def test_an_engine_that_aborts_while_loading_is_one_line(run_cli, monkeypatch):

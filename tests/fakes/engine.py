@@ -2,9 +2,10 @@
 
 The words of the last prompt choose the behaviour: `echo` answers with the request and the load
 options as JSON, `die` ends the process in the middle of the answer, `forever` streams until it is
-cancelled, `fail` refuses, `escape` sends control characters, `length` ends at the limit, `die-once
-FILE` dies unless FILE exists, `tail FILE` makes FILE and stops of itself when it is cancelled,
-`fail-later FILE` refuses if FILE exists and else makes it. FAKE_ENGINE makes the load fail or hang.
+cancelled, `fail` fails, `refuse` finds the request wrong, `escape` sends control characters,
+`length` ends at the limit, `die-once FILE` dies unless FILE exists, `tail FILE` makes FILE and
+stops of itself when it is cancelled, `fail-later FILE` refuses if FILE exists and else makes it.
+FAKE_ENGINE makes the load fail or hang.
 """
 
 import json
@@ -75,6 +76,10 @@ class Child:
         if behaviour == "load-fails" or (once != behaviour and Path(once).exists()):
             self.send(protocol.encode({"event": "Failed", "message": "No memory.", "hint": "Buy."}))
             return
+        if behaviour == "load-refuses":
+            failed = Failed("There is no device 'X'.", "There is: CPU.", wrong_use=True)
+            self.send(protocol.encode_event(0, failed))
+            return
         if once != behaviour:
             Path(once).touch()
         if behaviour == "load-dies":
@@ -115,6 +120,9 @@ class Answer:
             self.event(AnswerDelta("fine"))
         elif word in ("fail", "fail-later"):
             self.event(Failed("The prompt has 9,000 tokens, the context 2,048.", "Try --ctx."))
+            return
+        elif word == "refuse":
+            self.event(Failed("The grammar is wrong.", wrong_use=True))
             return
         elif word == "notice":
             self.event(Notice("The context is nearly full."))

@@ -13,7 +13,13 @@ import numpy as np
 from llama_cpp import __version__ as llama_cpp_version
 from llama_cpp import llama_cpp_ext as ext
 
-from localseek.engine.llama.backend import backend_facts, because, devices, start_backend
+from localseek.engine.llama.backend import (
+    backend_facts,
+    because,
+    devices,
+    forget_complaints,
+    start_backend,
+)
 from localseek.engine.llama.batch import Batch
 from localseek.engine.llama.candidates import Candidates
 from localseek.engine.llama.devices import (
@@ -37,7 +43,7 @@ __all__ = [
 ]  # fmt: skip
 
 CONTEXT_STEP = 256  # tokens; llama.cpp's caches come in multiples of it
-FULL, ABORTED = 1, 2  # what llama_decode returns then
+FULL, ABORTED, NO_MEMORY = 1, 2, -2  # what llama_decode returns then
 BUILD = f"llama-cpp-python {llama_cpp_version}"  # saved states are bound to it
 KEPT_VIEWS = 64
 
@@ -106,6 +112,7 @@ class Context:
             parameters.ctx_type = lib.LLAMA_CONTEXT_TYPE_MTP
             parameters.ctx_other = target.handle
         self.model, self.abort = model, abort
+        forget_complaints()
         self._views: dict[tuple[int, int, int], Floats] = {}
         self._rows: dict[int, Floats] = {}
         self._row_bytes = model.n_vocab * ctypes.sizeof(ctypes.c_float)
@@ -130,6 +137,11 @@ class Context:
         status = lib.llama_decode(self.handle, batch.struct)
         if status == ABORTED:
             raise Aborted("The answer was stopped.")
+        if status == NO_MEMORY:
+            raise EngineError(
+                "The engine ran out of memory.",
+                "A smaller --ctx or model needs less, or close other programs.",
+            )
         if status:
             error = Full if status == FULL else EngineError
             raise error(

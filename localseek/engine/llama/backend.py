@@ -1,5 +1,6 @@
 """llama.cpp started, its log and last complaints, and what this build can do."""
 
+import re
 import sys
 from collections import deque
 from typing import Any
@@ -10,7 +11,8 @@ from llama_cpp import llama_cpp_ext as ext
 from localseek.engine.llama.devices import device_handles, device_text
 
 DEBUG, ERROR, CONTINUED = 1, 4, 5  # enum ggml_log_level in ggml.h
-_complaints: deque[str] = deque(maxlen=3)  # llama.cpp's last errors, to say why it refused
+_complaints: deque[str] = deque(maxlen=8)  # llama.cpp's last errors, to say why it refused
+WHERE = re.compile(r"^\w+: ")  # the function that complains
 
 
 @lib.llama_log_callback  # type: ignore[untyped-decorator]  # ctypes has no types for it
@@ -27,12 +29,23 @@ def start_backend() -> None:
     """Start llama.cpp, with a log that survives any bytes it prints; may be called again."""
     lib.llama_log_set(_log, None)
     lib.llama_backend_init()
+    forget_complaints()
+
+
+def forget_complaints() -> None:
+    """Forget llama.cpp's complaints: what comes next is something new."""
     _complaints.clear()
 
 
 def because() -> str:
-    """Give llama.cpp's last complaint as the end of a sentence, or nothing."""
-    return f": {_complaints[-1].rstrip('.')}" if _complaints else ""
+    """Give llama.cpp's reason as the end of a sentence, or nothing.
+
+    The first of its last complaints has the reason, those that follow what came of it.
+    """
+    if not _complaints:
+        return ""
+    words = WHERE.sub("", _complaints[0]).removeprefix("error loading model: ").rstrip(".")
+    return f": {' '.join(words.split())}"
 
 
 def backend_facts() -> dict[str, str]:

@@ -1,0 +1,119 @@
+"""What cannot be meant, cannot be read or cannot fit: one line each, never a crash unsaid."""
+
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from localseek import hardware
+from localseek.engine.client import Engine, death_message
+from localseek.engine.llama import AbortFlag
+from localseek.engine.loading import load, plan_load
+from localseek.engine.protocol import Fixed, LoadOptions
+from localseek.errors import EngineError, LocalseekError, ModelError, UsageError
+from localseek.events import Failed
+
+from .conftest import ask, text_of
+
+MB = 10**6
+
+
+@pytest.mark.parametrize(
+    ("fixed", "words"),
+    [
+        (Fixed(place=(("[a", "CPU"),)), "'[a' is no regular expression"),
+        (Fixed(place=(("zzz", "CPU"),)), "'zzz' matches no tensor"),
+        (Fixed(place=(("blk", "CUDA7"),)), "there is no device 'CUDA7'. There is: CPU."),
+        (Fixed(place=(("b{|blk", "CPU"),)), "has '{', which llama.cpp reads otherwise"),
+        (Fixed(devices=("CUDA7",)), "There is no device 'CUDA7'. There is: CPU."),
+        (Fixed(gpu_layers=3), "This machine has no device for --gpu-layers."),
+        (Fixed(cache_type="q9"), "'q9' is no cache type"),
+    ],
+)
+def test_a_mistake_that_only_the_engine_sees_is_wrong_use_and_the_engine_stays(
+    nano_gguf, home, fixed, words
+):
+    with Engine(LoadOptions(str(nano_gguf), fixed=fixed)) as engine:
+        for attempt in (engine.load, lambda: engine.ask("plan")):
+            with pytest.raises(UsageError) as caught:
+                attempt()
+            assert words in str(caught.value) and "\n" not in str(caught.value)
+        assert engine.alive
+
+
+def test_an_unknown_architecture_is_named(nano_gguf, home, tmp_path: Path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(nano_gguf.read_bytes().replace(b"deepseek2", b"deepseek9"))
+    with Engine(LoadOptions(str(path))) as engine, pytest.raises(EngineError) as caught:
+        engine.load()
+    assert f"could not load {path}: unknown model architecture: 'deepseek9'." in str(caught.value)
+
+
+@pytest.mark.parametrize("mtp", ["auto", "off"])
+@pytest.mark.parametrize("kind", ["f16", "q8_0"])
+def test_the_largest_context_that_is_said_to_fit_loads_and_is_the_largest(
+    nano_gguf, home, monkeypatch, mtp, kind
+):
+    machine = replace(hardware.read_machine(()), ram_free=100 * MB)
+    monkeypatch.setattr(hardware, "read_machine", lambda _devices: machine)
+    options = LoadOptions(str(nano_gguf), ctx=10**7, mtp=mtp, fixed=Fixed(cache_type=kind))
+    with pytest.raises(ModelError) as caught:
+        plan_load(options)
+    most = int(str(caught.value).partition("--ctx ")[2].split()[0])
+    parts = load(replace(options, ctx=most), lambda _: None, AbortFlag())
+    taken = sum(one.cache + one.compute for one in parts.memory())
+    assert parts.target.n_ctx == most > 4096
+    assert 75 * MB < taken <= 95 * MB  # a twentieth of the memory is kept free
+    for part in (parts.drafter, parts.target, parts.model):
+        if part is not None:
+            part.close()
+    with pytest.raises(ModelError):
+        plan_load(replace(options, ctx=most * 4 // 3))
+
+
+def address_space(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    return pages * resource.getpagesize()
+
+
+@pytest.mark.parametrize("spare", [2 * MB, 9 * MB, 30 * MB])
+def test_memory_that_runs_out_in_the_load_is_told_and_the_next_engine_loads(nano_gguf, home, spare):
+    options = LoadOptions(str(nano_gguf), threads=1, fixed=Fixed(mmap=False))
+    with Engine(options) as engine:
+        engine.ask("machine")  # it has started: what comes now is the load
+        limit = address_space(engine.pid) + spare
+        resource.prlimit(engine.pid, resource.RLIMIT_AS, (limit, limit))
+        with pytest.raises(LocalseekError) as caught:
+            engine.load()
+        assert "memory" in str(caught.value).lower() and "\n" not in str(caught.value)
+    with Engine(options) as engine:
+        assert engine.load().context_size == 4096
+
+
+def test_memory_that_runs_out_while_an_answer_is_written_ends_it_with_one_line(nano_gguf, home):
+    with Engine(LoadOptions(str(nano_gguf), threads=1)) as engine:
+        engine.load()
+        limit = address_space(engine.pid)
+        most = resource.RLIM_INFINITY
+        resource.prlimit(engine.pid, resource.RLIMIT_AS, (limit, most))
+        request = ask("5 " * 1900, max_tokens=9)
+        failed = list(engine.generate(request))[-1]
+        assert isinstance(failed, Failed) and failed.message == "The engine ran out of memory."
+        resource.prlimit(engine.pid, resource.RLIMIT_AS, (most, most))
+        later = text_of(list(engine.generate(request)))
+    with Engine(LoadOptions(str(nano_gguf), threads=1)) as engine:
+        engine.load()
+        assert text_of(list(engine.generate(request))) == later
+
+
+def test_a_death_for_want_of_memory_is_told_as_such():
+    for line in (
+        "/x/ggml.c:1644: GGML_ASSERT(ctx->mem_buffer != NULL) failed",
+        "terminate called after throwing an instance of 'std::bad_alloc'",
+        "MemoryError",
+    ):
+        message, hint = death_message(-6, Path("engine.log"), [line, "Aborted"])
+        assert message == "The engine ran out of memory and died of signal 6."
+        assert hint.startswith("A smaller --ctx or model needs less")
+    assert "when memory runs out" in death_message(-9, Path("engine.log"), [])[1]
