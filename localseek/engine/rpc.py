@@ -16,6 +16,7 @@ ALLOC, BASE, FREE, SET, GET, MEMORY, HELLO, COUNT = 0, 3, 4, 6, 8, 11, 14, 15  #
 ANSWERED = frozenset({0, 1, 2, 3, 7, 8, 9, 11, 13, 14, 15})  # commands with a response
 CAPABILITIES = 24  # bytes in a greeting
 CONNECT_S, ANSWER_S = 5.0, 5.0
+LINE_S = 1.0  # that a server of text takes to answer a line
 ROUND_TRIPS = 5
 TRIAL_BYTES = 4 << 20  # sent twice to measure the link: 0.7 s at 100 Mbit/s
 TENSOR = struct.Struct("<QIQ4I4II16ii10QQQQ64si")  # struct rpc_tensor, packed
@@ -58,7 +59,11 @@ def probe(address: str) -> WorkerFacts:
     try:
         with connect(address) as link:
             link.settimeout(ANSWER_S)
-            return _facts(address, link)
+            try:
+                return _facts(address, link)
+            except TimeoutError:
+                _end_line(link)
+                raise
     except TimeoutError:
         return WorkerFacts(
             address, "does not answer; it may be serving somebody else: one at a time"
@@ -67,6 +72,14 @@ def probe(address: str) -> WorkerFacts:
         return WorkerFacts(address, str(error))
     except OSError as error:
         return WorkerFacts(address, f"cannot be reached: {error.strerror or error}")
+
+
+def _end_line(link: socket.socket) -> None:
+    """Give who is silent the end of a line: servers of text wait for one; raises ProtocolError."""
+    link.settimeout(LINE_S)
+    link.sendall(b"\r\n\r\n")
+    if link.recv(1):
+        raise ProtocolError("is no worker of llama.cpp's RPC")
 
 
 def _facts(address: str, link: socket.socket) -> WorkerFacts:

@@ -1,4 +1,5 @@
 import contextlib
+import http.server
 import json
 import os
 import random
@@ -156,6 +157,14 @@ def answering(reply: bytes | None):
 def test_what_is_no_worker_of_this_version_is_said_as_such(reply, says, monkeypatch):
     monkeypatch.setattr(rpc, "ANSWER_S", 0.2)
     assert says in rpc.probe(answering(reply)).problem
+
+
+def test_a_web_server_is_told_from_a_worker_that_is_busy(monkeypatch):
+    monkeypatch.setattr(rpc, "ANSWER_S", 0.2)
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        facts = rpc.probe(f"127.0.0.1:{server.server_address[1]}")
+    assert facts.problem == "is no worker of llama.cpp's RPC"
 
 
 def test_doctor_tells_of_a_worker_and_that_the_rest_is_cut_off(workers):
