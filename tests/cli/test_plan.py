@@ -71,7 +71,7 @@ def test_the_engine_plans_for_this_machine_and_measures(nano_gguf, run_cli, monk
     done = run_cli("plan", str(nano_gguf), "--ctx", "1024", "--json")
     found = json.loads(done.out)["placement"]
     assert found["measured"] and found["memory"][0]["compute"] > 1_000_000
-    assert run_cli("plan", str(nano_gguf), "--device", "CUDA9").status == 1
+    assert run_cli("plan", str(nano_gguf), "--device", "CUDA9").status == 2
 
 
 @pytest.mark.parametrize(
