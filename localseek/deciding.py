@@ -8,10 +8,18 @@ is decided around it. Knows nothing about files or llama.cpp's interface.
 from collections.abc import Mapping, Sequence
 
 from localseek import placing_words as words
+from localseek.engine.costs import MAX_DEPTH
 from localseek.errors import ModelError, UsageError
 from localseek.filling import Filling, Need, Room, best_filling
 from localseek.machine import CPU, Device, Machine
-from localseek.memory import CONTEXT_STEP, DeviceMemory, Role, cells, estimate_compute
+from localseek.memory import (
+    CONTEXT_STEP,
+    DeviceMemory,
+    Role,
+    cells,
+    estimate_compute,
+    layer_cache,
+)
 from localseek.place_rules import moved_parts, overrides
 from localseek.placement import Measure, Placement, Wishes, at_once
 from localseek.weights import CACHE_TYPES, Layer, ModelShape, Part
@@ -89,7 +97,7 @@ class Decision:
             mlock=self._mlock(memory[0], fits), repack=fits, draft=self.draft,
             parallel=parallel, memory=memory,
             measured=self.measured is not None, reasons=tuple(self.reasons),
-            warnings=tuple(self.warnings),
+            warnings=tuple(self.warnings), draft_file=self.shape.draft_file if self.draft else "",
         )  # fmt: skip
 
     # What there is to place on.
@@ -132,6 +140,10 @@ class Decision:
     def _is_moved_to(self, part: Part, device: Device) -> bool:
         return self.moved.get(part.name) == device.name
 
+    def _cache(self, layer: Layer, ctx: int) -> int:
+        snapshots = MAX_DEPTH if self.draft else 0
+        return layer_cache(self.shape, layer.index, self.cache_type, ctx, self.batch, snapshots)
+
     def _compute(self, device: str, ctx: int) -> int:
         if self.measured is not None and device in self.measured:
             return self.measured[device]
@@ -150,8 +162,7 @@ class Decision:
             if layer.draft and not self.draft:
                 needs.append(Need(0, 0))
                 continue
-            kind = "f16" if layer.draft else self.cache_type
-            cache = self.shape.layer_cache_bytes(layer.index, kind) * cells(ctx)
+            cache = self._cache(layer, ctx)
             needs.append(Need(stays(layer.always) + cache, stays(layer.experts)))
         return needs
 
@@ -243,11 +254,7 @@ class Decision:
 
     def _anonymous(self, ctx: int, layers_on_cpu: int) -> int:
         here = self._loaded()[:layers_on_cpu]
-        caches = sum(
-            self.shape.layer_cache_bytes(one.index, "f16" if one.draft else self.cache_type)
-            for one in here
-        )
-        return caches * cells(ctx) + self._compute(CPU, ctx)
+        return sum(self._cache(one, ctx) for one in here) + self._compute(CPU, ctx)
 
     # Names of devices.
 
@@ -320,8 +327,7 @@ class Decision:
                 add(part, device)
             for part, name in zip(layer.experts, experts[layer.index], strict=True):
                 add(part, name)
-            kind = "f16" if layer.draft else self.cache_type
-            cache = self.shape.layer_cache_bytes(layer.index, kind) * cells(ctx)
+            cache = self._cache(layer, ctx)
             (drafts if layer.draft else caches)[device] += cache
         return tuple(
             DeviceMemory(name, weights[name], caches[name], drafts[name],

@@ -80,11 +80,13 @@ def _mark(shape: ModelShape, placement: Placement, index: int, device: str) -> s
 def cache_lines(shape: ModelShape, placement: Placement) -> list[str]:
     """Say what a token adds to the caches, beside what attention without compression would."""
     each = shape.cache_bytes(placement.cache_type)
-    lines = [f"cache: {each:,} B a token in {placement.cache_type}"]
+    beyond = " beyond the window" if shape.compressed else ""
+    lines = [f"cache: {each:,} B a token{beyond} in {placement.cache_type}"]
     full = shape.full_attention_bytes
     if shape.latent and each:
         times = full / shape.cache_bytes("f16")
         lines.append(f"full attention would take {full:,} B a token in f16, {times:.0f} times it")
     if placement.draft:
-        lines.append(f"draft cache: {shape.cache_bytes('f16', draft=True):,} B a token in f16")
+        each = shape.cache_bytes("f16", draft=True)
+        lines.append(f"draft cache: {each:,} B a token in f16" if each else "draft cache: a window")
     return lines

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from localseek.errors import ModelError
 from localseek.gguf_header import STRING, Scalar, StoredArray, Tensor, Value, read_header
+from localseek.gguf_nextn import holds_only_nextn, nextn_problem
 from localseek.gguf_sparse import sparse_problem
 
 FILE_TYPES = {  # general.file_type; from llama.h, enum llama_ftype
@@ -26,7 +27,6 @@ FILE_TYPES = {  # general.file_type; from llama.h, enum llama_ftype
 ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 SPLIT_NAME = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
 MAX_LAYERS, MAX_EXPERTS = 512, 1024  # LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS
-NEXTN_TENSORS = ("eh_proj", "enorm", "hnorm")
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,11 @@ def _other_parts(path: Path, metadata: dict[str, Value]) -> tuple[list[Path], tu
     return there, tuple(part for part in siblings[1:] if not part.is_file())
 
 
-def check_runnable(info: GGUFInfo) -> None:
-    """Raise ModelError for a file that llama.cpp could not load, or would abort on."""
+def check_runnable(info: GGUFInfo, alone: bool = True) -> None:
+    """Raise ModelError for a file that llama.cpp could not load, or would abort on.
+
+    `alone`: it is to run by itself, and so must hold more than a layer that drafts.
+    """
 
     def refuse(what: str, hint: str = "Convert the checkpoint again.") -> ModelError:
         return ModelError(f"{info.path} cannot run: {what}.", hint)
@@ -184,12 +187,17 @@ def check_runnable(info: GGUFInfo) -> None:
             raise refuse(f"tensor {tensor.name} is stored as {tensor.type}, a type for activations")
     if not 0 < info.block_count <= MAX_LAYERS:
         raise refuse(f"it claims {info.block_count} layers, 1 to {MAX_LAYERS} are possible")
+    if alone and holds_only_nextn(info):
+        raise refuse(
+            "it holds only a multi-token prediction layer, which drafts for another file",
+            "Run the model's main file, and name this one with --draft-model.",
+        )
     scaling = info.get(f"{info.architecture}.rope.scaling.type")
     if scaling is not None and scaling not in ROPE_SCALINGS:
         raise refuse(f"its rope.scaling.type is {scaling!r}", "Known: " + ", ".join(ROPE_SCALINGS))
     for find in (
         _expert_problem,
-        _nextn_problem,
+        nextn_problem,
         _latent_problem,
         sparse_problem,
         _vocabulary_problem,
@@ -213,22 +221,6 @@ def _expert_problem(info: GGUFInfo) -> str:
         return f"{n_expert} experts do not divide into {groups} groups"
     if groups > 1 and not 0 < groups_used < groups:
         return f"{groups_used} of {groups} expert groups are used; fewer than all must be"
-    return ""
-
-
-def _nextn_problem(info: GGUFInfo) -> str:
-    """Name what is wrong with the multi-token prediction layers that the file claims."""
-    layers, nextn = info.block_count, info.nextn_layers
-    if nextn > 0 and nextn >= layers:
-        return f"it claims {nextn} multi-token prediction layers of {layers}"
-    names = {tensor.name for tensor in info.tensors}
-    for layer in range(layers - nextn, layers):
-        for part in NEXTN_TENSORS:
-            if f"blk.{layer}.nextn.{part}.weight" not in names:
-                return (
-                    f"it claims a multi-token prediction layer (nextn_predict_layers {nextn}), "
-                    f"but blk.{layer}.nextn.{part}.weight is not there"
-                )
     return ""
 
 

@@ -62,6 +62,4 @@ def _v4_problem(info: GGUFInfo) -> str:
     width, values = info.count("attention.key_length"), info.count("attention.value_length")
     if width != values or info.count("rope.dimension_count") > width:
         return f"its heads are {width} wide for keys and {values} for values"
-    if all(tensor.name != "blk.0.attn_norm.weight" for tensor in info.tensors):
-        return "it holds only an MTP layer, which drafts for the model's main file"
     return ""

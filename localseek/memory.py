@@ -34,6 +34,20 @@ def cells(n_ctx: int) -> int:
     return -(-n_ctx // CONTEXT_STEP) * CONTEXT_STEP
 
 
+def layer_cache(
+    shape: ModelShape, index: int, cache_type: str, n_ctx: int, batch: int, snapshots: int
+) -> int:
+    """Give the cache of a layer for a context; a layer that drafts has it in f16.
+
+    `snapshots`: how many tokens must be taken back from a cache that folds tokens together.
+    """
+    draft = shape.layers[index].draft
+    kind = "f16" if draft else cache_type
+    if shape.compressed:
+        return shape.compressed.layer_bytes(index, draft, kind, cells(n_ctx), batch, snapshots)
+    return shape.layer_cache_bytes(index, kind) * cells(n_ctx)
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
     """What a device has to compute."""

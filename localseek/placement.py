@@ -6,7 +6,7 @@ nothing about files or llama.cpp's interface.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from localseek.engine.protocol import LoadOptions
@@ -55,16 +55,30 @@ class Placement:
     measured: bool  # compute buffers by a load that allots nothing, not by estimate
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
+    draft_file: str = ""  # the file that the last layer, which drafts, comes from; "": the model's
+
+    @property
+    def _dealt(self) -> tuple[str, ...]:
+        """Give the device of each layer of the model's own file, and of the output."""
+        own = self.layers[:-1] if self.draft_file else self.layers
+        return (*own, self.output)
 
     @property
     def gpu_layers(self) -> int:
         """Count the layers on devices, the output as one, as llama.cpp does."""
-        return sum(name != CPU for name in (*self.layers, self.output))
+        return sum(name != CPU for name in self._dealt)
 
     @property
     def split(self) -> tuple[int, ...]:
         """Give the layers of each device, the output as one: llama.cpp's tensor_split."""
-        return tuple((*self.layers, self.output).count(name) for name in self.devices)
+        return tuple(self._dealt.count(name) for name in self.devices)
+
+    def of_draft_file(self) -> "Placement":
+        """Give the placement of the file that drafts: as a whole where its layer is."""
+        device = self.layers[-1]
+        devices = () if device == CPU else (device,)
+        layers = (device,) * len(self.layers)
+        return replace(self, devices=devices, layers=layers, output=device, draft_file="")
 
     @property
     def choice(self) -> tuple[object, ...]:

@@ -4,6 +4,7 @@ Takes what was decided, gives sentences; decides nothing.
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from localseek.filling import Filling
 from localseek.machine import CPU, Device
@@ -57,8 +58,9 @@ def layers(shape: ModelShape, devices: Sequence[str], output: str, draft: bool) 
         said.append(f"{what}{also} on {where}")
     if shape.draft_layers:
         last = ranges(layer.index for layer in shape.draft_layers)
+        origin = f", from {Path(shape.draft_file).name}," if shape.draft_file else ""
         said.append(
-            f"layer {last} drafts, with a cache of its own"
+            f"layer {last}{origin} drafts, with a cache of its own"
             if draft
             else f"layer {last}, which drafts, is not loaded"
         )

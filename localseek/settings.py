@@ -63,6 +63,7 @@ class GenerationOptions:
     ctx: int = 0
     threads: int = 0
     mtp: Mtp = "auto"
+    draft_model: str = ""
     fixed: Fixed = field(default_factory=Fixed)
     prompt_cache: bool = False
     parallel: int = 1  # requests at once; 0: chosen
@@ -70,8 +71,9 @@ class GenerationOptions:
     def load_options(self, path: Path) -> LoadOptions:
         """Give what the engine is told to load the model file `path`."""
         return LoadOptions(
-            str(path), ctx=self.ctx, threads=self.threads, mtp=self.mtp, fixed=self.fixed,
-            prompt_cache=self.prompt_cache, parallel=self.parallel,
+            str(path), ctx=self.ctx, threads=self.threads, mtp=self.mtp,
+            draft_model=self.draft_model, fixed=self.fixed, prompt_cache=self.prompt_cache,
+            parallel=self.parallel,
         )  # fmt: skip
 
     def request(self, messages: tuple[Message, ...]) -> Request:
@@ -244,6 +246,9 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mtp", type=_mtp, default="auto", metavar="auto|off|N",
         help="draft with the multi-token prediction layer if the model has one: as many tokens "
         f"a step as measurements say, none, or always N (up to {MAX_DEPTH})")  # fmt: skip
+    add("--draft-model", default="", metavar="FILE",
+        help="a GGUF file with the model's multi-token prediction layer, as convert --mtp only "
+        "writes it for V4 (default: one beside the model with mtp in its name)")  # fmt: skip
     add("--threads", type=_argument(LOAD_CHECKS["threads"]), default=0, metavar="N",
         help="processor threads; 0: one a physical core")  # fmt: skip
     add("--gpu-layers", type=layers, metavar="N",

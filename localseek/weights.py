@@ -6,9 +6,9 @@ machines.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from localseek.gguf_header import GGML_TYPES
+from localseek.caches import CompressedCache, read_compressed, type_bytes
 from localseek.gguf_info import GGUFInfo
 
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
@@ -66,6 +66,8 @@ class ModelShape:
     n_expert: int
     n_expert_used: int
     n_ff: int  # the widest FFN that a token passes
+    compressed: CompressedCache | None = None  # V4's, which are no sum over tokens
+    draft_file: str = ""  # the file of the draft layer, if it is another
 
     @property
     def weights_bytes(self) -> int:
@@ -80,6 +82,8 @@ class ModelShape:
 
     def layer_cache_bytes(self, index: int, cache_type: str) -> int:
         """Give what a token adds to the cache of a layer."""
+        if self.compressed:
+            return self.compressed.token_bytes(index, self.layers[index].draft, cache_type)
         indexer = 2 * self.indexer_floats
         return type_bytes(cache_type, self.cache_floats[index]) + indexer
 
@@ -94,14 +98,24 @@ class ModelShape:
         return sum(2 * self.head_floats for layer in self.layers if not layer.draft)
 
 
-def type_bytes(name: str, elements: int) -> int:
-    """Give the bytes of a row of `elements` in a ggml type; whole blocks."""
-    _, block, width = next(known for known in GGML_TYPES.values() if known[0].lower() == name)
-    return -(-elements // block) * width
+def read_shape(info: GGUFInfo, draft: GGUFInfo | None = None) -> ModelShape:
+    """Sort a file's tensors and counts into a shape, with the layer of a file that drafts."""
+    shape = _read_shape(info)
+    if draft is None:
+        return shape
+    own = _read_shape(draft)
+    # It brings its own head, which lies where the layer does, and embeddings.
+    layer = replace(own.layers[-1], always=(*own.layers[-1].always, *own.output))
+    return replace(
+        shape,
+        layers=(*shape.layers, layer),
+        input=(*shape.input, *own.input),
+        cache_floats=(*shape.cache_floats, own.cache_floats[-1]),
+        draft_file=str(draft.path),
+    )
 
 
-def read_shape(info: GGUFInfo) -> ModelShape:
-    """Sort a file's tensors and counts into a shape."""
+def _read_shape(info: GGUFInfo) -> ModelShape:
     count = info.block_count
     always: list[list[Part]] = [[] for _ in range(count)]
     experts: list[list[Part]] = [[] for _ in range(count)]
@@ -149,6 +163,7 @@ def read_shape(info: GGUFInfo) -> ModelShape:
             _most(info, "feed_forward_length"),
             info.count("expert_feed_forward_length") * (n_used + shared),
         ),
+        compressed=read_compressed(info),
     )
 
 

@@ -21,11 +21,11 @@ def problem(architecture: str, **changes: Any) -> str:
     values = V4 | {key.replace("__", "."): value for key, value in changes.items()}
     metadata = {f"{architecture}.{key}": value for key, value in values.items()}
     norm = "blk.0.attn_norm.weight"
-    tensor = Tensor(norm, (64,), "F32", 0, 256) if "only_mtp" not in changes else None
+    tensor = Tensor(norm, (64,), "F32", 0, 256)
     return sparse_problem(
         GGUFInfo(
             Path("m.gguf"), (), (), 0, 3, {"general.architecture": architecture, **metadata},
-            (tensor,) if tensor else (),
+            (tensor,),
         )
     )  # fmt: skip
 
@@ -60,7 +60,6 @@ def test_an_indexer_that_would_abort_llama_cpp_is_named(
         ({"attention__output_group_count": 6}, "do not divide into 6 output groups"),
         ({"attention__output_group_count": 0}, "output_group_count is missing"),
         ({"attention__value_length": 128}, "512 wide for keys and 128 for values"),
-        ({"only_mtp": 1}, "only an MTP layer"),
     ],
 )
 def test_what_v4_files_lack_is_named(changes: dict[str, Any], words: str) -> None:

@@ -22,6 +22,7 @@ class Options:
     ctx: int = 0
     threads: int = 0
     mtp: Mtp = "auto"
+    draft_model: str = ""
     fixed: Fixed = field(default_factory=Fixed)
     prompt_cache: bool = False
 
@@ -32,6 +33,7 @@ class Options:
             ctx=self.ctx,
             threads=self.threads,
             mtp=self.mtp,
+            draft_model=self.draft_model,
             fixed=self.fixed,
             prompt_cache=self.prompt_cache,
         )

@@ -12,6 +12,7 @@ from localseek.commands.preparing import find_model
 from localseek.errors import ModelError
 from localseek.gguf_header import StoredArray, Value
 from localseek.gguf_info import GGUFInfo
+from localseek.gguf_nextn import holds_only_nextn
 from localseek.messages import complain, note, one_line, prepare_streams, rough_size
 from localseek.sequences import SequenceStore
 
@@ -111,6 +112,7 @@ def _facts(info: GGUFInfo) -> dict[str, Any]:
         "experts": experts,
         "experts_used": used,
         "mtp": info.nextn_layers > 0,
+        "only_mtp": holds_only_nextn(info),
     }
 
 
@@ -124,7 +126,7 @@ def _row(facts: dict[str, Any]) -> tuple[str, ...]:
         _rough_count(facts["parameters"]),
         f"{facts['context_length']:,}",
         f"{facts['experts_used']} of {facts['experts']}" if facts["experts"] else "-",
-        "yes" if facts["mtp"] else "no",
+        "only" if facts["only_mtp"] else "yes" if facts["mtp"] else "no",
     )
 
 
@@ -183,7 +185,7 @@ def _page(info: GGUFInfo) -> str:
         ("context", f"{info.context_length:,} tokens"),
         ("layers", str(info.block_count)),
         ("experts", f"{used} of {experts} for each token" if experts else "none"),
-        ("MTP", f"yes, {info.nextn_layers} layer" if info.nextn_layers else "no"),
+        ("MTP", _mtp(info)),
         *_origin(info),
     ]
     lines = [_table([(label, one_line(text)) for label, text in rows]), "", "tensor types:"]
@@ -196,6 +198,13 @@ def _page(info: GGUFInfo) -> str:
     metadata = [("  " + one_line(key), _short(value)) for key, value in info.metadata.items()]
     lines += [_table(metadata)] if metadata else []
     return "\n".join(lines)
+
+
+def _mtp(info: GGUFInfo) -> str:
+    if holds_only_nextn(info):
+        return "nothing else: it drafts for the model's main file (--draft-model)"
+    count = info.nextn_layers
+    return f"yes, {count} layer{'s' * (count > 1)}" if count else "no"
 
 
 def _origin(info: GGUFInfo) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ loading any weights, or one that `--vram` and `--ram` make up.
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from localseek import hardware, settings
 from localseek.commands.preparing import find_runnable_model
 from localseek.commands.session import engine_command
 from localseek.deciding import decide
+from localseek.draft_file import choose_drafting
 from localseek.drawing import cache_lines, layer_rows, memory_table, table
 from localseek.engine.client import Engine
 from localseek.engine.protocol import LoadOptions
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--type is for a config.json.", "A file has the type that it has.")
     options = LoadOptions(
         model="", ctx=arguments.ctx, threads=arguments.threads, mtp=arguments.mtp,
-        fixed=settings.fixed_from(arguments),
+        fixed=settings.fixed_from(arguments), draft_model=arguments.draft_model,
     )  # fmt: skip
     imagine = bool(arguments.vram or arguments.ram or arguments.cores)
     machine = _imagined(arguments) if imagine else None
@@ -106,18 +107,19 @@ def _real(options: LoadOptions) -> Machine:
 
 
 def _decided(info: GGUFInfo, machine: Machine, options: LoadOptions) -> Planned:
-    shape = read_shape(info)
-    wishes = wishes_from(options, options.mtp != "off" and info.nextn_layers > 0)
-    return shape, machine, decide(shape, machine, wishes)
+    drafting = choose_drafting(info, options.mtp, options.draft_model)
+    shape = read_shape(info, drafting.file)
+    return shape, machine, decide(shape, machine, wishes_from(options, drafting.on))
 
 
 def _measured(info: GGUFInfo, path: Path, options: LoadOptions) -> Planned:
     """Let the engine plan: it knows the devices, and llama.cpp tells it the size of buffers."""
-    asked = LoadOptions(str(path), options.ctx, options.threads, options.mtp, fixed=options.fixed)
+    asked = replace(options, model=str(path))
     with Engine(asked, command=engine_command()) as engine:
         answer = engine.ask("plan")
     machine, placement = placement_from(answer)
-    return read_shape(info), machine, placement
+    draft = read_info(Path(placement.draft_file)) if placement.draft_file else None
+    return read_shape(info, draft), machine, placement
 
 
 def _info_from_config(source: Path, type_name: str) -> GGUFInfo:

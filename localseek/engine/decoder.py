@@ -95,8 +95,9 @@ class Decoder:
 
     def _recover(self) -> None:
         """Make both caches hold what is known of them, after a step that was not finished."""
-        self.target.trim(len(self.cached))
-        if self._active:
+        if not self.target.trim(len(self.cached)):
+            self.forget()
+        elif self._active:
             self._active.recover()
 
     def _generate(

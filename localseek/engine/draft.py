@@ -144,7 +144,7 @@ class Drafter:
             return False
         self.length = max(min(position, self.length), 1)
         if not self.context.trim(self.length):
-            self.length = 1
+            self.length = max(position, 1)  # empty now: the layer begins anew there
         return False
 
     def begin_at(self, position: int) -> None:

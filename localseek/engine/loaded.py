@@ -7,6 +7,7 @@ about messages on pipes.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from localseek.engine.bridge import Remote
 from localseek.engine.decoder import Decoder
@@ -50,7 +51,8 @@ class Loaded:
         fixed = 0 if options.mtp in ("auto", "off") else int(options.mtp)
         automatic = options.mtp == "auto"
         # In the processor's memory hidden rows cost nothing; from a device they must be fetched.
-        policy = DepthController(placement.gpu_layers > 0) if automatic else FixedDepth(fixed)
+        compares = placement.gpu_layers > 0 and self.target.takes_back
+        policy = DepthController(compares) if automatic else FixedDepth(fixed)
         self.decoder = Decoder(self.model, self.target, parts.drafter, policy)
         self.scheduler: Scheduler | None = None  # in place of the decoder, for several requests
         if parts.parallel > 1:
@@ -63,7 +65,10 @@ class Loaded:
             caches = f"{placement.cache_type}, drafts {parts.drafter is not None}"
             if any(tensor.name.startswith("rope_factors_long") for tensor in info.tensors):
                 caches += f", context {self.target.n_ctx}"  # it decides how positions are coded
-            self.keeper = Keeper(self.decoder, SequenceStore(), origin(info.parts, caches))
+            files = info.parts
+            if placement.draft_file:
+                files = (*files, Path(placement.draft_file))
+            self.keeper = Keeper(self.decoder, SequenceStore(), origin(files, caches))
         bos, eos = self.model.text(self.model.bos), self.model.text(self.model.eos)
         source = info.chat_template
         self.template = ChatTemplate(source, bos, eos) if source else None
@@ -86,6 +91,8 @@ class Loaded:
             allotted=tuple(asdict(one) for one in parts.memory()),
         )
         self.notices = [*placement.warnings, *remote_notices(placement, remotes)]
+        if parts.planned.notice:
+            self.notices.append(parts.planned.notice)
 
     def prompt(self, request: Request) -> Prepared:
         """Render and tokenize a request's messages, the oldest turns left out if they must be.

@@ -4,12 +4,14 @@ Takes load options, gives the model with its contexts, or the placement alone. R
 child; knows nothing about requests.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from localseek import hardware
 from localseek.deciding import decide
+from localseek.draft_file import choose_drafting
 from localseek.engine.bridge import Remote
 from localseek.engine.costs import MAX_DEPTH
 from localseek.engine.draft import Drafter
@@ -44,6 +46,7 @@ class Planned:
     machine: Machine
     devices: Devices
     placement: Placement
+    notice: str = ""  # who drafts, or why nobody does
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,13 @@ class LoadedParts:
         found = {one.device: one for one in allotted(self.target.handle, self.planned.devices)}
         drafts = self.drafter or self.lanes
         if drafts is not None:
+            another = drafts.context.model is not self.model
             for one in allotted(drafts.context.handle, self.planned.devices):
-                own = found.get(one.device, Allotted(one.device, one.weights, 0, 0))
+                own = found.get(one.device, Allotted(one.device, 0, 0, 0))
                 found[one.device] = Allotted(
-                    one.device, own.weights, own.cache + one.cache, own.compute + one.compute
-                )
+                    one.device, own.weights + (one.weights if another else 0),
+                    own.cache + one.cache, own.compute + one.compute,
+                )  # fmt: skip
         return list(found.values())
 
 
@@ -131,40 +136,35 @@ def plan_load(
     check_runnable(info)
     devices = find_devices(remotes)
     machine = hardware.read_machine(devices.values)
-    shape = read_shape(info)
-    wishes = wishes_from(options, options.mtp != "off" and info.nextn_layers > 0)
+    drafting = choose_drafting(info, options.mtp, options.draft_model)
+    shape = read_shape(info, drafting.file)
+    wishes = wishes_from(options, drafting.on)
     placement = decide(shape, machine, wishes)
     ram = placement.memory[0]
     if always_measure or placement.devices or ram.total > EASY_SHARE * machine.ram_free:
         placement = decide(
             shape, machine, wishes, lambda one: measure_compute(options.model, one, devices)
         )
-    return Planned(info, shape, machine, devices, placement)
+    return Planned(info, shape, machine, devices, placement, drafting.notice)
 
 
 def measure_compute(path: str, placement: Placement, devices: Devices) -> dict[str, int]:
     """Give the compute buffers of a placement by device, from a load that allots nothing."""
-    model = Model(path, placement.draft, None, Arrangement(placement, devices), no_alloc=True)
     compute = dict.fromkeys((CPU, *placement.devices), 0)
-    contexts: list[Context] = []
-    parallel = _parallel(model, placement)
-    try:
-        target = _target(model, placement, None, parallel)
-        contexts.append(target)
-        if placement.draft:
-            drafts = (
-                Lanes(model, target, placement.threads, parallel)
-                if parallel > 1
-                else Drafter(model, target, placement.threads)
-            )
-            contexts.insert(0, drafts.context)
+    with contextlib.ExitStack() as opened:
+        models = _models(path, placement, devices, None, no_alloc=True)
+        for model in dict.fromkeys(models):
+            opened.callback(model.close)
+        parallel = _parallel(models[0], placement)
+        target = _target(models[0], placement, None, parallel)
+        opened.callback(target.close)
+        contexts = [target]
+        if (drafts := _drafts(models[1], target, placement, parallel)) is not None:
+            opened.callback(drafts.context.close)
+            contexts.append(drafts.context)
         for context in contexts:
             for one in allotted(context.handle, devices):
                 compute[one.device] = compute.get(one.device, 0) + one.compute
-    finally:
-        for context in contexts:
-            context.close()
-        model.close()
     return compute
 
 
@@ -175,16 +175,41 @@ def load(
     """Place and load a model; raises ModelError, UsageError, and EngineError from llama.cpp."""
     planned = plan_load(options, remotes)
     placement = planned.placement
-    model = Model(options.model, placement.draft, progress, Arrangement(placement, planned.devices))
+    model, layer = _models(options.model, placement, planned.devices, progress)
     parallel = _parallel(model, placement)
     target = _target(model, placement, abort, parallel)
-    drafter: Drafter | None = None
-    lanes: Lanes | None = None
-    if placement.draft and parallel > 1:
-        lanes = Lanes(model, target, placement.threads, parallel)
-    elif placement.draft:
-        drafter = Drafter(model, target, placement.threads)
+    drafts = _drafts(layer, target, placement, parallel)
+    drafter = drafts if isinstance(drafts, Drafter) else None
+    lanes = drafts if isinstance(drafts, Lanes) else None
     return LoadedParts(planned, model, target, drafter, lanes, parallel)
+
+
+def _models(
+    path: str, placement: Placement, devices: Devices, progress: Callable[[float], None] | None,
+    no_alloc: bool = False,
+) -> tuple[Model, Model]:  # fmt: skip
+    """Load a model, and the file with the layer that drafts, which may be the same."""
+    own = placement.draft and not placement.draft_file
+    model = Model(path, own, progress, Arrangement(placement, devices), no_alloc)
+    if not placement.draft_file:
+        return model, model
+    arrangement = Arrangement(placement.of_draft_file(), devices)
+    try:
+        return model, Model(placement.draft_file, True, None, arrangement, no_alloc)
+    except EngineError:
+        model.close()
+        raise
+
+
+def _drafts(
+    layer: Model, target: Context, placement: Placement, parallel: int
+) -> Drafter | Lanes | None:
+    """Make what drafts for a target context: for one sequence, for several, or nothing."""
+    if not placement.draft:
+        return None
+    if parallel > 1:
+        return Lanes(layer, target, placement.threads, parallel)
+    return Drafter(layer, target, placement.threads)
 
 
 def _parallel(model: Model, placement: Placement) -> int:

@@ -52,6 +52,7 @@ class LoadOptions:
     ctx: int = 0
     threads: int = 0  # 0: as many as physical cores
     mtp: Mtp = "auto"
+    draft_model: str = ""  # path of a file with the multi-token prediction layer; "": look for it
     fixed: Fixed = field(default_factory=Fixed)
     prompt_cache: bool = False  # save what was read, and put it back in a later run
     parallel: int = 1  # requests that are answered at once at most; 0: chosen

@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from engine.workers import serving  # noqa: E402
 
+from localseek.draft_file import choose_drafting  # noqa: E402
 from localseek.engine.client import Engine  # noqa: E402
 from localseek.engine.protocol import Fixed, LoadOptions  # noqa: E402
 from localseek.gguf_info import read_info  # noqa: E402
@@ -51,13 +52,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "log") as (address, _):
         for path in arguments.models:
             info = read_info(path)
+            drafts = choose_drafting(info, "auto", "").on
             experts = info.block_count // 2 if info.experts[0] else None
             splits = (
                 Fixed(mmap=False),
                 Fixed(mmap=False, remote=(address,), cpu_experts=experts),
             )
             for ctx in arguments.ctx:
-                for mtp in ("auto", "off") if info.nextn_layers else ("off",):
+                for mtp in ("auto", "off") if drafts else ("off",):
                     for fixed in splits:
                         options = LoadOptions(
                             str(path), ctx, 1, mtp, fixed=fixed, parallel=arguments.parallel

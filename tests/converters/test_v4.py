@@ -186,7 +186,7 @@ def test_the_runtime_takes_the_trunk_and_refuses_the_mtp_file_alone(
     convert(v4["fp4"], tmp_path / "a.gguf", ConvertOptions(type="Q4_K_M", threads=1))
     check_runnable(read_info(tmp_path / "a.gguf"))
     convert(v4["fp4"], tmp_path / "b.gguf", ConvertOptions(mtp="only", threads=1))
-    with pytest.raises(ModelError, match="holds only an MTP layer"):
+    with pytest.raises(ModelError, match="holds only a multi-token prediction layer"):
         check_runnable(read_info(tmp_path / "b.gguf"))
     with Engine(LoadOptions(str(tmp_path / "a.gguf"), ctx=256, threads=1)) as engine:
         assert not engine.load().drafting

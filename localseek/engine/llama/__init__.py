@@ -13,6 +13,7 @@ import numpy as np
 from llama_cpp import __version__ as llama_cpp_version
 from llama_cpp import llama_cpp_ext as ext
 
+from localseek.engine.costs import MAX_DEPTH
 from localseek.engine.llama.backend import (
     backend_facts,
     because,
@@ -46,6 +47,7 @@ CONTEXT_STEP = 256  # tokens; llama.cpp's caches come in multiples of it
 FULL, ABORTED, NO_MEMORY = 1, 2, -2  # what llama_decode returns then
 BUILD = f"llama-cpp-python {llama_cpp_version}"  # saved states are bound to it
 KEPT_VIEWS = 64
+SPOILT = -1  # rows that can be taken back from a cache after a decode that failed: not even none
 
 # Bound once more, so that they give an address and not a pointer object that costs more to read.
 _address = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
@@ -97,8 +99,8 @@ class Context:
     ) -> None:  # fmt: skip
         """Make a context; with `target` it runs the multi-token prediction layer beside it.
 
-        `hidden` makes every decode give the hidden rows after the final norm; `abort` ends
-        decodes early.
+        `hidden` makes every decode give the hidden rows that this layer takes, and keeps what is
+        needed to take back the last `MAX_DEPTH` rows of a decode; `abort` ends decodes early.
         """
         parameters = lib.llama_context_default_params()
         # llama.cpp rounds the context up too, but would shorten its batches to the smaller figure.
@@ -108,6 +110,9 @@ class Context:
         parameters.n_seq_max, parameters.kv_unified = sequences, sequences > 1
         parameters.type_k = parameters.type_v = GGML_TYPES[cache_type]
         parameters.no_perf = True
+        # V4's cache cannot be trimmed far anyway; whole, its windows would take many gigabytes.
+        parameters.swa_full = model.metadata("general.architecture") != "deepseek4"
+        parameters.n_rs_seq = MAX_DEPTH if hidden else 0
         if target is not None:
             parameters.ctx_type = lib.LLAMA_CONTEXT_TYPE_MTP
             parameters.ctx_other = target.handle
@@ -127,6 +132,10 @@ class Context:
         if abort is not None:
             lib.llama_set_abort_callback(self.handle, abort.callback, abort.data)
         self.memory = lib.llama_get_memory(self.handle)
+        # Caches that fold tokens together keep snapshots to take rows back, if they can at all.
+        self._snapshots = int(lib.llama_n_rs_seq(self.handle))
+        self._window = 0 if parameters.swa_full else int(lib.llama_model_n_swa(model.handle))
+        self._removable = 0  # rows of the last decode that snapshots can take back
         if target is not None:
             ext.llama_set_embeddings_nextn(self.handle, True, True)
         elif hidden:
@@ -135,6 +144,8 @@ class Context:
     def decode(self, batch: Batch) -> None:
         """Run a batch; raises Aborted when told to end, Full, EngineError if llama.cpp cannot."""
         status = lib.llama_decode(self.handle, batch.struct)
+        if self._snapshots:
+            self._removable = batch.struct.n_tokens - 1 if not status else SPOILT
         if status == ABORTED:
             raise Aborted("The answer was stopped.")
         if status == NO_MEMORY:
@@ -200,6 +211,7 @@ class Context:
     def put_state(self, data: Bytes) -> bool:
         """Put a state back into the empty cache; False when llama.cpp does not take it."""
         pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        self._removable = 0
         return bool(lib.llama_state_seq_set_data(self.handle, pointer, data.size, 0) == data.size)
 
     def length(self) -> int:
@@ -208,9 +220,10 @@ class Context:
 
     def trim(self, length: int) -> bool:
         """Forget all positions from `length` on; False when the cache cannot (then it is empty)."""
-        if lib.llama_memory_seq_rm(self.memory, 0, length, -1):
+        if self._trimmable(length) and lib.llama_memory_seq_rm(self.memory, 0, length, -1):
             return True
         lib.llama_memory_clear(self.memory, True)
+        self._removable = 0
         return False
 
     def cut(self, sequence: int, length: int) -> bool:
@@ -223,6 +236,23 @@ class Context:
     def share(self, source: int, sequence: int, length: int) -> None:
         """Let an empty sequence have the first `length` cells of another one too."""
         lib.llama_memory_seq_cp(self.memory, source, sequence, 0, length)
+
+    @property
+    def takes_back(self) -> bool:
+        """Tell whether all rows of a decode can be forgotten again, not only the last of several."""
+        return not self._snapshots and not self._window
+
+    def _trimmable(self, length: int) -> bool:
+        """Tell what llama.cpp does not check: snapshots lost, or a window with a gap before it."""
+        if self._snapshots:
+            removed = int(lib.llama_memory_seq_pos_max(self.memory, 0)) + 1 - length
+            fits = length == 0 or max(removed, 0) <= self._removable
+            self._removable = 0 if length == 0 or removed > 0 else self._removable
+            return fits
+        if self._window:
+            first = int(lib.llama_memory_seq_pos_min(self.memory, 0))
+            return first <= max(0, length - self._window)
+        return True
 
     def close(self) -> None:
         """Free the context."""
