@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     info = read_info(path)
     options = LoadOptions(
         str(path), _context(arguments, question, info), arguments.threads, arguments.mtp,
-        settings.fixed_from(arguments),
+        arguments.draft_model, settings.fixed_from(arguments),
     )  # fmt: skip
     plan = Plan(
         arguments.prompt_tokens, arguments.tokens, arguments.runs,

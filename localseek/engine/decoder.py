@@ -201,7 +201,7 @@ class Decoder:
                     self._engage(self.drafter)
                     self.drafter.begin_at(len(self.cached) + 1)
             return fresh
-        if self.policy.compares:
+        if self.policy.compares and self.target.takes_back:
             self._compare(last)
             began = time.perf_counter()
         step = Step(waiting=drafter.waiting)

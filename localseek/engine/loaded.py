@@ -51,8 +51,7 @@ class Loaded:
         fixed = 0 if options.mtp in ("auto", "off") else int(options.mtp)
         automatic = options.mtp == "auto"
         # In the processor's memory hidden rows cost nothing; from a device they must be fetched.
-        compares = placement.gpu_layers > 0 and self.target.takes_back
-        policy = DepthController(compares) if automatic else FixedDepth(fixed)
+        policy = DepthController(placement.gpu_layers > 0) if automatic else FixedDepth(fixed)
         self.decoder = Decoder(self.model, self.target, parts.drafter, policy)
         self.scheduler: Scheduler | None = None  # in place of the decoder, for several requests
         if parts.parallel > 1:

@@ -118,7 +118,7 @@ def engines(
             stack.callback(link.close)
             fixed = Fixed(remote=(link.address,), gpu_layers=arguments.gpu_layers)
             mtp: Mtp = "auto" if name == "auto" else "off" if name == "off" else int(name)
-            options = LoadOptions(arguments.model, 1024, arguments.threads, mtp, fixed)
+            options = LoadOptions(arguments.model, 1024, arguments.threads, mtp, fixed=fixed)
             found[name] = stack.enter_context(Engine(options))
             found[name].load()
         yield found

@@ -4,47 +4,14 @@ import pytest
 
 from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.draft import Drafter
-from localseek.engine.draft_policy import FixedDepth, Step
+from localseek.engine.draft_policy import FixedDepth
 from localseek.engine.llama import Context, Model, Sampler, SamplerOptions
 from localseek.nano import prompts
 
+from .naps import Alternating
 from .several import Group, Task, alone
 
 QUESTION = "What is 348 + 257?"
-
-
-class Alternating(FixedDepth):
-    """Drafts so many steps, sleeps so many, and so on; compares once in each answer."""
-
-    def __init__(self, depth: int, drafting: int, sleeping: int) -> None:
-        super().__init__(depth)
-        self._drafting, self._sleeping = drafting, sleeping
-        self._left = drafting
-        self.naps, self.compared, self.accepted_after = 0, 0, 0
-
-    def start(self) -> bool:
-        self.asleep, self.compares, self._left = False, True, self._drafting
-        return True
-
-    def compare(self, with_rows: float, without: float) -> None:
-        assert with_rows > 0 and without > 0
-        self.compares, self.compared = False, self.compared + 1
-
-    def begin(self, waiting: int) -> bool:
-        return waiting > 0  # the first step after a nap gives the first row
-
-    def learn(self, step: Step) -> None:
-        self._left -= 1
-        if self.naps:
-            self.accepted_after += step.tokens - 1
-        if not self._left:
-            self.asleep, self._left, self.naps = True, self._sleeping, self.naps + 1
-
-    def slept(self, seconds: float) -> None:
-        assert seconds > 0
-        self._left -= 1
-        if not self._left:
-            self.asleep, self._left = False, self._drafting
 
 
 @pytest.fixture(scope="module")

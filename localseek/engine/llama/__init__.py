@@ -239,7 +239,7 @@ class Context:
 
     @property
     def takes_back(self) -> bool:
-        """Tell whether all rows of a decode can be forgotten again, not only the last of several."""
+        """Tell whether all rows of a decode can be forgotten again, not only its later ones."""
         return not self._snapshots and not self._window
 
     def _trimmable(self, length: int) -> bool:
