@@ -86,7 +86,7 @@ class Decision:
         self.reasons += words.layers(self.shape, layers, output, self.draft)
         self.reasons += words.experts(self.shape, layers, experts, memory)
         fits = self._in_ram(memory[0], ctx)
-        parallel, reasons = at_once(self.wishes.parallel, ctx)
+        parallel, reasons = at_once(self.wishes.parallel, ctx, self.shape.branches)
         self.reasons += reasons
         pinned = self._pinned(memory[0], used, fits)
         return Placement(

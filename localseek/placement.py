@@ -93,8 +93,14 @@ class Placement:
 Measure = Callable[[Placement], Mapping[str, int]]
 
 
-def at_once(wish: int, ctx: int) -> tuple[int, list[str]]:
-    """Choose how many sequences share a context unless the user has; give it with reasons."""
+def at_once(wish: int, ctx: int, branches: bool) -> tuple[int, list[str]]:
+    """Choose how many sequences share a context unless the user has; give it with reasons.
+
+    `branches`: the model's cache can be shared at all.
+    """
+    if not branches:
+        alone = "one at a time: the cache of this family cannot be shared"
+        return 1, [alone] if wish != 1 else []
     if wish:
         return wish, []
     parallel = max(1, min(PARALLEL, ctx // SEQUENCE_TOKENS))

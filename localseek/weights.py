@@ -13,6 +13,7 @@ from localseek.gguf_info import GGUFInfo
 
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 LAYER = re.compile(r"blk\.(\d+)\.(.+)")
+RECURRENT = re.compile(r"\.(?:ssm|time_mix|shortconv)_?")  # parts of layers with a state
 EXPERTS = re.compile(r"ffn_(gate|up|down|gate_up)_exps\.")
 INDEXER_CACHE = ("deepseek32",)  # keeps f16 keys of its indexer beside the latent vectors
 
@@ -79,6 +80,12 @@ class ModelShape:
     def draft_layers(self) -> tuple[Layer, ...]:
         """Give the multi-token prediction layers."""
         return tuple(layer for layer in self.layers if layer.draft)
+
+    @property
+    def branches(self) -> bool:
+        """Tell whether several sequences can share a context: not with states or V4's cache."""
+        names = (part.name for layer in self.layers for part in layer.always)
+        return self.compressed is None and not any(RECURRENT.search(name) for name in names)
 
     def layer_cache_bytes(self, index: int, cache_type: str) -> int:
         """Give what a token adds to the cache of a layer."""

@@ -129,6 +129,11 @@ def test_it_is_shown_as_what_it_is(folder, run_cli, home):
     assert done.status == 1 and "name this one with --draft-model" in done.err
     plan = run_cli("plan", str(folder / "v4.gguf"), "--vram", "1G", "--ram", "4G").out
     assert "from v4-mtp.gguf, drafts, with a cache of its own" in plan
+    assert "one at a time: the cache of this family cannot be shared" not in plan
+    with Engine(LoadOptions(str(folder / "v4.gguf"), ctx=512, threads=1, parallel=4)) as engine:
+        placement = engine.ask("plan")["placement"]
+        assert placement["parallel"] == engine.load().parallel == 1
+        assert any("one at a time" in reason for reason in placement["reasons"])
 
 
 def test_the_engine_drafts_with_it_and_foresees_its_memory(folder):

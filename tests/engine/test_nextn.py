@@ -23,6 +23,7 @@ from localseek.engine.llama import Batch, Context, Model, Sampler, SamplerOption
 from localseek.engine.state import Origin, image, restore
 from localseek.gguf_info import check_runnable, read_info
 from localseek.gguf_nextn import draft_obstacle
+from localseek.weights import read_shape
 
 from .naps import Alternating
 
@@ -86,6 +87,7 @@ def pair(request, tmp_path_factory):
     for path in {trunk, layer}:
         check_runnable(read_info(path), alone=path == trunk)
     assert draft_obstacle(read_info(layer)) == ""
+    assert read_shape(read_info(trunk)).branches == (request.param not in FOLDED)
     model = Model(str(trunk), load_mtp=trunk == layer)
     drafting = model if trunk == layer else Model(str(layer), load_mtp=True)
     yield Pair(request.param, model, drafting)
