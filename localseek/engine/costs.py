@@ -13,6 +13,7 @@ STEEPEST = 0.4  # the most that a deviation (as a logarithm) counts: the step wa
 COMMON_SHARE = 0.2  # of a deviation is at once taken for the whole machine's
 OWN_SHARE = 0.02  # of it, for the part's own, once the part is well known
 TRIED_SHARE = 0.2  # of it, for a part that is on trial: then the machine's speed is not doubted
+GROWN = 16  # times after which a part is known well enough to tell the machine's speed by it
 FIRST_TIMES = 4  # of the first so many measured times the shortest counts
 
 
@@ -48,7 +49,7 @@ class Costs:
         deviation = max(-STEEPEST, min(STEEPEST, deviation))
         own = TRIED_SHARE if tried else OWN_SHARE
         part.seconds *= math.exp(max(1 / part.count, own) * deviation)
-        if not tried:
+        if not tried and part.count > GROWN:
             self.speed *= math.exp(COMMON_SHARE * deviation)
         part.count += 1
 

@@ -21,9 +21,11 @@ FIRST_STEPS = 4  # plain steps before the first draft: the first few still warm 
 TRIES = 2  # steps in which a depth is tried; the first often pays for a new graph
 FAST_TRIES = 12  # of a model whose graphs take as long to build as to compute
 FRESH_TOKENS = 48  # what was tried within so many tokens is known
+WELL_KNOWN = 8  # times after which a depth need not be tried for its time more often than that
 STALE_TOKENS = 1024  # a time that was measured longer ago is measured again
 PLAN_STEPS = 8  # a plan is good for so many steps
 TIMED = 4  # of so many steps without the draft layer, the time of one is looked at
+TOLERANCE = 0.04  # of the rate without drafts that drafts may seem to fall short before they end
 DOUBT = 0.9  # of the measured times; drafts that would not pay even at these are hopeless
 ROW_SHARE = 0.05  # of a plain step: hidden rows that take less are as good as free
 NAP = 32  # tokens after which drafts that did not pay are tried again, if the allowance lasts
@@ -80,6 +82,7 @@ class DepthController:
         self.hopeless = False  # no draft could pay, even if all were right
         self._sleep_left = 0  # tokens
         self._naps = 0  # in a row
+        self._surprise = False  # would it be if drafts did not pay, since they did?
         self._gathering = 0  # waiting rows before the first draft after a nap
 
     def join(self, other: "DepthController", fewer: bool) -> None:
@@ -193,7 +196,8 @@ class DepthController:
         if self._sleep_left % TIMED:
             return
         costs = self.costs
-        costs.learn(costs.plain, seconds)
+        # Unless hidden rows were found to be dear, it is a step like those with them.
+        costs.learn(costs.plain if costs.plain.count else costs.verify[0], seconds)
         self._save(TIMED * seconds / costs.speed)
         if self._sleep_left > 0:
             return
@@ -225,10 +229,11 @@ class DepthController:
     def _gathered(self) -> int:
         """Give how many rows are gathered after a nap before the first draft.
 
-        Where they are all but free, as many as can be judged in hindsight.
+        Where they are all but free, as many as can be judged in hindsight; but none when it may
+        have been a disturbance that ended the drafts.
         """
         dear = self._verifying[0] > (1 + ROW_SHARE) * self._base
-        return 1 if dear else HINDSIGHT + 1
+        return 1 if dear or self._naps == 1 else HINDSIGHT + 1
 
     def _save(self, seconds: float) -> None:
         """Fill the purse a little."""
@@ -257,7 +262,10 @@ class DepthController:
         """Find the best depth and its rate; see whether another should be tried."""
         self._plan_left = PLAN_STEPS - 1
         self._look_up()
+        drafted = self.depth > 0
         self.depth, self._rate = 0, 1 / self._base
+        if drafted:  # a little less than nothing may be a disturbance
+            self._rate *= 1 - TOLERANCE
         expected, accepted, seconds = 1.0, 1.0, 0.0
         for depth in range(1, self._measured + 1):
             accepted *= self.acceptance.mean(depth)
@@ -276,9 +284,11 @@ class DepthController:
                 self._trying = trying
                 return
         if self._drafts:
-            self._naps, self.hopeless = 0, False
+            self._naps, self.hopeless, self._surprise = 0, False, True
             if self._is_fast() and self._is_good():
                 self._cruise_left, self._plan_left, self._misses = CRUISE, 0, 0
+        elif self._surprise:
+            self._surprise = False  # it may be a disturbance: plan once more
         else:
             known = self.costs.verify[1].count >= FIRST_TIMES
             self.hopeless = known and not self._promises(0, DOUBT)
@@ -330,7 +340,7 @@ class DepthController:
         """Plan so many steps, or as many as a fast model needs to show its times."""
         if self._is_fast():
             return Trying(depth, FAST_TRIES, forced=True, timed=FAST_TRIES // 2)
-        return Trying(depth, steps, forced, timed=1 if forced else steps)
+        return Trying(depth, steps, forced, timed=steps)
 
     def _is_fast(self) -> bool:
         return self._base * self.costs.speed < FAST_S
@@ -340,7 +350,7 @@ class DepthController:
         return self._most_saved() / 3
 
     def _is_stale(self, depth: int) -> bool:
-        known = min(self.costs.verify[depth].count, FIRST_TIMES) / FIRST_TIMES
+        known = min(self.costs.verify[depth].count, WELL_KNOWN) / WELL_KNOWN
         return self._tokens - self._timed[depth] > known * known * STALE_TOKENS
 
     def _pays(self, drafted: int, accepted: float) -> bool:

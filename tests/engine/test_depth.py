@@ -112,18 +112,20 @@ def test_where_drafts_can_never_pay_the_draft_layer_sleeps_through_many_answers(
     run.run(CODE, 300)
     assert run.policy.hopeless and run.policy.asleep
     before = len(run.depths)
-    for _ in range(13):
+    for _ in range(12):
         assert not run.policy.start()
         run.run(CODE, 300)
     assert sum(run.depths[before:]) == 0
-    run.run(CODE, 600)
+    run.run(CODE, 900)
     assert 0 < sum(run.depths[before:]) < 16, "it was tried again"
     assert run.policy.hopeless and run.policy.asleep
 
 
 def test_a_draft_layer_that_is_only_bad_knows_the_next_prompt_until_it_has_failed_often():
     run = simulation(FLAT)
-    run.run(NOTHING, 40)
+    run.run(NOTHING, 200)
+    while not run.policy.asleep:
+        run.step(NOTHING)
     assert not run.policy.hopeless and run.policy.asleep
     assert run.policy.start() and not run.policy.asleep
     run.run(NOTHING, 3000)
