@@ -25,7 +25,7 @@ WELL_KNOWN = 8  # times after which a depth need not be tried for its time more 
 STALE_TOKENS = 1024  # a time that was measured longer ago is measured again
 PLAN_STEPS = 8  # a plan is good for so many steps
 TIMED = 4  # of so many steps without the draft layer, the time of one is looked at
-TOLERANCE = 0.04  # of the rate without drafts that drafts may seem to fall short before they end
+TOLERANCE = 0.08  # of what drafts take that their yield may seem to fall short before they end
 DOUBT = 0.9  # of the measured times; drafts that would not pay even at these are hopeless
 ROW_SHARE = 0.05  # of a plain step: hidden rows that take less are as good as free
 NAP = 32  # tokens after which drafts that did not pay are tried again, if the allowance lasts
@@ -262,18 +262,19 @@ class DepthController:
         """Find the best depth and its rate; see whether another should be tried."""
         self._plan_left = PLAN_STEPS - 1
         self._look_up()
-        drafted = self.depth > 0
+        # Drafts that are being made end only once they surely take more than they yield.
+        share = 1 - TOLERANCE if self.depth else 1.0
         self.depth, self._rate = 0, 1 / self._base
-        if drafted:  # a little less than nothing may be a disturbance
-            self._rate *= 1 - TOLERANCE
-        expected, accepted, seconds = 1.0, 1.0, 0.0
+        expected, accepted, seconds, best = 1.0, 1.0, 0.0, 0.0
         for depth in range(1, self._measured + 1):
             accepted *= self.acceptance.mean(depth)
             expected += accepted
             seconds += self._drafting[depth]
-            rate = expected / (seconds + self._verifying[depth])
-            if rate > self._rate:
-                self.depth, self._rate = depth, rate
+            taken = seconds + self._verifying[depth]
+            pays = (expected - 1) * self._base > share * (taken - self._base)
+            if pays and expected / taken > best:
+                self.depth, self._rate = depth, expected / taken
+                best = self._rate
         verifying = self._verifying
         for depth in range(1, MAX_DEPTH + 1):
             self._prices[depth] = self._rate * (verifying[depth] - verifying[depth - 1])

@@ -123,15 +123,12 @@ def test_where_drafts_can_never_pay_the_draft_layer_sleeps_through_many_answers(
 
 def test_a_draft_layer_that_is_only_bad_knows_the_next_prompt_until_it_has_failed_often():
     run = simulation(FLAT)
-    run.run(NOTHING, 200)
-    while not run.policy.asleep:
-        run.step(NOTHING)
+    run.until_asleep(NOTHING)
     assert not run.policy.hopeless and run.policy.asleep
     assert run.policy.start() and not run.policy.asleep
     run.run(NOTHING, 3000)
     run.step(NOTHING)
-    while not run.policy.asleep:
-        run.step(NOTHING)
+    run.until_asleep(NOTHING)
     assert not run.policy.start()
     run.run(CODE, 200)
     assert run.policy.start(), "drafts pay again"

@@ -85,6 +85,14 @@ class Simulation:
             self.step(text)
         return (self.tokens - before) / (self.clock - clock)
 
+    def until_asleep(self, text: Text, most: int = 4000) -> None:
+        """Decode until the draft layer sleeps."""
+        for _ in range(most):
+            if self.policy.asleep:
+                return
+            self.step(text)
+        raise AssertionError(f"the draft layer is still awake after {most} steps")
+
     def step(self, text: Text) -> None:
         """Run one step as the decoder does."""
         step, machine = Step(waiting=self.waiting), self.machine
