@@ -6,23 +6,37 @@ only what is left over moves the estimate of a part. Knows nothing about tokens 
 """
 
 import math
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 MAX_DEPTH = 4  # tokens drafted a step; the deepest at which a gain was ever reported
 STEEPEST = 0.4  # the most that a deviation (as a logarithm) counts: the step was interrupted
 COMMON_SHARE = 0.2  # of a deviation is at once taken for the whole machine's
 OWN_SHARE = 0.02  # of it, for the part's own, once the part is well known
-TRIED_SHARE = 0.2  # of it, for a part that is on trial: then the machine's speed is not doubted
 GROWN = 16  # times after which a part is known well enough to tell the machine's speed by it
 FIRST_TIMES = 4  # of the first so many measured times the shortest counts
+RECENT = 7  # times whose median counts while a part is young or on trial
+FAR = 0.12  # a deviation on trial that shows that the part is not as it was
+TRUST_LEFT = 2  # times that such a part counts as measured
 
 
 @dataclass(slots=True)
 class Part:
-    """One part's estimate in seconds of the common clock, and how often it was measured."""
+    """One part's estimate in seconds of the common clock, and how often it was measured.
+
+    `trust` counts the times since the estimate was last found to be far off.
+    """
 
     seconds: float = 0.0
     count: int = 0
+    trust: int = 0
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+
+    def set(self, seconds: float) -> None:
+        """Take an estimate as if it had been measured often enough to be used."""
+        self.seconds, self.count, self.trust = seconds, FIRST_TIMES, FIRST_TIMES
+        self.recent.clear()
+        self.recent.extend([seconds] * FIRST_TIMES)
 
 
 class Costs:
@@ -37,21 +51,25 @@ class Costs:
         self.first, self.next, self.catch_up, self.plain = Part(), Part(), Part(), Part()
 
     def learn(self, part: Part, seconds: float, tried: bool = False) -> None:
-        """Take one measured time of a part; `tried`: of one that is seldom measured."""
-        if not part.count:
-            part.seconds, part.count = seconds / self.speed, 1
-            return
-        deviation = math.log(max(seconds, 1e-9) / (part.seconds * self.speed))
-        if part.count < FIRST_TIMES:
-            part.seconds *= math.exp(min(deviation, 0.0))
-            part.count += 1
-            return
-        deviation = max(-STEEPEST, min(STEEPEST, deviation))
-        own = TRIED_SHARE if tried else OWN_SHARE
-        part.seconds *= math.exp(max(1 / part.count, own) * deviation)
-        if not tried and part.count > GROWN:
-            self.speed *= math.exp(COMMON_SHARE * deviation)
+        """Take one measured time of a part.
+
+        `tried`: of one that is seldom measured, or small; then the machine's speed is not doubted.
+        """
+        seen = max(seconds, 1e-9) / self.speed
+        part.recent.append(seen)
         part.count += 1
+        part.trust += 1
+        if part.count <= FIRST_TIMES:
+            part.seconds = min(part.recent)
+            return
+        deviation = max(-STEEPEST, min(STEEPEST, math.log(seen / part.seconds)))
+        if tried or part.count <= GROWN:
+            if abs(deviation) > FAR:
+                part.trust = min(part.trust, TRUST_LEFT)
+            part.seconds = sorted(part.recent)[(len(part.recent) - 1) // 2]
+        else:
+            part.seconds *= math.exp(OWN_SHARE * deviation)
+            self.speed *= math.exp(COMMON_SHARE * deviation)
 
     def measured(self) -> int:
         """Give the greatest depth up to which verifying was measured."""

@@ -26,6 +26,7 @@ STALE_TOKENS = 1024  # a time that was measured longer ago is measured again
 PLAN_STEPS = 8  # a plan is good for so many steps
 TIMED = 4  # of so many steps without the draft layer, the time of one is looked at
 TOLERANCE = 0.08  # of what drafts take that their yield may seem to fall short before they end
+CHANGE = 0.02  # of the rate that another depth must gain: each change builds a new graph
 DOUBT = 0.9  # of the measured times; drafts that would not pay even at these are hopeless
 ROW_SHARE = 0.05  # of a plain step: hidden rows that take less are as good as free
 NAP = 32  # tokens after which drafts that did not pay are tried again, if the allowance lasts
@@ -115,7 +116,7 @@ class DepthController:
         if self.costs.verify[0].count < FIRST_STEPS or waiting < self._gathering:
             return False
         if self._gathering:
-            steps = 1 if self._gathering > 1 else WAKING_TRIES
+            steps = TRIES if self._gathering > 1 else WAKING_TRIES
             self._gathering, self._plan_left = 0, 0
             if self._rate:
                 self._trying = self._try(1, steps, forced=self.hopeless)
@@ -167,12 +168,12 @@ class DepthController:
             self._timed[step.verified] = self._tokens
         if step.drafted and not (changed and step.waiting <= MAX_DEPTH + 1):
             if step.waiting <= MAX_DEPTH + 1 or not costs.first.count:
-                costs.learn(costs.first, step.first_s, tried)
+                costs.learn(costs.first, step.first_s, tried=True)
             else:
                 more = max(step.first_s - costs.first.seconds * costs.speed, 1e-9)
-                costs.learn(costs.catch_up, more / step.waiting, tried)
+                costs.learn(costs.catch_up, more / step.waiting, tried=True)
         if step.drafted > 1:
-            costs.learn(costs.next, step.next_s / (step.drafted - 1), tried)
+            costs.learn(costs.next, step.next_s / (step.drafted - 1), tried=True)
         for probability, accepted in step.hindsight:
             self.acceptance.learn(1, probability, accepted)
         for position, (probability, accepted) in enumerate(step.trials, 1):
@@ -212,9 +213,7 @@ class DepthController:
         """Take the seconds of a plain step with hidden rows and without."""
         self.compares = self._may_compare = False
         if without < (1 - ROW_SHARE) * with_rows:
-            plain = self.costs.plain
-            plain.seconds = self.costs.verifying(0) * without / with_rows
-            plain.count = FIRST_TIMES
+            self.costs.plain.set(self.costs.verifying(0) * without / with_rows)
 
     def _waking(self) -> float:
         """Give the seconds that are lost on waking the layer for a try that comes to nothing."""
@@ -263,7 +262,7 @@ class DepthController:
         self._plan_left = PLAN_STEPS - 1
         self._look_up()
         # Drafts that are being made end only once they surely take more than they yield.
-        share = 1 - TOLERANCE if self.depth else 1.0
+        share, before = 1 - TOLERANCE if self.depth else 1.0, self.depth
         self.depth, self._rate = 0, 1 / self._base
         expected, accepted, seconds, best = 1.0, 1.0, 0.0, 0.0
         for depth in range(1, self._measured + 1):
@@ -272,9 +271,9 @@ class DepthController:
             seconds += self._drafting[depth]
             taken = seconds + self._verifying[depth]
             pays = (expected - 1) * self._base > share * (taken - self._base)
-            if pays and expected / taken > best:
-                self.depth, self._rate = depth, expected / taken
-                best = self._rate
+            rate = expected / taken * (1 + CHANGE * (depth == before))
+            if pays and rate > best:
+                self.depth, self._rate, best = depth, expected / taken, rate
         verifying = self._verifying
         for depth in range(1, MAX_DEPTH + 1):
             self._prices[depth] = self._rate * (verifying[depth] - verifying[depth - 1])
@@ -341,7 +340,7 @@ class DepthController:
         """Plan so many steps, or as many as a fast model needs to show its times."""
         if self._is_fast():
             return Trying(depth, FAST_TRIES, forced=True, timed=FAST_TRIES // 2)
-        return Trying(depth, steps, forced, timed=steps)
+        return Trying(depth, steps, forced, timed=max(steps - 1, 1))
 
     def _is_fast(self) -> bool:
         return self._base * self.costs.speed < FAST_S
@@ -351,7 +350,7 @@ class DepthController:
         return self._most_saved() / 3
 
     def _is_stale(self, depth: int) -> bool:
-        known = min(self.costs.verify[depth].count, WELL_KNOWN) / WELL_KNOWN
+        known = min(self.costs.verify[depth].trust, WELL_KNOWN) / WELL_KNOWN
         return self._tokens - self._timed[depth] > known * known * STALE_TOKENS
 
     def _pays(self, drafted: int, accepted: float) -> bool:

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,11 +8,29 @@ from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
 from localseek.events import AnswerDelta, Event, ReasoningDelta
 
 
+@pytest.fixture(scope="module")
+def started(
+    nano_gguf: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Engine]]:
+    """Give an engine that is alive: the module's own, or a new one after a test has killed it."""
+    running: list[Engine] = []
+
+    def start() -> Engine:
+        if not running or not running[-1].alive:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("LOCALSEEK_HOME", str(tmp_path_factory.mktemp("engine-home")))
+                running.append(Engine(LoadOptions(str(nano_gguf), threads=1)))
+                running[-1].load()
+        return running[-1]
+
+    yield start
+    for engine in running:
+        engine.close()
+
+
 @pytest.fixture
-def engine(nano_gguf: Path, home: Path) -> Iterator[Engine]:
-    with Engine(LoadOptions(str(nano_gguf), threads=1)) as running:
-        running.load()
-        yield running
+def engine(started: Callable[[], Engine]) -> Engine:
+    return started()
 
 
 def ask(question: str, **fields: object) -> Request:

@@ -173,6 +173,40 @@ def test_times_are_told_from_the_speed_of_the_whole_machine():
     assert costs.verifying(3) > costs.verifying(2) > costs.verifying(1)  # extrapolated
 
 
+def test_a_part_that_was_interrupted_while_it_was_young_is_soon_right():
+    costs = Costs()
+    for seconds in (9.0, 9.0, 9.0, 9.0, 1.0, 1.0, 1.0, 1.0):
+        costs.learn(costs.verify[1], seconds)
+    assert costs.verify[1].seconds == pytest.approx(1.0)
+    assert costs.speed == 1.0
+
+
+def test_tries_and_small_parts_do_not_move_the_clock_of_the_machine():
+    costs = Costs()
+    for _ in range(50):
+        costs.learn(costs.verify[0], 1.0)
+        costs.learn(costs.verify[1], 1.5)
+        costs.learn(costs.first, 0.1, tried=True)
+    for _ in range(20):
+        costs.learn(costs.verify[1], 6.0, tried=True)
+        costs.learn(costs.first, 0.3, tried=True)
+    assert costs.speed == pytest.approx(1.0, rel=0.02)
+    assert costs.verifying(1) == pytest.approx(6.0, rel=0.1)
+    assert costs.drafting(1) == pytest.approx(0.3, rel=0.1)
+
+
+def test_a_tried_part_that_is_not_as_it_was_is_not_trusted_until_it_was_measured_again():
+    costs = Costs()
+    part = costs.verify[1]
+    for _ in range(20):
+        costs.learn(part, 1.0)
+    costs.learn(part, 1.05, tried=True)
+    assert part.trust == 21
+    costs.learn(part, 2.0, tried=True)
+    assert part.trust <= 2
+    assert part.seconds == pytest.approx(1.0, rel=0.1)  # one such time may be a disturbance
+
+
 def test_a_greater_depth_never_costs_less():
     costs = Costs()
     for depth, seconds in enumerate((1.0, 9.0, 1.2)):
