@@ -1,6 +1,7 @@
 """`localseek bench` beside llama-bench and llama-server of the same llama.cpp: run by hand.
 
     python tests/bench/peers.py --llama-bench PATH --llama-server PATH MODEL.gguf… [--quick]
+        [--cpu-experts N]
 
 In turns, round after round: ours, llama-bench with the same file, threads, prompt and tokens, and
 llama-server, without drafts and with `--spec-type draft-mtp` at 1 to 4, on the prompts that ours
@@ -46,6 +47,8 @@ def ours(path: Path, options: argparse.Namespace, drafting: bool) -> dict[str, A
     words += ["--prompt-tokens", str(options.prompt_tokens)]
     words += [word for part in parts for word in ("--only", part)]
     words += [] if drafting else ["--mtp", "off"]
+    if options.cpu_experts is not None:
+        words += ["--cpu-experts", str(options.cpu_experts)]
     found: dict[str, Any] = json.loads(run(words, {"PYTHONPATH": str(ROOT)}))
     return found
 
@@ -60,10 +63,16 @@ def run(words: list[str], more: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
+def in_memory(options: argparse.Namespace) -> list[str]:
+    """Give llama.cpp's words for experts in memory: of the first layers, so that N means all."""
+    return [] if options.cpu_experts is None else ["-ncmoe", str(options.cpu_experts)]
+
+
 def llama_bench(path: Path, options: argparse.Namespace) -> tuple[float, float]:
     """Run llama-bench once; give tokens a second of reading and of decoding."""
     words = [options.llama_bench, "-m", str(path), "-t", str(options.threads), "-r", "1"]
     words += ["-p", str(options.prompt_tokens), "-n", str(options.tokens), "-o", "json"]
+    words += in_memory(options)
     found = {one["n_gen"] > 0: one["avg_ts"] for one in json.loads(run(words))}
     return found[False], found[True]
 
@@ -83,7 +92,7 @@ class Server:
         context = options.prompt_tokens + options.tokens + 64  # as ours
         words += ["-t", str(options.threads), "-np", "1", "-c", str(context), "--offline"]
         words += ["--spec-type", "draft-mtp", "--spec-draft-n-max", str(depth)] if depth else []
-        words += more
+        words += [*in_memory(options), *more]
         self.log = log
         with log.open("wb") as file:
             self._process = subprocess.Popen(words, stdout=file, stderr=file)
@@ -293,6 +302,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--prompt-tokens", type=int, default=512)
+    parser.add_argument(
+        "--cpu-experts", type=int, metavar="N",
+        help="experts of N layers in memory, the rest on a GPU; give as many as there are layers",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="one round of 32 and 64 tokens")
     options = parser.parse_args()
     # Ended from outside it leaves no server behind.
