@@ -2,7 +2,7 @@
 
 Takes a path, gives the tensor table and the metadata, each value as its bytes: a conversion copies
 what it does not understand, exactly. Layout and rules are those of ggml/docs/gguf.md and of the
-loader in ggml/src/gguf.cpp. localseek/gguf_header.py reads the same layout for the runtime; the
+loader in ggml/src/gguf.cpp. localseek/gguf/header.py reads the same layout for the runtime; the
 two packages do not know each other, and there a value is its meaning while its bytes stay behind.
 """
 

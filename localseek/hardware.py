@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from localseek import settings
-from localseek.machine import Device, Machine
+from localseek.placing.machine import Device, Machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import IO
 
 from localseek import nano, paths
 from localseek.errors import ModelError
-from localseek.gguf_info import is_later_part
+from localseek.gguf.info import is_later_part
 
 EMBEDDED = "nano"
 EMBEDDED_FILE = re.compile(r"nano-Q8_0-[0-9a-f]{12}\.gguf")  # 12 digits: `_fingerprint`

@@ -16,9 +16,9 @@ from localseek.engine.costs import MAX_DEPTH
 from localseek.engine.protocol import Fixed, LoadOptions, Message, Mtp, Request, Sampling
 from localseek.engine.rpc import split_address
 from localseek.errors import UsageError
+from localseek.placing.shape import CACHE_TYPES
 from localseek.shapes import Bias, Shape
 from localseek.sizes import parse_size
-from localseek.weights import CACHE_TYPES
 
 DEFAULT_MODEL = "nano"
 MAX_SEED = 2**32 - 1  # llama.cpp's seed has 32 bits

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from localseek.gguf_header import GGML_TYPES, Tensor
-from localseek.gguf_info import GGUFInfo
-from localseek.weights import ModelShape, read_shape
+from localseek.gguf.header import GGML_TYPES, Tensor
+from localseek.gguf.info import GGUFInfo
+from localseek.placing.shape import ModelShape, read_shape
 
 
 def latent_info(

@@ -16,7 +16,7 @@ from fakes.gguf_file import (
 )  # fmt: skip
 
 from localseek.errors import ModelError
-from localseek.gguf_info import check_runnable, is_later_part, read_info
+from localseek.gguf.info import check_runnable, is_later_part, read_info
 
 
 def refusal(path: Path, content: bytes) -> str:

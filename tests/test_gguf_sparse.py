@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from localseek.gguf_header import Tensor
-from localseek.gguf_info import GGUFInfo
-from localseek.gguf_sparse import sparse_problem
+from localseek.gguf.header import Tensor
+from localseek.gguf.info import GGUFInfo
+from localseek.gguf.sparse import sparse_problem
 
 V4: dict[str, Any] = {
     "block_count": 3, "attention.compress_ratios": (0, 4, 128, 0), "hyper_connection.count": 4,

@@ -6,13 +6,13 @@ from dataclasses import asdict
 import pytest
 from shapes import latent_info, latent_shape
 
-from localseek.deciding import decide
 from localseek.engine.protocol import Fixed, LoadOptions
 from localseek.errors import ModelError, UsageError
-from localseek.filling import Need, Room, best_filling
-from localseek.machine import CPU, Device, Machine, imagined
-from localseek.placement import Wishes, placement_from, wishes_from
-from localseek.weights import read_shape
+from localseek.placing.deciding import decide
+from localseek.placing.filling import Need, Room, best_filling
+from localseek.placing.machine import CPU, Device, Machine, imagined
+from localseek.placing.placement import Wishes, placement_from, wishes_from
+from localseek.placing.shape import read_shape
 
 V3 = latent_shape()
 GB = 10**9

@@ -3,7 +3,7 @@
 Takes a model file's facts, gives questions. Random tokens would not do: none would be guessed.
 """
 
-from localseek.gguf_info import GGUFInfo
+from localseek.gguf.info import GGUFInfo
 from localseek.nano import prompts
 
 GENERAL = (

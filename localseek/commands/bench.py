@@ -25,7 +25,7 @@ from localseek.commands.session import cancelled_by_interrupt, end_now, engine_c
 from localseek.engine.client import Engine
 from localseek.engine.protocol import LoadOptions
 from localseek.errors import LocalseekError, UsageError
-from localseek.gguf_info import GGUFInfo, read_info
+from localseek.gguf.info import GGUFInfo, read_info
 from localseek.messages import Status, clean, note, prepare_streams
 
 EXAMPLES = """examples:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from localseek.bench.chart import Bar, Group, draw
 from localseek.bench.report import Loading, Report, Spread
-from localseek.drawing import place_name, table
 from localseek.messages import rough_size
+from localseek.placing.drawing import place_name, table
 
 NAMES = {"off": "drafts off", "auto": "drafts automatic"}
 

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from localseek import gguf_info, library, nano, paths
+from localseek import library, nano, paths
 from localseek.commands import verify
 from localseek.commands.preparing import find_model
 from localseek.errors import ModelError
-from localseek.gguf_header import StoredArray, Value
-from localseek.gguf_info import GGUFInfo
-from localseek.gguf_nextn import holds_only_nextn
+from localseek.gguf.header import StoredArray, Value
+from localseek.gguf.info import GGUFInfo, read_info
+from localseek.gguf.nextn import holds_only_nextn
 from localseek.messages import complain, note, one_line, prepare_streams, rough_size
 from localseek.sequences import SequenceStore
 
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     """List the models or show one."""
     prepare_streams()
     if arguments.action == "show":
-        info = gguf_info.read_info(find_model(arguments.name))
+        info = read_info(find_model(arguments.name))
         print(json.dumps(_details(info)) if arguments.json else _page(info))
         return 0
     if arguments.action == "verify":
@@ -65,7 +65,7 @@ def _list(as_json: bool) -> int:
     rows, damaged = [], 0
     for path in library.model_files():
         try:
-            facts = _facts(gguf_info.read_info(path))
+            facts = _facts(read_info(path))
         except ModelError as error:
             damaged += 1
             complain(str(error))

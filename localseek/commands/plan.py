@@ -13,19 +13,19 @@ from typing import Any
 from localseek import hardware, settings
 from localseek.commands.preparing import find_runnable_model
 from localseek.commands.session import engine_command
-from localseek.deciding import decide
-from localseek.draft_file import choose_drafting
-from localseek.drawing import cache_lines, layer_rows, memory_table, table
 from localseek.engine.client import Engine
 from localseek.engine.protocol import LoadOptions
 from localseek.errors import ModelError, UsageError
-from localseek.gguf_header import Tensor
-from localseek.gguf_info import GGUFInfo, read_info
-from localseek.machine import Machine, imagined
+from localseek.gguf.draft_file import choose_drafting
+from localseek.gguf.header import Tensor
+from localseek.gguf.info import GGUFInfo, read_info
 from localseek.messages import prepare_streams, rough_size
-from localseek.placement import Placement, machine_from, placement_from, wishes_from
+from localseek.placing.deciding import decide
+from localseek.placing.drawing import cache_lines, layer_rows, memory_table, table
+from localseek.placing.machine import Machine, imagined
+from localseek.placing.placement import Placement, machine_from, placement_from, wishes_from
+from localseek.placing.shape import ModelShape, read_shape
 from localseek.sizes import read_size
-from localseek.weights import ModelShape, read_shape
 
 EXAMPLES = """examples:
   localseek plan nano

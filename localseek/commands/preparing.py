@@ -6,8 +6,9 @@ Hands library.py the one thing it must not import: the converter of the embedded
 import hashlib
 from pathlib import Path
 
-from localseek import gguf_info, library
+from localseek import library
 from localseek.errors import ModelError
+from localseek.gguf.info import check_runnable, read_info
 from localseek.messages import note
 
 
@@ -19,7 +20,7 @@ def find_model(name: str) -> Path:
 def find_runnable_model(name: str) -> Path:
     """Give the file that `name` means, checked: nothing native sees an unchecked one."""
     path = find_model(name)
-    gguf_info.check_runnable(gguf_info.read_info(path))
+    check_runnable(read_info(path))
     return path
 
 

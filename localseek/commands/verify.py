@@ -8,12 +8,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localseek import gguf_info
 from localseek.commands.convert import Meter, as_ours
 from localseek.commands.preparing import find_model
-from localseek.drawing import table
 from localseek.errors import UsageError
+from localseek.gguf.info import check_runnable, read_info
 from localseek.messages import is_terminal, one_line, rough_time
+from localseek.placing.drawing import table
 
 if TYPE_CHECKING:
     from converters import Audit, TensorAudit
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads is not None and arguments.threads < 1:
         raise UsageError(f"--threads is {arguments.threads}; 1 or more is possible.")
     path = find_model(arguments.name)
-    gguf_info.check_runnable(gguf_info.read_info(path))
+    check_runnable(read_info(path))
     from converters import ConvertError, audit
 
     meter = Meter(quiet=arguments.json and not is_terminal(sys.stderr))

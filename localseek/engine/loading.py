@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localseek import hardware
-from localseek.deciding import decide
-from localseek.draft_file import choose_drafting
 from localseek.engine.bridge import Remote
 from localseek.engine.costs import MAX_DEPTH
 from localseek.engine.draft import Drafter
@@ -28,11 +26,13 @@ from localseek.engine.llama import (
 )
 from localseek.engine.protocol import LoadOptions
 from localseek.errors import EngineError
-from localseek.gguf_info import GGUFInfo, check_runnable, read_info
-from localseek.machine import CPU, Device, Machine
+from localseek.gguf.draft_file import choose_drafting
+from localseek.gguf.info import GGUFInfo, check_runnable, read_info
 from localseek.messages import rough_size
-from localseek.placement import Placement, wishes_from
-from localseek.weights import ModelShape, read_shape
+from localseek.placing.deciding import decide
+from localseek.placing.machine import CPU, Device, Machine
+from localseek.placing.placement import Placement, wishes_from
+from localseek.placing.shape import ModelShape, read_shape
 
 EASY_SHARE = 0.8  # of the free memory: below it nothing hangs on the exact size of buffers
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from localseek.engine.client import Engine
 from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
 from localseek.events import Failed, Finished
-from localseek.gguf_info import read_info
+from localseek.gguf.info import read_info
 
 QUESTIONS = (
     "981 * 87", "4077 + 3098 + 617", "(512 - 77) * 6", "9163 / 7", "347 * 28", "999 * 99",

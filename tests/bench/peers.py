@@ -31,7 +31,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from localseek.gguf_info import read_info  # noqa: E402 - the path above comes first
+from localseek.gguf.info import read_info  # noqa: E402 - the path above comes first
 
 DEPTHS = (1, 2, 3, 4)
 START_S, ANSWER_S = 300.0, 1800.0

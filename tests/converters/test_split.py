@@ -13,8 +13,8 @@ import pytest
 from gguf import GGUFReader
 
 from converters import ConvertError, ConvertOptions, convert, saver
-from localseek import gguf_info
 from localseek.errors import ModelError
+from localseek.gguf.info import check_runnable, read_info
 
 HERE = Path(__file__).parent
 LIMIT = 64_000  # several parts of the tiny model
@@ -89,13 +89,13 @@ def test_llama_cpp_answers_with_a_split_model_as_with_the_single_file(
 
 
 def test_a_part_that_is_missing_is_named(parts: tuple[Path, ...]) -> None:
-    assert gguf_info.read_info(parts[0]).missing == ()
-    gguf_info.check_runnable(gguf_info.read_info(parts[0]))
+    assert read_info(parts[0]).missing == ()
+    check_runnable(read_info(parts[0]))
     parts[1].unlink()
     with pytest.raises(ModelError, match=rf"1 of its parts are missing \({parts[1].name}\)"):
-        gguf_info.check_runnable(gguf_info.read_info(parts[0]))
+        check_runnable(read_info(parts[0]))
     with pytest.raises(ModelError, match=f"is part {len(parts)} of {len(parts)}"):
-        gguf_info.read_info(parts[-1])
+        read_info(parts[-1])
 
 
 @pytest.mark.parametrize("power", [False, True], ids=["killed", "power lost"])

@@ -21,7 +21,7 @@ from converters.plan import make_plan
 from localseek.engine.client import Engine
 from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
 from localseek.events import AnswerDelta, Finished, ReasoningDelta
-from localseek.gguf_info import check_runnable, read_info
+from localseek.gguf.info import check_runnable, read_info
 
 HERE = Path(__file__).parent
 TYPES = json.loads((HERE / "golden_types_v32_v4.json").read_text())

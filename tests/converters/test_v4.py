@@ -24,7 +24,7 @@ from localseek.engine.client import Engine
 from localseek.engine.protocol import LoadOptions, Message, Request
 from localseek.errors import ModelError
 from localseek.events import Finished
-from localseek.gguf_info import check_runnable, read_info
+from localseek.gguf.info import check_runnable, read_info
 
 HERE = Path(__file__).parent
 LOGITS = np.load(HERE / "golden_v32_v4.npz")

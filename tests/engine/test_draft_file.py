@@ -9,12 +9,12 @@ import pytest
 from fakes import gguf_file
 
 from converters import ConvertOptions, convert
-from localseek.draft_file import choose_drafting
 from localseek.engine.client import Engine
 from localseek.engine.protocol import Fixed, LoadOptions
 from localseek.errors import ModelError, UsageError
 from localseek.events import Finished, Notice
-from localseek.gguf_info import GGUFInfo, check_runnable, read_info
+from localseek.gguf.draft_file import choose_drafting
+from localseek.gguf.info import GGUFInfo, check_runnable, read_info
 
 from .conftest import ask, text_of
 
@@ -108,7 +108,7 @@ def test_what_is_no_layer_for_this_model_is_refused_with_the_reason(folder):
 
 def test_heads_as_wide_as_the_indexers_would_kill_the_process_and_are_refused(folder):
     mtp = read_info(folder / "v4-mtp.gguf")
-    from localseek.gguf_nextn import draft_obstacle
+    from localseek.gguf.nextn import draft_obstacle
 
     assert draft_obstacle(mtp) == ""
     same = altered(mtp, attention__indexer__key_length=mtp.count("attention.key_length"))

@@ -21,9 +21,9 @@ from localseek.engine.draft import Drafter
 from localseek.engine.draft_policy import DepthPolicy, FixedDepth
 from localseek.engine.llama import Batch, Context, Model, Sampler, SamplerOptions
 from localseek.engine.state import Origin, image, restore
-from localseek.gguf_info import check_runnable, read_info
-from localseek.gguf_nextn import draft_obstacle
-from localseek.weights import read_shape
+from localseek.gguf.info import check_runnable, read_info
+from localseek.gguf.nextn import draft_obstacle
+from localseek.placing.shape import read_shape
 
 from .naps import Alternating
 

@@ -18,7 +18,7 @@ from localseek.engine.client import Engine, diagnose
 from localseek.engine.protocol import Fixed, LoadOptions
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, Failed, ReasoningDelta
-from localseek.machine import CPU
+from localseek.placing.machine import CPU
 
 from .conftest import ask, text_of
 from .workers import free_port, serving

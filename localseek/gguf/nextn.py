@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from localseek.gguf_info import GGUFInfo
+    from localseek.gguf.info import GGUFInfo
 
 PARTS = ("eh_proj", "enorm", "hnorm")
 # Architectures whose NextN layer llama.cpp has a graph for.

@@ -7,7 +7,7 @@ the graphs of llama.cpp 0.3.36 were seen to need (tests/bench/memory.py compares
 
 from dataclasses import dataclass
 
-from localseek.weights import ModelShape
+from localseek.placing.shape import ModelShape
 
 CONTEXT_STEP = 256  # tokens; llama.cpp's caches come in multiples of it
 FLOAT, MASK = 4, 2  # bytes of an activation, of an entry of the attention mask

@@ -7,12 +7,13 @@ is decided around it. Knows nothing about files or llama.cpp's interface.
 
 from collections.abc import Mapping, Sequence
 
-from localseek import placing_words as words
 from localseek.engine.costs import MAX_DEPTH
 from localseek.errors import ModelError, UsageError
-from localseek.filling import Filling, Need, Room, best_filling
-from localseek.machine import CPU, Device, Machine
-from localseek.memory import (
+from localseek.placing import words
+from localseek.placing.filling import Filling, Need, Room, best_filling
+from localseek.placing.host import choose_lock, choose_mapping, choose_threads
+from localseek.placing.machine import CPU, Device, Machine
+from localseek.placing.memory import (
     CONTEXT_STEP,
     DeviceMemory,
     Role,
@@ -20,18 +21,16 @@ from localseek.memory import (
     estimate_compute,
     layer_cache,
 )
-from localseek.place_rules import moved_parts, overrides
-from localseek.placement import Measure, Placement, Wishes, at_once
-from localseek.weights import CACHE_TYPES, Layer, ModelShape, Part
+from localseek.placing.placement import Measure, Placement, Wishes, at_once
+from localseek.placing.rules import moved_parts, overrides
+from localseek.placing.shape import CACHE_TYPES, Layer, ModelShape, Part
 
 DEFAULT_CTX = 32_768
 LEAST_CTX = 4_096  # an automatic context shrinks to this before layers leave a device
 BATCH, LARGE_BATCH = 512, 2048  # tokens of a prompt that are run at once
-SMALL_MODEL_BYTES = 64_000_000  # under it a second thread costs more than it computes
 MARGIN, LEAST_MARGIN, MOST_MARGIN = 0.03, 256 * 2**20, 0.1  # of a device, for its driver
 RAM_MARGIN = 0.05
 ESTIMATE_OFF = 1.15  # buffers were seen to be a tenth more than estimated (memory.py)
-PINNED_SHARE = 0.7  # of the memory: weights are read into it up to this, and mapped above
 RAM_SPEED = 40e9  # bytes a second of two memory channels; decides on parts of layers only
 HOP_S = 100e-6  # from a device to the processor and back
 ROUNDS = 3  # of measuring; the second nearly always confirms the first
@@ -88,13 +87,12 @@ class Decision:
         fits = self._in_ram(memory[0], ctx)
         parallel, reasons = at_once(self.wishes.parallel, ctx, self.shape.branches)
         self.reasons += reasons
-        pinned = self._pinned(memory[0], used, fits)
+        mapped, locked, threads = self._on_the_host(memory[0], used, fits)
         return Placement(
             devices=used, layers=layers, experts=experts, output=output,
             overrides=overrides(self.shape, layers, experts, self.moved, self._rules()),
             ctx=ctx, cache_type=self.cache_type, batch=self.batch,
-            threads=self._threads(), mmap=not pinned,
-            mlock=self._mlock(memory[0], fits), repack=fits, draft=self.draft,
+            threads=threads, mmap=mapped, mlock=locked, repack=fits, draft=self.draft,
             parallel=parallel, memory=memory,
             measured=self.measured is not None, reasons=tuple(self.reasons),
             warnings=tuple(self.warnings), draft_file=self.shape.draft_file if self.draft else "",
@@ -364,37 +362,20 @@ class Decision:
                 high = middle - 1
         return low * CONTEXT_STEP
 
-    def _pinned(self, ram: DeviceMemory, used: tuple[str, ...], fits: bool) -> bool:
-        """Decide between weights that are read into memory and weights that are mapped."""
-        if self.wishes.mmap is not None:
-            return not self.wishes.mmap
-        gpus = [d for d in self.devices if d.kind == "gpu" and d.name in used]
-        loose = sum(part.size_bytes for part in self.shape.input)
-        if gpus and fits and loose < ram.weights <= PINNED_SHARE * self.machine.ram_free:
-            self.reasons.append(
-                f"weights in memory are read, not mapped: {gpus[0].name} copies them faster so"
-            )
-            return True
-        self.reasons.append("the file is mapped: a second start finds it in memory")
-        return False
-
-    def _mlock(self, ram: DeviceMemory, fits: bool) -> bool:
-        """Decide whether weights are locked in memory."""
-        limit = self.machine.lock_limit
-        if not self.machine.swap or not fits:
-            return False
-        if limit != -1 and limit < ram.weights:
-            self.reasons.append("not locked in memory: the system's limit is smaller (ulimit -l)")
-            return False
-        self.reasons.append("locked in memory: nothing of it is swapped out")
-        return True
-
-    def _threads(self) -> int:
-        if self.wishes.threads:
-            return self.wishes.threads
-        if self.shape.weights_bytes < SMALL_MODEL_BYTES:
-            self.reasons.append("1 thread: for so small a model waiting for a second costs more")
-            return 1
-        cores = self.machine.cores
-        self.reasons.append(f"{cores} thread{'s' * (cores > 1)}: one a physical core")
-        return cores
+    def _on_the_host(
+        self, ram: DeviceMemory, used: tuple[str, ...], fits: bool
+    ) -> tuple[bool, bool, int]:
+        """Decide whether the file is mapped, whether weights are locked, and the threads."""
+        gpus = [one for one in self.devices if one.kind == "gpu" and one.name in used]
+        gpu = gpus[0] if gpus else None
+        mapped, threads = self.wishes.mmap, self.wishes.threads
+        whys = []
+        if mapped is None:
+            mapped, why = choose_mapping(self.shape, self.machine, gpu, ram, fits)
+            whys.append(why)
+        if not threads:
+            threads, why = choose_threads(self.shape, self.machine)
+            whys.append(why)
+        locked, why = choose_lock(self.machine, ram, fits)
+        self.reasons += [one for one in (*whys, why) if one]
+        return mapped, locked, threads

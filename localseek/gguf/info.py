@@ -1,7 +1,7 @@
 """What a GGUF file says about its model, and whether llama.cpp can run it without aborting.
 
 Takes a path (of the first part, if the model is split), gives a frozen `GGUFInfo`. All parts are
-checked by gguf_header; `check_runnable` refuses what would end in a failed assertion of
+checked by header; `check_runnable` refuses what would end in a failed assertion of
 llama.cpp 0.3.36 (src/llama-model.cpp load_hparams, src/models/deepseek2.cpp, src/llama-vocab.cpp),
 which kills the process instead of raising.
 """
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localseek.errors import ModelError
-from localseek.gguf_header import STRING, Scalar, StoredArray, Tensor, Value, read_header
-from localseek.gguf_nextn import holds_only_nextn, nextn_problem
-from localseek.gguf_sparse import sparse_problem
+from localseek.gguf.header import STRING, Scalar, StoredArray, Tensor, Value, read_header
+from localseek.gguf.nextn import holds_only_nextn, nextn_problem
+from localseek.gguf.sparse import sparse_problem
 
 FILE_TYPES = {  # general.file_type; from llama.h, enum llama_ftype
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K",

@@ -5,10 +5,10 @@ Takes a `ModelShape`, a `Machine` and a `Placement`, gives lines. Decides nothin
 
 from collections.abc import Sequence
 
-from localseek.machine import CPU, Machine
 from localseek.messages import rough_size
-from localseek.placement import Placement
-from localseek.weights import ModelShape
+from localseek.placing.machine import CPU, Machine
+from localseek.placing.placement import Placement
+from localseek.placing.shape import ModelShape
 
 ROW = 64  # layers a line
 WHOLE, ALWAYS, EXPERTS, SOME, NOTHING = "█", "▀", "▄", "▓", "·"

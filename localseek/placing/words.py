@@ -6,11 +6,11 @@ Takes what was decided, gives sentences; decides nothing.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from localseek.filling import Filling
-from localseek.machine import CPU, Device
-from localseek.memory import DeviceMemory
 from localseek.messages import rough_size
-from localseek.weights import ModelShape
+from localseek.placing.filling import Filling
+from localseek.placing.machine import CPU, Device
+from localseek.placing.memory import DeviceMemory
+from localseek.placing.shape import ModelShape
 
 DISK_SPEED = 3e9  # bytes a second of a good SSD
 SLOW_LINK = 50e6  # bytes a second: rows of a prompt wait longer on it than on arithmetic

@@ -7,8 +7,8 @@ go back to after rejected drafts (llama.cpp 0.3.36: src/llama-kv-cache-dsv4.cpp)
 
 from dataclasses import dataclass
 
-from localseek.gguf_header import GGML_TYPES
-from localseek.gguf_info import GGUFInfo
+from localseek.gguf.header import GGML_TYPES
+from localseek.gguf.info import GGUFInfo
 
 CELLS = 256  # llama.cpp rounds the cells of a cache up to a multiple of it
 FLOAT = 4  # bytes; tokens not compressed yet are kept in F32

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from localseek.gguf_info import GGUFInfo
+    from localseek.gguf.info import GGUFInfo
 
 _INDEXER = ("head_count", "key_length", "top_k")
 _RATIOS = (0, 4, 128)

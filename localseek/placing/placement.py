@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from localseek.engine.protocol import LoadOptions
-from localseek.machine import CPU, Device, Machine
-from localseek.memory import DeviceMemory
+from localseek.placing.machine import CPU, Device, Machine
+from localseek.placing.memory import DeviceMemory
 
 PARALLEL = 4  # sequences; more gained little on two cores (tests/bench/batching.py)
 SEQUENCE_TOKENS = 1024  # of context for each of several sequences, on the average

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from localseek.errors import UsageError
-from localseek.machine import CPU
-from localseek.weights import ModelShape
+from localseek.placing.machine import CPU
+from localseek.placing.shape import ModelShape
 
 # llama.cpp's expressions are ECMAScript's: (?:…), (?=…) and (?!…) only, no \A and \Z, no possessive
 # quantifiers, no classes that begin with ] or hold [:…:], no brace that does not repeat.

@@ -8,8 +8,8 @@ machines.
 import re
 from dataclasses import dataclass, replace
 
-from localseek.caches import CompressedCache, read_compressed, type_bytes
-from localseek.gguf_info import GGUFInfo
+from localseek.gguf.info import GGUFInfo
+from localseek.placing.caches import CompressedCache, read_compressed, type_bytes
 
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 LAYER = re.compile(r"blk\.(\d+)\.(.+)")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from localseek.engine.protocol import Mtp
 from localseek.errors import ModelError, UsageError
-from localseek.gguf_header import StoredArray, read_header
-from localseek.gguf_info import SPLIT_NAME, GGUFInfo, check_runnable, is_later_part, read_info
-from localseek.gguf_nextn import draft_obstacle, holds_only_nextn
+from localseek.gguf.header import StoredArray, read_header
+from localseek.gguf.info import SPLIT_NAME, GGUFInfo, check_runnable, is_later_part, read_info
+from localseek.gguf.nextn import draft_obstacle, holds_only_nextn
 
 SEPARATE = ("deepseek4",)  # whose NextN layer is looked for beside the model
 TOKENS = "tokenizer.ggml.tokens"

@@ -1,0 +1,42 @@
+"""What a placement asks of the processor's side: weights read or mapped, locked or not, threads.
+
+Takes a model's shape, a machine and what lies in its memory, gives each choice with its reason, ""
+where there is nothing to say. Knows nothing about layers.
+"""
+
+from localseek.placing.machine import Device, Machine
+from localseek.placing.memory import DeviceMemory
+from localseek.placing.shape import ModelShape
+
+SMALL_MODEL_BYTES = 64_000_000  # under it a second thread costs more than it computes
+PINNED_SHARE = 0.7  # of the memory: weights are read into it up to this, and mapped above
+
+
+def choose_mapping(
+    shape: ModelShape, machine: Machine, gpu: Device | None, ram: DeviceMemory, fits: bool
+) -> tuple[bool, str]:
+    """Decide whether the file is mapped, or its weights are read into memory that a GPU can read.
+
+    `gpu` is the first one in use; `fits`: what lies in memory fits it.
+    """
+    embeddings = sum(part.size_bytes for part in shape.input)  # looked up, never copied
+    if gpu and fits and embeddings < ram.weights <= PINNED_SHARE * machine.ram_free:
+        return False, f"weights in memory are read, not mapped: {gpu.name} copies them faster so"
+    return True, "the file is mapped: a second start finds it in memory"
+
+
+def choose_lock(machine: Machine, ram: DeviceMemory, fits: bool) -> tuple[bool, str]:
+    """Decide whether weights are locked in memory."""
+    if not machine.swap or not fits:
+        return False, ""
+    if machine.lock_limit != -1 and machine.lock_limit < ram.weights:
+        return False, "not locked in memory: the system's limit is smaller (ulimit -l)"
+    return True, "locked in memory: nothing of it is swapped out"
+
+
+def choose_threads(shape: ModelShape, machine: Machine) -> tuple[int, str]:
+    """Choose how many threads compute: hyperthreads share what these models wait for."""
+    if shape.weights_bytes < SMALL_MODEL_BYTES:
+        return 1, "1 thread: for so small a model waiting for a second costs more"
+    cores = machine.cores
+    return cores, f"{cores} thread{'s' * (cores > 1)}: one a physical core"
