@@ -84,6 +84,10 @@ def test_a_context_of_its_own_choice_shrinks_before_layers_leave_a_device():
     assert placement.layers[0] == "GPU0"
     assert 4096 <= placement.ctx < 32768 and placement.ctx % 256 == 0
     assert decide(V3, gpu(21), Wishes(ctx=32768)).layers[0] == CPU
+    smaller = decide(V3, gpu(21), Wishes(cache_type="q8_0"))
+    offered = f"more would push layers out (--cache-type q8_0 would hold {smaller.ctx:,})"
+    assert smaller.ctx > placement.ctx and any(offered in one for one in placement.reasons)
+    assert not any("--cache-type" in one for one in smaller.reasons)
 
 
 def test_what_the_user_fixes_stays_and_the_rest_is_decided_around_it():

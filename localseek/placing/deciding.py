@@ -6,6 +6,7 @@ is decided around it. Knows nothing about files or llama.cpp's interface.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from localseek.engine.costs import MAX_DEPTH
 from localseek.errors import ModelError, UsageError
@@ -33,6 +34,7 @@ RAM_MARGIN = 0.05
 ESTIMATE_OFF = 1.15  # buffers were seen to be a tenth more than estimated (memory.py)
 RAM_SPEED = 40e9  # bytes a second of two memory channels; decides on parts of layers only
 HOP_S = 100e-6  # from a device to the processor and back
+SMALLER_CACHE = "q8_0"  # what is offered where a context in f16 is too large
 ROUNDS = 3  # of measuring; the second nearly always confirms the first
 
 
@@ -237,8 +239,17 @@ class Decision:
             else:
                 high = middle - 1
         ctx = max(least, low * CONTEXT_STEP)
-        self.reasons.append(f"context {ctx:,} tokens, not {wanted:,}: more would push layers out")
+        why = f"context {ctx:,} tokens, not {wanted:,}: more would push layers out"
+        self.reasons.append(why + self._with_smaller_cache(ctx))
         return ctx
+
+    def _with_smaller_cache(self, ctx: int) -> str:
+        """Say what a quantized cache would hold; it loses a little, so the user chooses."""
+        if self.wishes.cache_type:
+            return ""
+        wishes = replace(self.wishes, cache_type=SMALLER_CACHE)
+        more = Decision(self.shape, self.machine, wishes, self.measured)._context()
+        return f" (--cache-type {SMALLER_CACHE} would hold {more:,})" if more > ctx else ""
 
     def _first_layer(self, ctx: int) -> int:
         """Give the first layer on a device at a context; the count of layers when there is none."""
