@@ -1,7 +1,7 @@
 """`localseek bench` beside llama-bench and llama-server of the same llama.cpp: run by hand.
 
     python tests/bench/peers.py --llama-bench PATH --llama-server PATH MODEL.gguf… [--quick]
-        [--cpu-experts N]
+        [--gpu [--cpu-experts N]]
 
 In turns, round after round: ours, llama-bench with the same file, threads, prompt and tokens, and
 llama-server, without drafts and with `--spec-type draft-mtp` at 1 to 4, on the prompts that ours
@@ -63,16 +63,18 @@ def run(words: list[str], more: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
-def in_memory(options: argparse.Namespace) -> list[str]:
-    """Give llama.cpp's words for experts in memory: of the first layers, so that N means all."""
-    return [] if options.cpu_experts is None else ["-ncmoe", str(options.cpu_experts)]
+def placed(options: argparse.Namespace) -> list[str]:
+    """Give llama.cpp's words for what ours decides by itself: all on a GPU but for experts."""
+    words = ["-ngl", "99"] if options.gpu else []
+    # llama.cpp counts from the first layer, ours from the last: N must mean all.
+    return words + ([] if options.cpu_experts is None else ["-ncmoe", str(options.cpu_experts)])
 
 
 def llama_bench(path: Path, options: argparse.Namespace) -> tuple[float, float]:
     """Run llama-bench once; give tokens a second of reading and of decoding."""
     words = [options.llama_bench, "-m", str(path), "-t", str(options.threads), "-r", "1"]
     words += ["-p", str(options.prompt_tokens), "-n", str(options.tokens), "-o", "json"]
-    words += in_memory(options)
+    words += placed(options)
     found = {one["n_gen"] > 0: one["avg_ts"] for one in json.loads(run(words))}
     return found[False], found[True]
 
@@ -92,7 +94,7 @@ class Server:
         context = options.prompt_tokens + options.tokens + 64  # as ours
         words += ["-t", str(options.threads), "-np", "1", "-c", str(context), "--offline"]
         words += ["--spec-type", "draft-mtp", "--spec-draft-n-max", str(depth)] if depth else []
-        words += [*in_memory(options), *more]
+        words += [*placed(options), *(["-fit", "off"] if options.gpu else []), *more]
         self.log = log
         with log.open("wb") as file:
             self._process = subprocess.Popen(words, stdout=file, stderr=file)
@@ -302,9 +304,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--prompt-tokens", type=int, default=512)
+    parser.add_argument("--gpu", action="store_true", help="put all on the GPU that there is")
     parser.add_argument(
         "--cpu-experts", type=int, metavar="N",
-        help="experts of N layers in memory, the rest on a GPU; give as many as there are layers",
+        help="keep the experts in memory; N is as many as there are layers, or more",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="one round of 32 and 64 tokens")
     options = parser.parse_args()
