@@ -42,13 +42,15 @@ class Part:
 class Costs:
     """Times of a step's parts: `verify[k]` checks k drafted tokens (k + 1 rows, sampling and
     bookkeeping included), `first` drafts one token, `next` one more, `catch_up` takes one waiting
-    token into the draft cache, `plain` decodes one token and gives no hidden row.
+    token into the draft cache, `plain` decodes one token and gives no hidden row, `change` is what
+    each of the first steps adds that verify another number than before.
     """
 
     def __init__(self) -> None:
         self.speed = 1.0  # seconds that now pass for a second of the estimates
         self.verify = [Part() for _ in range(MAX_DEPTH + 1)]
         self.first, self.next, self.catch_up, self.plain = Part(), Part(), Part(), Part()
+        self.change = Part()
 
     def learn(self, part: Part, seconds: float, tried: bool = False) -> None:
         """Take one measured time of a part.

@@ -238,11 +238,11 @@ class Decoder:
     def _compare(self, last: int) -> None:
         """Let the policy know what a plain step takes with hidden rows and without.
 
-        The step after `last` is run and taken back; after a change the first builds a graph anew.
+        The step after `last` is run and taken back; after a change the first ones pay for a graph.
         """
         seconds = []
         try:
-            for rows in (True, False, False):
+            for rows in (True, False, False, False):
                 self.target.give_hidden(rows)
                 began = time.perf_counter()
                 self._batch.put((last,), len(self.cached))
@@ -252,7 +252,7 @@ class Decoder:
                 self.target.trim(len(self.cached))
         finally:
             self.target.give_hidden(True)
-        self.policy.compare(seconds[0], seconds[2])
+        self.policy.compare(seconds[0], seconds[-1])
 
     def _draft(self, drafter: Drafter, step: Step) -> tuple[list[int], list[float]]:
         """Give drafted tokens and their probabilities, as many as the policy wants."""

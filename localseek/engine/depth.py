@@ -9,11 +9,11 @@ price, too. Knows nothing about models or contexts.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from localseek.engine.acceptance import Acceptance
 from localseek.engine.costs import FIRST_TIMES, MAX_DEPTH, Costs
 from localseek.engine.draft_policy import HINDSIGHT, Step
+from localseek.engine.trying import Trying
 
 ALLOWANCE = 0.012  # share of the time that may be lost to trying what is not best
 PURSE_STEPS = 12.0  # plain steps that the allowance holds at the start and at most
@@ -38,19 +38,9 @@ GOOD = 0.9  # acceptance at each position that is well enough
 MISSES = 2  # rejected drafts that end it
 WAKING_TRIES = 6  # after a nap, where feeding the layer is too dear to gather rows for hindsight
 LONG_AGO = -(10**9)  # tokens
-
-
-@dataclass(slots=True)
-class Trying:
-    """A depth other than the best one, tried for a few steps; `forced`: all is verified.
-
-    Steps are timed once at most `timed` are left: those before may have paid for the change.
-    """
-
-    depth: int
-    steps: int
-    forced: bool
-    timed: int
+ASLEEP = -1  # drafts verified by a step without the draft layer
+CLOSE = 0.85  # of the best rate: a depth that reaches as much is timed again soon,
+CLOSE_TOKENS = 256  # since it costs little and may be the better one
 
 
 class DepthController:
@@ -59,9 +49,15 @@ class DepthController:
     Lives as long as a loaded model: what it has learnt serves the next request.
     """
 
-    def __init__(self, compares: bool = False) -> None:
+    def __init__(self, compares: bool = False, settling: int = 0) -> None:
+        """Begin without knowledge.
+
+        `compares`: hidden rows may have a price. `settling`: steps that a change of depth slows
+        down; with any, all steps are of one depth, whatever the probabilities of their drafts.
+        """
         self.weighs, self.compares = True, False
-        self._may_compare = compares
+        self._may_compare, self._settling = compares, settling
+        self._verified, self._alike = 0, 0  # of the last step; how many before it verified as many
         self.costs, self.acceptance = Costs(), Acceptance(MAX_DEPTH)
         self.depth = 0  # the best that is known, if drafts are of mean quality
         self._rate = 0.0  # tokens a second of the common clock at the best depth
@@ -76,11 +72,11 @@ class DepthController:
         self._verifying = [0.0] * (MAX_DEPTH + 1)
         self._drafting = [0.0] * (MAX_DEPTH + 1)
         self._prices = [0.0] * (MAX_DEPTH + 1)  # of verifying one more
+        self._rates = [0.0] * (MAX_DEPTH + 1)  # tokens a second of the common clock
         self._feeding = 0.0  # of a hidden row
         self._trying: Trying | None = None
-        self._cruise_left, self._misses = 0, 0
-        self.asleep = False
-        self.hopeless = False  # no draft could pay, even if all were right
+        self._cruises, self._cruise_left, self._misses = False, 0, 0
+        self.asleep, self.hopeless = False, False  # hopeless: no draft could pay, even if right
         self._sleep_left = 0  # tokens
         self._naps = 0  # in a row
         self._surprise = False  # would it be if drafts did not pay, since they did?
@@ -108,11 +104,11 @@ class DepthController:
 
     def begin(self, waiting: int) -> bool:
         """Tell whether to draft; `waiting` rows must be taken in before."""
-        if self._cruise_left:
+        self._cruises = self._cruise_left > 0
+        self.weighs = not self._cruises and (not self._settling or waiting > HINDSIGHT)
+        if self._cruises:
             self._cruise_left -= 1
-            self.weighs = False
             return True
-        self.weighs = True
         if self.costs.verify[0].count < FIRST_STEPS or waiting < self._gathering:
             return False
         if self._gathering:
@@ -129,10 +125,10 @@ class DepthController:
     def deeper(self, probabilities: list[float]) -> bool:
         """Tell whether to draft one more token after those with these probabilities."""
         drafted = len(probabilities)
-        if not self.weighs:
-            return drafted < self.depth
         if self._trying:
             return drafted < self._trying.depth
+        if self._cruises or self._settling:
+            return drafted < self.depth
         if drafted == 0 or drafted >= self._measured:
             return drafted == 0
         accepted = 1.0
@@ -142,7 +138,7 @@ class DepthController:
 
     def keep(self, probabilities: list[float]) -> int:
         """Give how many of the drafted tokens to verify."""
-        if not self.weighs or (self._trying and self._trying.forced):
+        if self._cruises or self._settling or (self._trying and self._trying.forced):
             return len(probabilities)
         best, most, value, accepted = 0, 0.0, 0.0, 1.0
         for position, probability in enumerate(probabilities, 1):
@@ -154,7 +150,9 @@ class DepthController:
 
     def learn(self, step: Step) -> None:
         """Take what the step did."""
-        if not self.weighs:
+        self._alike = self._alike + 1 if step.verified == self._verified else 0
+        self._verified = step.verified
+        if self._cruises:
             self._tokens += step.tokens
             self._misses += step.tokens <= step.drafted
             if self._misses >= MISSES:
@@ -166,6 +164,9 @@ class DepthController:
         if not changed:
             costs.learn(costs.verify[step.verified], step.verify_s, tried)
             self._timed[step.verified] = self._tokens
+        elif self._settling:
+            more = step.verify_s - costs.verifying(step.verified) * costs.speed
+            costs.learn(costs.change, max(more, 1e-9), tried=True)
         if step.drafted and not (changed and step.waiting <= MAX_DEPTH + 1):
             if step.waiting <= MAX_DEPTH + 1 or not costs.first.count:
                 costs.learn(costs.first, step.first_s, tried=True)
@@ -182,18 +183,20 @@ class DepthController:
         self._pay(seconds / costs.speed, step)
 
     def _is_change(self, step: Step) -> bool:
-        """Tell whether the step began a try to time a depth that is well known.
+        """Tell whether a step whose depth is known paid for a change, as only later ones don't.
 
-        Then it paid for a new graph, and only the next one shows what the depth takes.
+        The first of a try did, for a new graph; with `settling` all that follow another depth.
         """
         trying = self._trying
         known = self.costs.verify[step.verified].count >= FIRST_TIMES
-        return known and trying is not None and trying.steps > trying.timed
+        begins = trying is not None and trying.steps > trying.timed
+        return known and (begins or self._alike < self._settling)
 
     def slept(self, seconds: float) -> None:
         """Take a plain step; wake the draft layer when it may be tried again."""
         self._tokens += 1
         self._sleep_left -= 1
+        self._verified = ASLEEP  # another graph: it gives no hidden rows
         if self._sleep_left % TIMED:
             return
         costs = self.costs
@@ -223,7 +226,11 @@ class DepthController:
             drafting = self._drafting[1] + rows * costs.catch_up.seconds
         else:
             rows, drafting = rows + WAKING_TRIES, WAKING_TRIES * self._drafting[1]
-        return min(rows * fed + drafting, self._most_saved())
+        return min(rows * fed + drafting + 3 * self._change(), self._most_saved())
+
+    def _change(self) -> float:
+        """Give the seconds that a change of the graph costs."""
+        return self._settling * self.costs.change.seconds
 
     def _gathered(self) -> int:
         """Give how many rows are gathered after a nap before the first draft.
@@ -243,16 +250,18 @@ class DepthController:
 
     def _pay(self, seconds: float, step: Step) -> None:
         """Fill the purse a little, or take from it what a try has cost."""
-        if self.costs.verify[0].count == FIRST_STEPS and not step.drafted:
+        if not self._base and self.costs.verify[0].count >= FIRST_STEPS:
             self._base = self.costs.decoding()
             self._purse, self.compares = self._most_saved(), self._may_compare
+        lost = max(seconds - step.tokens / self._rate, 0.0) if self._rate else 0.0
         if self._trying:
-            lost = max(seconds - step.tokens / self._rate, 0.0)
             caught_up = step.waiting > MAX_DEPTH + 1  # that was expected to cost much
             self._purse -= min(lost, self._most_lost() / (1 if caught_up else TRIES))
             self._trying.steps -= 1
             if not self._trying.steps:
                 self._trying, self._plan_left = None, 0
+        elif self._alike < self._settling:  # back from a try
+            self._purse -= min(lost, self._most_lost())
         elif not self._drafts:
             self._purse -= self._verifying[0] - self._base
         self._save(seconds)
@@ -264,6 +273,7 @@ class DepthController:
         # Drafts that are being made end only once they surely take more than they yield.
         share, before = 1 - TOLERANCE if self.depth else 1.0, self.depth
         self.depth, self._rate = 0, 1 / self._base
+        self._rates[0] = 1 / self._verifying[0]
         expected, accepted, seconds, best = 1.0, 1.0, 0.0, 0.0
         for depth in range(1, self._measured + 1):
             accepted *= self.acceptance.mean(depth)
@@ -271,14 +281,16 @@ class DepthController:
             seconds += self._drafting[depth]
             taken = seconds + self._verifying[depth]
             pays = (expected - 1) * self._base > share * (taken - self._base)
-            rate = expected / taken * (1 + CHANGE * (depth == before))
+            self._rates[depth] = expected / taken
+            rate = self._rates[depth] * (1 + CHANGE * (depth == before))
             if pays and rate > best:
-                self.depth, self._rate, best = depth, expected / taken, rate
+                self.depth, self._rate, best = depth, self._rates[depth], rate
         verifying = self._verifying
         for depth in range(1, MAX_DEPTH + 1):
             self._prices[depth] = self._rate * (verifying[depth] - verifying[depth - 1])
         self._feeding = self._rate * (verifying[0] - self._base)
-        self._drafts = self.depth > 0 or (self._measured > 0 and self._pays(0, 1.0))
+        mixed = self._measured > 0 and not self._settling
+        self._drafts = self.depth > 0 or (mixed and self._pays(0, 1.0))
         for trying, loss in self._worth_trying(waiting):
             if loss <= self._purse:
                 self._trying = trying
@@ -294,6 +306,7 @@ class DepthController:
             self.hopeless = known and not self._promises(0, DOUBT)
             self._sleep_left = LONG_SLEEP if self.hopeless else NAP
             self.asleep = True
+            self._purse -= self._change()
             self._naps += 1
 
     def _is_good(self) -> bool:
@@ -319,6 +332,7 @@ class DepthController:
             seconds = self._verifying[depth] + sum(self._drafting[: depth + 1])
             trying = self._try(depth, TRIES, forced=True)
             loss = trying.steps * max(seconds - 1 / rate, 0.0) + (catching_up if depth else 0)
+            loss += 2 * self._change()  # there and back
             if costs.verify[depth].count < FIRST_TIMES:  # it may have been interrupted
                 loss = min(loss, self._most_lost())
             yield trying, loss
@@ -334,13 +348,13 @@ class DepthController:
             loss = self._drafting[depth] if costs.first.count else 1 / rate
             if forced:
                 loss += self._verifying[depth] - self._verifying[self.depth]
-            yield trying, trying.steps * loss + catching_up
+            yield trying, trying.steps * loss + catching_up + 2 * self._change()
 
     def _try(self, depth: int, steps: int, forced: bool) -> Trying:
         """Plan so many steps, or as many as a fast model needs to show its times."""
         if self._is_fast():
             return Trying(depth, FAST_TRIES, forced=True, timed=FAST_TRIES // 2)
-        return Trying(depth, steps, forced, timed=max(steps - 1, 1))
+        return Trying(depth, steps + self._settling, forced, timed=max(steps - 1, 1))
 
     def _is_fast(self) -> bool:
         return self._base * self.costs.speed < FAST_S
@@ -351,7 +365,9 @@ class DepthController:
 
     def _is_stale(self, depth: int) -> bool:
         known = min(self.costs.verify[depth].trust, WELL_KNOWN) / WELL_KNOWN
-        return self._tokens - self._timed[depth] > known * known * STALE_TOKENS
+        close = self._rates[depth] > CLOSE * self._rate
+        lasts = CLOSE_TOKENS if close else STALE_TOKENS
+        return self._tokens - self._timed[depth] > known * known * lasts
 
     def _pays(self, drafted: int, accepted: float) -> bool:
         """Tell whether to draft on after `drafted` tokens, all accepted with this probability."""

@@ -26,6 +26,8 @@ from localseek.reasoning import OPEN
 from localseek.sequences import SequenceStore
 from localseek.template import ChatTemplate, Prompt
 
+GRAPH_STEPS = 2  # on a device: the first pays for a new graph, the second for its capture
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -50,12 +52,17 @@ class Loaded:
         self.model, self.target = parts.model, parts.target
         fixed = 0 if options.mtp in ("auto", "off") else int(options.mtp)
         automatic = options.mtp == "auto"
-        # In the processor's memory hidden rows cost nothing; from a device they must be fetched.
-        policy = DepthController(placement.gpu_layers > 0) if automatic else FixedDepth(fixed)
+        # In the processor's memory hidden rows cost nothing; from a device they must be fetched,
+        # and a graph that is not as the one before is made anew, on GPUs also captured.
+        away = placement.gpu_layers > 0
+        settling = GRAPH_STEPS if away else 0
+        policy = DepthController(away, settling) if automatic else FixedDepth(fixed)
         self.decoder = Decoder(self.model, self.target, parts.drafter, policy)
         self.scheduler: Scheduler | None = None  # in place of the decoder, for several requests
         if parts.parallel > 1:
-            depth = SharedDepth(DepthController if automatic else lambda: FixedDepth(fixed))
+            depth = SharedDepth(
+                lambda: DepthController(settling=settling) if automatic else FixedDepth(fixed)
+            )
             self.scheduler = Scheduler(
                 self.model, self.target, parts.parallel, parts.lanes, depth, cancelled
             )

@@ -28,7 +28,8 @@ from localseek.engine.draft_policy import FixedDepth
 
 
 def simulation(machine, seed=1, **changes):
-    return Simulation(DepthController(compares=machine.row > 0), replace(machine, **changes), seed)
+    policy = DepthController(compares=machine.row > 0, settling=len(machine.changing))
+    return Simulation(policy, replace(machine, **changes), seed)
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -16,7 +16,9 @@ MAX_DEPTH = 4
 class Machine:
     """Costs of a step in seconds: `verify[k]` for k drafts, then those of the draft layer.
 
-    `row`: what a hidden row adds to every step, `verify` does not hold it.
+    `row`: what a hidden row adds to every step, `verify` does not hold it. `changing`: what each of
+    the first steps adds that verify another number than the one before: a graph is built anew, on
+    GPUs also captured.
     """
 
     verify: tuple[float, ...]
@@ -25,6 +27,7 @@ class Machine:
     catch_up: float = 0.0
     noise: float = 0.0
     row: float = 0.0
+    changing: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,14 @@ GPU_EXPERTS = Machine((1.0, 1.75, 2.4, 3.0, 3.5), 0.03, 0.03, 0.002)
 FLAT = Machine((1.0, 1.01, 1.02, 1.03, 1.04), 0.02, 0.02, 0.002)
 STEPPED = Machine((1.0, 1.5, 1.5, 1.5, 1.5), 0.02, 0.02, 0.002)
 NEAR = Machine((1.0, 1.05, 1.1, 1.3, 1.35), 0.2, 0.2, 0.003, row=0.2)
+# As measured on an H200: all of a model there, and with its experts in memory.
+GPU = Machine((1.0, 1.11, 1.32, 1.45, 1.6), 0.13, 0.26, 0.003, row=0.05, changing=(1.8, 2.2))
+GPU_MOE = Machine((1.0, 1.25, 1.5, 1.7, 1.9), 0.13, 0.2, 0.003, row=0.1, changing=(1.0, 1.8))
 FAR = Machine((1.0, 1.05, 1.1, 1.15, 1.2), 1.3, 1.3, 0.003, row=0.3)
 MACHINES = {
     "bare": BARE, "tiny": TINY, "dense": DENSE, "sparse": SPARSE, "experts on the CPU": GPU_EXPERTS,
     "flat": FLAT, "stepped": STEPPED, "near worker": NEAR, "far worker": FAR,
+    "GPU": GPU, "GPU, experts in memory": GPU_MOE,
 }  # fmt: skip
 
 CODE = Text((0.97, 0.9, 0.85, 0.8))
@@ -75,6 +82,7 @@ class Simulation:
         self.clock, self.tokens, self.waiting = 0.0, 0, 1
         self.slowness = 1.0
         self.depths: list[int] = []  # drafts verified in each step
+        self._same = 0  # steps in a row that verified as many
 
     def run(self, text: Text, tokens: int) -> float:
         """Decode so many tokens of a text; give the tokens a second."""
@@ -97,7 +105,7 @@ class Simulation:
         """Run one step as the decoder does."""
         step, machine = Step(waiting=self.waiting), self.machine
         if self.policy.asleep:
-            seconds = self._time(machine.verify[0])
+            seconds = self._time(machine.verify[0]) + self._changing(0)
             self.policy.slept(seconds)
             self.waiting = 0
             self.tokens += 1
@@ -105,8 +113,8 @@ class Simulation:
             self.depths.append(0)
             return
         if self.policy.compares:
-            times = [self._time(machine.verify[0] + row) for row in (machine.row, 0.0, 0.0)]
-            self.policy.compare(times[0], times[2])
+            times = [self._time(machine.verify[0] + row) for row in (machine.row, 0, 0, 0)]
+            self.policy.compare(times[0], times[-1])
             self.clock += sum(times)
         right: list[bool] = []
         sure: list[float] = []
@@ -129,12 +137,20 @@ class Simulation:
         while step.tokens <= step.verified and right[step.tokens - 1]:
             step.tokens += 1
         step.verify_s = self._time(machine.verify[step.verified] + machine.row)
+        step.verify_s += self._changing(step.verified)
         step.trials = list(zip(sure, right, strict=True))[: step.tokens]
         self.waiting += step.tokens
         self.tokens += step.tokens
         self.clock += step.first_s + step.next_s + step.verify_s
         self.depths.append(step.verified)
         self.policy.learn(step)
+
+    def _changing(self, verified: int) -> float:
+        """Give what the step pays for verifying another number than those before."""
+        alike = bool(self.depths) and self.depths[-1] == verified
+        self._same = self._same + 1 if alike else 0
+        extra = self.machine.changing[self._same : self._same + 1]
+        return extra[0] if extra else 0.0
 
     def _sure(self, text: Text, position: int, good: bool) -> float:
         """Give the draft layer's probability: the mean, drawn towards the truth by `sure`."""
