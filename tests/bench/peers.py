@@ -49,7 +49,8 @@ def ours(path: Path, options: argparse.Namespace, drafting: bool) -> dict[str, A
     words += [] if drafting else ["--mtp", "off"]
     if options.cpu_experts is not None:
         words += ["--cpu-experts", str(options.cpu_experts)]
-    found: dict[str, Any] = json.loads(run(words, {"PYTHONPATH": str(ROOT)}))
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    found: dict[str, Any] = json.loads(run(words, {"PYTHONPATH": paths}))
     return found
 
 
