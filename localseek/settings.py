@@ -164,6 +164,9 @@ def _argument(check: Callable[[Any], int | float]) -> Callable[[str], int | floa
     return parse
 
 
+whole_threads = _argument(LOAD_CHECKS["threads"])
+
+
 def _mtp(text: str) -> Mtp:
     """Read what --mtp was given; 0 drafts are no drafting."""
     if text in ("auto", "off"):
@@ -249,7 +252,7 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
     add("--draft-model", default="", metavar="FILE",
         help="a GGUF file with the model's multi-token prediction layer, as convert --mtp only "
         "writes it for V4 (default: one beside the model with mtp in its name)")  # fmt: skip
-    add("--threads", type=_argument(LOAD_CHECKS["threads"]), default=0, metavar="N",
+    add("--threads", type=whole_threads, default=0, metavar="N",
         help="processor threads; 0: one a physical core")  # fmt: skip
     add("--gpu-layers", type=layers, metavar="N",
         help="the last N layers on devices, the output counting as one; 0: none")  # fmt: skip
@@ -263,13 +266,14 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"type of the cache: {', '.join(CACHE_TYPES)} (default: f16)")  # fmt: skip
     add("--mmap", action=argparse.BooleanOptionalAction, default=None,
         help="map weights in memory from the file, or read them in")  # fmt: skip
-    add("--remote", action="append", default=[], type=_address, metavar="HOST:PORT",
+    add("--remote", action="append", default=[], type=worker_address, metavar="HOST:PORT",
         help="use the worker there too (repeatable); see localseek worker")  # fmt: skip
     add("--remote-timeout", type=_argument(LOAD_CHECKS["timeout"]), default=120, metavar="S",
         help="give a worker up that lets an answer wait this long; 120 seconds")  # fmt: skip
 
 
-def _address(text: str) -> str:
+def worker_address(text: str) -> str:
+    """Read what --remote was given."""
     try:
         split_address(text)
     except ValueError as error:

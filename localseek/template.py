@@ -112,7 +112,11 @@ class ChatTemplate:
         try:
             self._template = environment.from_string(source)
         except (jinja2.TemplateError, RecursionError) as error:
-            raise ModelError(f"The model's chat template is broken: {error}.") from error
+            why = str(error).rstrip(".")
+            raise ModelError(
+                f"The model's chat template is broken: {why}.",
+                "Convert the checkpoint again, or get another file of the model.",
+            ) from error
 
     @property
     def thinks(self) -> bool:

@@ -136,6 +136,8 @@ def write_nextn(path: Path, kind: str, nextn: int = 1) -> Path:
         values = rng.standard_normal(tuple(reversed(shape)), dtype=np.float32)
         if name.endswith("norm.weight"):
             values = 1 + np.float32(0.1) * values
+        elif name.endswith("ssm_a"):  # the logarithm of a decay: a state that grows ends in NaN
+            values = -np.abs(values)
         elif name != "token_embd.weight":
             values /= np.float32(np.sqrt(shape[0]))
         writer.add_tensor(name, values)

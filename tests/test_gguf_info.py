@@ -282,7 +282,7 @@ def test_a_split_model_is_one_model(tmp_path):
 def test_a_split_model_with_a_part_missing_is_refused(tmp_path):
     first, second = split(tmp_path)
     second.unlink()
-    assert f"1 of its parts are missing ({second.name})" in refusal(first, first.read_bytes())
+    assert f"it lacks 1 of its parts ({second.name})" in refusal(first, first.read_bytes())
 
 
 def test_a_later_part_names_the_first(tmp_path):

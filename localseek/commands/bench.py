@@ -73,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     prepare_streams()
     if arguments.plot and not Path(arguments.plot).absolute().parent.is_dir():
         raise UsageError(f"{arguments.plot} is in no folder that is there.", "Make it first.")
+    if arguments.plot and Path(arguments.plot).is_dir():
+        raise UsageError(f"{arguments.plot} is a folder.", "Name a file in it, such as bench.svg.")
     question = read_text(arguments.prompt) if arguments.prompt else ""
     path = find_runnable_model(arguments.model)
     info = read_info(path)

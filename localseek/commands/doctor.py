@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from localseek import __version__, hardware, nano, paths
+from localseek import __version__, hardware, nano, paths, settings
 from localseek.errors import LocalseekError
 from localseek.messages import has_colours, one_line, prepare_streams, rough_size
 
@@ -45,7 +45,8 @@ class Check:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--remote", action="append", default=[], metavar="HOST:PORT",
+    parser.add_argument("--remote", action="append", default=[],
+        type=settings.worker_address, metavar="HOST:PORT",
         help="look at the worker there too (repeatable)")  # fmt: skip
 
 

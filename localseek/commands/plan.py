@@ -19,7 +19,7 @@ from localseek.errors import ModelError, UsageError
 from localseek.gguf.draft_file import choose_drafting
 from localseek.gguf.header import Tensor
 from localseek.gguf.info import GGUFInfo, read_info
-from localseek.messages import prepare_streams, rough_size
+from localseek.messages import clean, one_line, prepare_streams, rough_size
 from localseek.placing.deciding import decide
 from localseek.placing.drawing import cache_lines, layer_rows, memory_table, table
 from localseek.placing.machine import Machine, imagined
@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--vram", action="append", default=[], type=_size, metavar="SIZE",
         help="imagine a machine: a GPU with this much free memory (repeatable)")  # fmt: skip
     add("--ram", type=_size, metavar="SIZE", help="imagine a machine: its free memory")
-    add("--cores", type=int, metavar="N", help="imagine a machine: its physical cores")
+    add("--cores", type=_cores, metavar="N", help="imagine a machine: its physical cores")
     add("--json", action="store_true", help="print one JSON object, or one a type")
     settings.add_load_arguments(parser)
 
@@ -63,6 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
         fixed=settings.fixed_from(arguments), draft_model=arguments.draft_model,
     )  # fmt: skip
     imagine = bool(arguments.vram or arguments.ram or arguments.cores)
+    if imagine and arguments.remote:
+        raise UsageError(
+            "--remote is a real machine, --vram, --ram and --cores make one up.", "Leave one out."
+        )
     machine = _imagined(arguments) if imagine else None
     if is_config:
         types = arguments.type or ["Q4_K_M"]
@@ -78,9 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
             print(json.dumps(_object(shape, where, placement)))
         return 0
     if len(plans) > 1:
-        print("\n".join(_comparison(plans)))
+        print("\n".join(clean(line) for line in _comparison(plans)))
         return 0
-    print("\n".join(_page(*plans[0])))
+    print("\n".join(clean(line) for line in _page(*plans[0])))
     return 0
 
 
@@ -92,6 +96,13 @@ def _size(text: str) -> int:
         return read_size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _cores(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) <= settings.MAX_THREADS:
+        return int(text)
+    limit = f"{settings.MAX_THREADS:,}"
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {limit}")
 
 
 def _imagined(arguments: argparse.Namespace) -> Machine:
@@ -142,7 +153,8 @@ def _info_from_config(source: Path, type_name: str) -> GGUFInfo:
 
 
 def _page(shape: ModelShape, machine: Machine, placement: Placement) -> list[str]:
-    what = f"{shape.name}: {shape.architecture}, {shape.type}, {rough_size(shape.weights_bytes)}"
+    size = rough_size(shape.weights_bytes)
+    what = f"{one_line(shape.name)}: {shape.architecture}, {shape.type}, {size}"
     lines = [f"{what}, {len(shape.layers)} layers, context {placement.ctx:,}", ""]
     lines += memory_table(machine, placement)
     lines += ["", *layer_rows(shape, placement), "", *cache_lines(shape, placement)]

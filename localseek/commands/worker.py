@@ -6,6 +6,7 @@ to this machine alone unless `--lan` is given.
 
 import argparse
 import contextlib
+import errno
 import ipaddress
 import json
 import socket
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from localseek import hardware, paths
+from localseek import hardware, paths, settings
 from localseek.engine.client import last_lines
 from localseek.engine.rpc import WorkerFacts, probe
 from localseek.errors import EngineError, UsageError
@@ -26,6 +27,7 @@ EXAMPLES = """examples:
   localseek ask --remote 127.0.0.1:50052 "Why is the sky blue?"
   localseek worker --lan                     lend it to everybody in the network
 """
+WRONG_USE = 2  # exit status of the server
 PORT = 50052  # llama.cpp's own rpc-server listens there
 START_S = 60.0  # to find the devices; GPUs take their time
 
@@ -38,7 +40,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--port", type=int, default=PORT, metavar="N", help=f"default: {PORT}; 0: any free one")
     add("--lan", action="store_true",
         help="listen to other machines: anybody who reaches it can use it")  # fmt: skip
-    add("--threads", type=int, default=0, metavar="N", help="default: one a physical core")
+    add("--threads", type=settings.whole_threads, default=0, metavar="N",
+        help="default: one a physical core")  # fmt: skip
     add("--device", action="append", default=[], metavar="NAME",
         help="lend this device (repeatable; default: all GPUs, the processor if none)")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object once the worker is ready")
@@ -89,7 +92,10 @@ def _free_port(host: str, port: int) -> int:
             trial.bind((host, port))
         except OSError as error:
             raise UsageError(
-                f"{host}:{port} cannot be listened on: {error.strerror}.", "Choose another --port."
+                f"{host}:{port} cannot be listened on: {error.strerror}.",
+                "Choose another --host."
+                if error.errno == errno.EADDRNOTAVAIL
+                else "Choose another --port.",
             ) from error
         return int(trial.getsockname()[1])
 
@@ -116,6 +122,8 @@ def _server(
             facts = probe(reachable)
         if facts.problem or server.poll() is not None:
             lines = last_lines(path, start)
+            if server.poll() == WRONG_USE and lines:
+                raise UsageError(lines[-1])
             raise EngineError(
                 f"The server did not start: {lines[-1] if lines else facts.problem}.",
                 f"Its log is {path}.",

@@ -113,6 +113,7 @@ class Decoder:
         if not read:
             outcome.reason = "cancelled"
             return
+        self.target.check_numbers(-1)
         room = min(limit, self.target.n_ctx - len(prompt))
         fresh, ended, due = [sampler.sample(self.target, -1)], "", 0.0
         if self._active:

@@ -20,7 +20,8 @@ from localseek.engine.state import DamagedError, Head, Origin, StateError, image
 from localseek.sequences import SequenceStore
 
 WORTH_TOKENS = 64  # fewer are read again in no time
-HEAD_BYTES = 1 << 20  # of a model's file, for its fingerprint
+HEAD_BYTES = 1 << 20  # of a model's file, for its fingerprint; from there on, so many samples:
+SAMPLES, SAMPLE_BYTES = 256, 4096  # two models of one shape differ nearly everywhere
 SPARE = 1.25  # memory that must be free, as a multiple of an image
 Tokens = NDArray[np.int32]
 
@@ -33,6 +34,9 @@ def origin(files: Sequence[Path], caches: str) -> Origin:
         digest.update(f" {facts.st_size} {facts.st_mtime_ns} ".encode())
         with path.open("rb") as file:
             digest.update(file.read(HEAD_BYTES))
+            for number in range(1, SAMPLES):
+                file.seek(facts.st_size * number // SAMPLES)
+                digest.update(file.read(SAMPLE_BYTES))
     place = hashlib.blake2b(bytes(files[0].resolve()), digest_size=16)
     return Origin(digest.hexdigest(), place.hexdigest())
 
@@ -95,7 +99,10 @@ class Keeper:
         try:
             path = self._store.write(model, image(self._decoder, self._origin))
         except OSError as error:
-            return f"The sequence could not be saved: {error.strerror}."
+            return (
+                f"The sequence could not be saved in {self._store.folder}: {error.strerror}. "
+                "Make room there, or set LOCALSEEK_HOME."
+            )
         for old, tokens in saved.items():
             if self._is_covered(old, tokens, shared(tokens, cached)):
                 self._remove(old)

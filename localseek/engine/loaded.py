@@ -78,7 +78,10 @@ class Loaded:
         bos, eos = self.model.text(self.model.bos), self.model.text(self.model.eos)
         source = info.chat_template
         self.template = ChatTemplate(source, bos, eos) if source else None
-        self._trimmer = Trimmer(lambda text: len(self.model.tokenize(text)), self.target.n_ctx)
+        thinks = bool(self.template and self.template.thinks)
+        self._trimmer = Trimmer(
+            lambda text: len(self.model.tokenize(text)), self.target.n_ctx, thinks
+        )
         self._told: set[int] = set()  # hashes of what was said to be left out
         self.info = ModelInfo(
             path=options.model,
@@ -90,7 +93,7 @@ class Loaded:
             context_size=self.target.n_ctx,
             context_trained=self.model.n_ctx_train,
             drafting=placement.draft,
-            thinks=bool(self.template and self.template.thinks),
+            thinks=thinks,
             parallel=parts.parallel,
             load_seconds=round(time.perf_counter() - started, 3),
             placement=asdict(placement),
@@ -109,7 +112,7 @@ class Loaded:
         cut = self._trimmer.cut(request, lambda: self._overhead(request))
         prompt, tokens = self._tokens(cut.messages, request.think)
         # The sum over messages may be a little too small; of the reply's room half is enough.
-        most = n_ctx - reply_room(n_ctx, request) // 2
+        most = n_ctx - reply_room(n_ctx, request, self._trimmer.thinks) // 2
         while len(tokens) > most and len(split_turns(cut.messages)[1]) > 1:
             cut = Cut(without(cut.messages, 1), cut.left_out + 1, True)
             prompt, tokens = self._tokens(cut.messages, request.think)

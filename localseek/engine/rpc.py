@@ -6,6 +6,7 @@ bytes of a request, and for some commands the size and the bytes of a response. 
 authentication and no encryption. Knows nothing about models.
 """
 
+import re
 import socket
 import struct
 import time
@@ -21,6 +22,7 @@ ROUND_TRIPS = 5
 TRIAL_BYTES = 4 << 20  # sent twice to measure the link: 0.7 s at 100 Mbit/s
 TENSOR = struct.Struct("<QIQ4I4II16ii10QQQQ64si")  # struct rpc_tensor, packed
 I8 = 24  # enum ggml_type
+ADDRESS = re.compile(r"(?:(?P<host>[\w.-]+)|\[(?P<v6>[0-9a-fA-F:.%\w]+)\]):(?P<port>\d{1,5})", re.A)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,10 @@ class ProtocolError(Exception):
 
 def split_address(address: str) -> tuple[str, int]:
     """Read HOST:PORT; raises ValueError."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    match = ADDRESS.fullmatch(address)
+    if not match or not 0 < int(match["port"]) < 65536:
         raise ValueError("not HOST:PORT, such as 127.0.0.1:50052")
-    return host, int(port)
+    return match["host"] or match["v6"], int(match["port"])
 
 
 def connect(address: str) -> socket.socket:

@@ -278,6 +278,8 @@ class Scheduler:
     def _sample(self, turn: Turn) -> None:
         """Let the sampler choose as many tokens as were drafted right, and one more."""
         one, kept, sampler = turn.sequence, turn.kept, turn.sequence.job.sampler
+        if not one.generated:
+            self.target.check_numbers(turn.row)
         fresh = turn.fresh = [sampler.sample(self.target, turn.row)]
         while len(fresh) <= len(kept) and fresh[-1] == kept[len(fresh) - 1]:
             if fresh[-1] in self.model.ends:

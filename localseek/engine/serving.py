@@ -10,6 +10,9 @@ import sys
 import threading
 
 from localseek.engine.llama import serve, start_backend
+from localseek.errors import UsageError
+
+WRONG_USE = 2  # exit status
 
 
 def _watch() -> None:
@@ -18,14 +21,19 @@ def _watch() -> None:
     os._exit(0)
 
 
-def main() -> int:
-    """Serve; comes back only when llama.cpp could not."""
+def main() -> None:
+    """Serve; ends the process when llama.cpp could not, for the watching thread holds its input."""
     address, threads, *names = sys.argv[1:]
     threading.Thread(target=_watch, daemon=True).start()
     start_backend()
-    serve(address, int(threads), names)
-    return 1
+    status = 1
+    try:
+        serve(address, int(threads), names)
+    except UsageError as error:
+        print(error.message, file=sys.stderr, flush=True)
+        status = WRONG_USE
+    os._exit(status)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -40,14 +40,15 @@ class Cut:
         )
 
 
-def reply_room(n_ctx: int, request: Request) -> int:
+def reply_room(n_ctx: int, request: Request, thinks: bool) -> int:
     """Give the tokens of a context that are kept for the reply to a request.
 
-    A quarter of them at most, or with a budget for reasoning what that needs, half at most.
+    A quarter of them at most, of a model that reasons half; with a budget for reasoning what that
+    needs, half at most.
     """
     limit = n_ctx if request.max_tokens is None else request.max_tokens
     if request.think_budget is None:
-        return min(limit, n_ctx // SHARE)
+        return min(limit, n_ctx // 2 if thinks and request.think is not False else n_ctx // SHARE)
     # A token has a byte at least: CLOSING takes fewer tokens than it has bytes, about a third.
     needed = request.think_budget + len(CLOSING) // 2 + ANSWER_TOKENS
     return min(limit, needed, n_ctx // 2)
@@ -101,8 +102,8 @@ def first_shown(
 class Trimmer:
     """Cuts conversations to a context; counts the tokens of each message once."""
 
-    def __init__(self, count: Callable[[str], int], n_ctx: int) -> None:
-        self._count, self.n_ctx = count, n_ctx
+    def __init__(self, count: Callable[[str], int], n_ctx: int, thinks: bool) -> None:
+        self._count, self.n_ctx, self.thinks = count, n_ctx, thinks
         self._known: dict[str, int] = {}  # of the last conversation's messages
 
     def cut(self, request: Request, overhead: Callable[[], Overhead]) -> Cut:
@@ -124,7 +125,7 @@ class Trimmer:
             added.fixed + self._tokens([one for one in turn if one.role == "user"])
             for turn in turns
         ]
-        reply = reply_room(self.n_ctx, request)
+        reply = reply_room(self.n_ctx, request, self.thinks)
         first, before = first_shown(prompts, whole, self.n_ctx, reply)
         return Cut(without(messages, first), first, first > before)
 

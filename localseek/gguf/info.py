@@ -177,7 +177,7 @@ def check_runnable(info: GGUFInfo, alone: bool = True) -> None:
 
     if info.missing:
         names = ", ".join(part.name for part in info.missing[:3])
-        raise refuse(f"{len(info.missing)} of its parts are missing ({names})", "Download them.")
+        raise refuse(f"it lacks {len(info.missing)} of its parts ({names})", "Download them.")
     if not info.architecture:
         raise refuse("it names no architecture")
     if not info.tensors:
@@ -198,6 +198,7 @@ def check_runnable(info: GGUFInfo, alone: bool = True) -> None:
     for find in (
         _expert_problem,
         nextn_problem,
+        _heads_problem,
         _latent_problem,
         sparse_problem,
         _vocabulary_problem,
@@ -221,6 +222,21 @@ def _expert_problem(info: GGUFInfo) -> str:
         return f"{n_expert} experts do not divide into {groups} groups"
     if groups > 1 and not 0 < groups_used < groups:
         return f"{groups_used} of {groups} expert groups are used; fewer than all must be"
+    return ""
+
+
+def _heads_problem(info: GGUFInfo) -> str:
+    """Name what is wrong with the counts of heads: llama.cpp asserts on it with its first graph."""
+    arch = info.architecture
+    if any(info.array(f"{arch}.attention.{key}") for key in ("head_count", "head_count_kv")):
+        return ""  # by layer, some of which may have none
+    heads, shared = info.count("attention.head_count"), info.count("attention.head_count_kv")
+    if f"{arch}.attention.head_count_kv" not in info.metadata or not heads:
+        return ""
+    if not 0 < shared <= heads or heads % shared:
+        return f"{heads} attention heads share {shared} heads of keys and values"
+    if info.count("attention.key_length_mla") and shared != 1:
+        return f"{shared} heads of keys and values, where latent attention has 1"
     return ""
 
 

@@ -13,6 +13,8 @@ PYTHON_ONLY = re.compile(
     r"\(\?[^:=!]|\\[AZaNuU]|[*+?}]\+|\[\^?\]|\[\^?\[|(?<!\\)\{(?!\d+(?:,\d*)?\})"
 )
 
+LONG_RULE = 60  # characters of a rule that are shown
+
 
 def moved_parts(
     shape: ModelShape, rules: Sequence[tuple[str, str]], devices: Mapping[str, str]
@@ -31,8 +33,9 @@ def moved_parts(
             raise UsageError(f"--place: there is no device {device!r}.", f"There is: {there}.")
         try:
             pattern = re.compile(rule)
-        except re.error as error:
-            raise UsageError(f"--place: {rule!r} is no regular expression: {error}.") from error
+        except (re.error, RecursionError, OverflowError) as error:
+            shown = rule if len(rule) <= LONG_RULE else f"{rule[:LONG_RULE]}…"
+            raise UsageError(f"--place: {shown!r} is no regular expression: {error}.") from error
         if other := PYTHON_ONLY.search(rule):
             raise UsageError(
                 f"--place: {rule!r} has {other[0]!r}, which llama.cpp reads otherwise."

@@ -92,7 +92,7 @@ def test_a_part_that_is_missing_is_named(parts: tuple[Path, ...]) -> None:
     assert read_info(parts[0]).missing == ()
     check_runnable(read_info(parts[0]))
     parts[1].unlink()
-    with pytest.raises(ModelError, match=rf"1 of its parts are missing \({parts[1].name}\)"):
+    with pytest.raises(ModelError, match=rf"it lacks 1 of its parts \({parts[1].name}\)"):
         check_runnable(read_info(parts[0]))
     with pytest.raises(ModelError, match=f"is part {len(parts)} of {len(parts)}"):
         read_info(parts[-1])

@@ -245,7 +245,7 @@ def test_a_full_disk_is_a_notice_and_no_failure(model, decoder, tmp_path, monkey
 
     monkeypatch.setattr(os, "fsync", refuse)
     notice = Keeper(first, store, ORIGIN).after()
-    assert notice == "The sequence could not be saved: No space left on device."
+    assert notice.startswith(f"The sequence could not be saved in {tmp_path}: No space left on")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -256,7 +256,10 @@ def test_what_went_wrong_with_saving_is_said_with_the_next_answer_and_at_the_end
         engine.load()
         (home / "sequences").rmdir()
         first, second = (list(engine.generate(ask(LONG_QUESTION))) for _ in range(2))
-    problem = "The sequence could not be saved: No such file or directory."
+    problem = (
+        f"The sequence could not be saved in {home / 'sequences'}: No such file or directory. "
+        "Make room there, or set LOCALSEEK_HOME."
+    )
     assert [event for event in first if isinstance(event, Notice)] == []
     assert [event.text for event in second if isinstance(event, Notice)] == [problem]
     assert engine.last_notices == [problem]

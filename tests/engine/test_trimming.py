@@ -25,7 +25,7 @@ def talk(turns: list[tuple[int, int]], prompt: int, system: int = 10) -> Request
 
 
 def cut(request: Request, fixed: int = 20):
-    return Trimmer(len, N_CTX).cut(request, lambda: Overhead(fixed, 5))
+    return Trimmer(len, N_CTX, False).cut(request, lambda: Overhead(fixed, 5))
 
 
 def size(messages) -> int:
@@ -55,7 +55,7 @@ def test_a_cut_stays_put_over_several_turns_and_nothing_is_remembered():
     for _ in range(300):
         request = talk(turns, random_.randrange(10, 60))
         found = cut(request)
-        assert size(found.messages) <= N_CTX - reply_room(N_CTX, request)
+        assert size(found.messages) <= N_CTX - reply_room(N_CTX, request, False)
         assert found.moved == (found.left_out > (shown[-1] if shown else 0))
         shown.append(found.left_out)
         turns.append((len(request.messages[-1].content), random_.randrange(5, 60)))
@@ -91,7 +91,13 @@ def test_system_messages_stay_wherever_they_stand_and_turns_may_be_uneven():
 )
 def test_room_for_the_reply_is_a_share_of_the_context_or_less(limit, budget, room):
     request = Request((), max_tokens=limit, think_budget=budget)
-    assert reply_room(N_CTX, request) == room
+    assert reply_room(N_CTX, request, False) == room
+
+
+def test_a_model_that_reasons_has_half_of_the_context_for_it():
+    assert reply_room(N_CTX, Request(()), True) == 500
+    assert reply_room(N_CTX, Request((), think=False), True) == 250
+    assert reply_room(N_CTX, Request((), max_tokens=40), True) == 40
 
 
 def test_each_message_is_counted_once():
@@ -101,7 +107,7 @@ def test_each_message_is_counted_once():
         counted.append(text)
         return len(text)
 
-    trimmer = Trimmer(count, N_CTX)
+    trimmer = Trimmer(count, N_CTX, False)
     messages = [say("user", 1), say("assistant", 2), say("user", 3)]
     trimmer.cut(Request(tuple(messages)), lambda: Overhead(1, 1))
     messages += [say("assistant", 4), say("user", 5)]
@@ -136,7 +142,7 @@ def test_a_long_conversation_goes_on_and_reads_little_again(nano_gguf, home, mtp
             assert bool(notices) == (stats.turns_left_out > (told[-1] if told else 0))
             told.append(stats.turns_left_out)
             # The last answer was read inside its reasoning and is new as history.
-            reread += bool(number) and stats.prompt_tokens - stats.cached_tokens > 120
+            reread += bool(number) and stats.prompt_tokens - stats.cached_tokens > 60
             if notices or number == 15:  # what is shown is answered as if it were all there is
                 shown = Conversation(
                     conversation.system, conversation.turns[stats.turns_left_out : -1]

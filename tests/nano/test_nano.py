@@ -20,7 +20,8 @@ SAMPLE = 90  # ten of each family; the whole evaluation asks 1,000
 def running(nano_gguf: Path, tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOCALSEEK_HOME", str(tmp_path_factory.mktemp("home")))
-        with Engine(LoadOptions(str(nano_gguf))) as engine:
+        # With the automatic depth few drafts are made, and only to see whether more would pay.
+        with Engine(LoadOptions(str(nano_gguf), mtp=1)) as engine:
             engine.load()
             yield engine
 

@@ -178,6 +178,15 @@ class Context:
             found = self._rows[address] = self._view(address, 1, self.model.n_vocab)[0]
         return int(found.argmax())
 
+    def check_numbers(self, row: int) -> None:
+        """Raise EngineError if the logits of a batch's row (-1: the last) are no numbers."""
+        logits = lib.llama_get_logits_ith(self.handle, row)
+        if np.isnan(np.ctypeslib.as_array(logits, (self.model.n_vocab,))).any():
+            raise EngineError(
+                "The model computes no numbers (NaN): its file is damaged, or this build fails it.",
+                "`localseek models verify` says more.",
+            )
+
     def hidden(self, rows: int) -> Floats:
         """Give the first hidden rows of the last decode, [rows, n_embd], until the next one.
 

@@ -9,7 +9,7 @@ from typing import Any
 import llama_cpp.llama_cpp as lib
 from llama_cpp._ggml import libggml
 
-from localseek.errors import EngineError
+from localseek.errors import EngineError, UsageError
 from localseek.placing.machine import CPU, Device
 from localseek.placing.placement import Placement
 
@@ -52,10 +52,14 @@ def _rpc_function(name: str, result: Any, *arguments: Any) -> Any:
 def serve(endpoint: str, threads: int, names: Sequence[str]) -> None:
     """Serve devices to other machines at HOST:PORT, one client at a time; returns on failure.
 
-    `names` empty: all GPUs, the processor if there is none.
+    `names` empty: all GPUs, the processor if there is none. Raises UsageError for other names.
     """
     known = {device_text(handle)[0]: handle for handle in device_handles()}
-    chosen = [name for name in known if name in names] or list(Devices().handles) or [CPU]
+    own = {name.lower(): name for name in known}
+    for name in names:
+        if name.lower() not in own:
+            raise UsageError(f"There is no device {name!r} here. There is: {', '.join(known)}.")
+    chosen = [own[name.lower()] for name in names] or list(Devices().handles) or [CPU]
     handles = (Pointer * len(chosen))(*(known[name] for name in chosen))
     start = _rpc_function(
         "ggml_backend_rpc_start_server", None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t,

@@ -2,9 +2,10 @@
 
 import ctypes
 import os
+import re
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
@@ -13,7 +14,12 @@ from numpy.typing import NDArray
 
 from localseek.engine.llama.backend import because, start_backend
 from localseek.engine.llama.devices import Arrangement
+from localseek.engine.llama.stack import on_a_large_stack
 from localseek.errors import EngineError
+
+LONG_TEXT = 4096  # bytes; fewer fit any stack
+BYTE_STACK = 1024  # bytes of stack for a byte of text; 100,000 without a space took 52 MB
+NO_MEMORY = re.compile(r"insufficient memory|failed to allocate|unable to allocate|out of memory")
 
 
 class Model:
@@ -48,9 +54,12 @@ class Model:
         parameters.progress_callback = self._progress
         self.handle = lib.llama_model_load_from_file(os.fsencode(path), parameters)
         if not self.handle:
+            why = because()
             raise EngineError(
-                f"llama.cpp could not load {path}{because()}.",
-                "`localseek models show` says what the file holds.",
+                f"llama.cpp could not load {path}{why}.",
+                "A smaller --ctx or model needs less, or close other programs."
+                if NO_MEMORY.search(why)
+                else "`localseek models show` says what the file holds.",
             )
         self.vocab = lib.llama_model_get_vocab(self.handle)
         self.n_vocab = lib.llama_vocab_n_tokens(self.vocab)
@@ -105,7 +114,11 @@ class Model:
         raw = text.encode("utf-8", errors="replace")
         room = len(raw) + 8
         buffer = (lib.llama_token * room)()
-        count = lib.llama_tokenize(self.vocab, raw, len(raw), buffer, room, False, parse_special)
+        call = partial(
+            lib.llama_tokenize, self.vocab, raw, len(raw), buffer, room, False, parse_special
+        )
+        # llama.cpp splits text by std::regex, which calls itself for each byte of an unbroken run.
+        count = call() if len(raw) < LONG_TEXT else on_a_large_stack(call, len(raw) * BYTE_STACK)
         if count < 0:
             raise EngineError("llama.cpp could not tokenize the prompt.")
         return list(buffer[:count])
