@@ -114,6 +114,23 @@ def test_a_broken_header_is_refused_with_the_reason(path, content, words):
     assert words in refusal(path, content)
 
 
+@pytest.mark.parametrize(
+    ("heads", "shared", "latent", "words"),
+    [
+        (4, 3, 0, "4 attention heads share 3 heads of keys and values"),
+        (4, 0, 0, "4 attention heads share 0 heads"),
+        (4, 8, 0, "4 attention heads share 8 heads"),
+        (4, 2, 96, "2 heads of keys and values, where latent attention has 1"),
+    ],
+)
+def test_heads_on_which_llama_cpp_asserts_are_refused(path, heads, shared, latent, words):
+    counts = {"attention.head_count": heads, "attention.head_count_kv": shared}
+    if latent:
+        counts |= {"attention.key_length_mla": latent, "attention.value_length_mla": latent}
+    named = {f"deepseek2.{key}": value for key, value in counts.items()}
+    assert words in refusal(path, build(EXPERTS | named, EXPERTS_TENSORS))
+
+
 def test_a_file_that_was_cut_off_says_how_much_is_missing(path):
     whole = build(DENSE, DENSE_TENSORS)
     assert "is cut off: 1,000 of 11,904 bytes are missing" in refusal(path, whole[:-1000]).replace(

@@ -88,3 +88,24 @@ def test_the_engine_plans_for_this_machine_and_measures(nano_gguf, run_cli, monk
 def test_wrong_use_ends_in_one_line(run_cli, nano_gguf, words, says):
     done = run_cli("plan", str(nano_gguf), *words)
     assert done.status == 2 and says in done.err and done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--cores", "-2"], "is not a number from 1 to"),
+        (["--cores", "0"], "is not a number from 1 to"),
+        (["--vram", "24GiB", "--remote", "127.0.0.1:50052"], "Leave one out."),
+    ],
+)
+def test_machines_that_cannot_be_made_up_are_wrong_use(run_cli, v3_config, words, says):
+    done = run_cli("plan", v3_config, *words)
+    assert done.status == 2 and says in done.err and done.err.count("\n") == 1
+
+
+def test_a_files_own_name_cannot_drive_the_terminal(run_cli, tmp_path, nano_gguf):
+    path = tmp_path / "model.gguf"
+    named = nano_gguf.read_bytes().replace(b"checkpoint", b"\x1b[31mX\n\nYZ", 1)
+    path.write_bytes(named)
+    done = run_cli("plan", str(path), "--vram", "1GiB", "--ram", "8GiB")
+    assert done.status == 0 and "\x1b" not in done.out and "X YZ: " in done.out.splitlines()[0]

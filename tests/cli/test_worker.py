@@ -15,6 +15,8 @@ from localseek.engine.rpc import probe
         (["--host", "example.org"], "is no IPv4 address"),
         (["--host", "203.0.113.9", "--lan"], "cannot be listened on"),
         (["--port", "70000"], "is no port"),
+        (["--port", "0", "--threads", "99999"], "is not a number from 0 to 1,024"),
+        (["--port", "0", "--device", "nope"], "There is no device 'nope' here. There is: CPU."),
     ],
 )
 def test_a_worker_listens_only_where_it_can_and_may(run_cli, words, says):
@@ -39,7 +41,11 @@ def test_a_worker_serves_until_it_is_interrupted_and_shows_the_tunnel(environmen
     assert "refused" in probe(address).problem  # nothing is left behind
 
 
-@pytest.mark.parametrize("address", ["somewhere", "host:", "host:99999", ":50052"])
+@pytest.mark.parametrize(
+    "address",
+    ["somewhere", "host:", "host:99999", ":50052", "http://host:1", "a:1,b:2", "h:５００"],
+)
 def test_a_wrong_address_of_a_worker_ends_in_one_line(run_cli, address):
-    done = run_cli("ask", "--remote", address, "hello")
-    assert done.status == 2 and "is not HOST:PORT" in done.err and done.err.count("\n") == 1
+    for words in (("ask", "hello"), ("doctor",)):
+        done = run_cli(*words, "--remote", address)
+        assert done.status == 2 and "is not HOST:PORT" in done.err and done.err.count("\n") == 1

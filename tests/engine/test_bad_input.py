@@ -4,6 +4,8 @@ import resource
 from dataclasses import replace
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 
 from localseek import hardware
@@ -23,6 +25,7 @@ MB = 10**6
     ("fixed", "words"),
     [
         (Fixed(place=(("[a", "CPU"),)), "'[a' is no regular expression"),
+        (Fixed(place=(("(" * 5000, "CPU"),)), "((…' is no regular expression"),
         (Fixed(place=(("zzz", "CPU"),)), "'zzz' matches no tensor"),
         (Fixed(place=(("blk", "CUDA7"),)), "there is no device 'CUDA7'. There is: CPU."),
         (Fixed(place=(("b{|blk", "CPU"),)), "has '{', which llama.cpp reads otherwise"),
@@ -70,6 +73,29 @@ def test_the_largest_context_that_is_said_to_fit_loads_and_is_the_largest(
             part.close()
     with pytest.raises(ModelError):
         plan_load(replace(options, ctx=most * 4 // 3))
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "你" * 60_000, " a" * 50_000])
+def test_a_text_without_a_break_is_too_long_and_no_death(nano_gguf, home, text):
+    with Engine(LoadOptions(str(nano_gguf), threads=1)) as engine:
+        engine.load()
+        failed = list(engine.generate(ask(text)))[-1]
+        assert isinstance(failed, Failed) and "tokens and the context holds 4,096" in failed.message
+        assert text_of(list(engine.generate(ask("7 + 8"))))[1] == "7 + 8 = 15"
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_model_that_computes_no_numbers_gives_no_answer(nano_gguf, home, tmp_path, parallel):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(nano_gguf.read_bytes())
+    reader = gguf.GGUFReader(path, "r+")
+    next(t for t in reader.tensors if t.name == "output_norm.weight").data[:] = np.nan
+    reader.data.flush()
+    with Engine(LoadOptions(str(path), threads=1, parallel=parallel)) as engine:
+        engine.load()
+        failed = list(engine.generate(ask("7 + 8")))[-1]
+        assert isinstance(failed, Failed) and "no numbers (NaN)" in failed.message
+        assert engine.alive
 
 
 def address_space(pid: int) -> int:

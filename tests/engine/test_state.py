@@ -172,6 +172,16 @@ def test_the_fingerprint_changes_with_the_file_and_the_caches(tmp_path):
         first = later
 
 
+def test_files_of_one_size_and_time_that_differ_anywhere_are_told_apart(tmp_path):
+    seen = set()
+    for weights in (1, 2):  # the first megabyte, where metadata stands, is the same
+        file = tmp_path / "m.gguf"
+        file.write_bytes(bytes(2 << 20) + bytes([weights]) * (3 << 20))
+        os.utime(file, ns=(1, 1))
+        seen.add(origin([file], "f16").model)
+    assert len(seen) == 2
+
+
 def run(
     nano_gguf: Path, question: str, **options: object
 ) -> tuple[tuple[str, str], int, list[str]]:

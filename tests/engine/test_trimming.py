@@ -142,7 +142,7 @@ def test_a_long_conversation_goes_on_and_reads_little_again(nano_gguf, home, mtp
             assert bool(notices) == (stats.turns_left_out > (told[-1] if told else 0))
             told.append(stats.turns_left_out)
             # The last answer was read inside its reasoning and is new as history.
-            reread += bool(number) and stats.prompt_tokens - stats.cached_tokens > 60
+            reread += bool(number) and stats.prompt_tokens - stats.cached_tokens > 80
             if notices or number == 15:  # what is shown is answered as if it were all there is
                 shown = Conversation(
                     conversation.system, conversation.turns[stats.turns_left_out : -1]
