@@ -39,8 +39,8 @@ MISSES = 2  # rejected drafts that end it
 WAKING_TRIES = 6  # after a nap, where feeding the layer is too dear to gather rows for hindsight
 LONG_AGO = -(10**9)  # tokens
 ASLEEP = -1  # drafts verified by a step without the draft layer
-CLOSE = 0.85  # of the best rate: a depth that reaches as much is timed again soon,
-CLOSE_TOKENS = 256  # since it costs little and may be the better one
+CLOSE, CLOSE_TOKENS = 0.85, 256  # of the best rate, on devices: timed again soon, it costs little
+POOR, POOR_TOKENS = 0.7, 4096  # of it: no error of its time makes it the best one
 
 
 class DepthController:
@@ -77,8 +77,7 @@ class DepthController:
         self._trying: Trying | None = None
         self._cruises, self._cruise_left, self._misses = False, 0, 0
         self.asleep, self.hopeless = False, False  # hopeless: no draft could pay, even if right
-        self._sleep_left = 0  # tokens
-        self._naps = 0  # in a row
+        self._sleep_left, self._naps = 0, 0  # tokens; naps in a row
         self._surprise = False  # would it be if drafts did not pay, since they did?
         self._gathering = 0  # waiting rows before the first draft after a nap
 
@@ -125,10 +124,8 @@ class DepthController:
     def deeper(self, probabilities: list[float]) -> bool:
         """Tell whether to draft one more token after those with these probabilities."""
         drafted = len(probabilities)
-        if self._trying:
-            return drafted < self._trying.depth
-        if self._cruises or self._settling:
-            return drafted < self.depth
+        if self._trying or self._cruises or self._settling:
+            return drafted < (self._trying.depth if self._trying else self.depth)
         if drafted == 0 or drafted >= self._measured:
             return drafted == 0
         accepted = 1.0
@@ -365,8 +362,11 @@ class DepthController:
 
     def _is_stale(self, depth: int) -> bool:
         known = min(self.costs.verify[depth].trust, WELL_KNOWN) / WELL_KNOWN
-        close = self._rates[depth] > CLOSE * self._rate
-        lasts = CLOSE_TOKENS if close else STALE_TOKENS
+        share, lasts = self._rates[depth] / self._rate, STALE_TOKENS
+        if share < POOR:
+            lasts = POOR_TOKENS
+        elif share > CLOSE and self._settling:
+            lasts = CLOSE_TOKENS
         return self._tokens - self._timed[depth] > known * known * lasts
 
     def _pays(self, drafted: int, accepted: float) -> bool:
