@@ -16,7 +16,7 @@ OWN_SHARE = 0.02  # of it, for the part's own, once the part is well known
 GROWN = 16  # times after which a part is known well enough to tell the machine's speed by it
 FIRST_TIMES = 4  # of the first so many measured times the shortest counts
 RECENT = 7  # times whose median counts while a part is young or on trial
-FAR = 0.12  # a deviation on trial that shows that the part is not as it was
+FAR = 0.2  # a deviation on trial that shows that the part is not as it was
 TRUST_LEFT = 2  # times that such a part counts as measured
 
 
