@@ -243,3 +243,8 @@ def test_the_page_is_calm_when_nothing_drafts():
     cut_off = page(replace(report, complete=False))
     assert cut_off[-2:] == ["", "Interrupted: these are the figures until then."]
     assert "random tokens" in picture(report) and asdict(report)["drafts"] == {}
+
+
+def test_a_picture_that_would_be_a_folder_is_refused_before_anything_is_measured(run_cli, tmp_path):
+    done = run_cli("bench", "tiny", "--plot", str(tmp_path))
+    assert done.status == 2 and f"{tmp_path} is a folder" in done.err and done.err.count("\n") == 1
