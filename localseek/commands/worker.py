@@ -19,6 +19,7 @@ from localseek import hardware, paths, settings
 from localseek.engine.client import last_lines
 from localseek.engine.rpc import WorkerFacts, probe
 from localseek.errors import EngineError, UsageError
+from localseek.huge_pages import with_huge_pages
 from localseek.messages import note, prepare_streams, rough_size
 
 EXAMPLES = """examples:
@@ -111,7 +112,7 @@ def _server(
         start = log.tell()
         server = subprocess.Popen(
             [*command, *devices], stdin=subprocess.PIPE, stdout=log, stderr=log,
-            start_new_session=True,
+            start_new_session=True, env=with_huge_pages(),
         )  # fmt: skip
     try:
         reachable = address.replace("0.0.0.0", "127.0.0.1")

@@ -30,10 +30,7 @@ class Position:
 
     def learn(self, probability: float, accepted: bool) -> None:
         """Take one trial; older ones lose weight."""
-        keep = 1 - 1 / MEMORY
-        self.trials = self.trials * keep + 1
-        self.accepted = self.accepted * keep + accepted
-        self.guess *= keep
+        self.count(accepted)
         chosen = bisect_right(EDGES, probability)
         pace = 1 / min(self.trials, MEMORY)
         if pace == 1 or self.unit < SMALLEST:
@@ -44,6 +41,13 @@ class Position:
         keep = 1 - 1 / BIN_MEMORY
         self.bin_trials[chosen] = self.bin_trials[chosen] * keep + 1
         self.bin_accepted[chosen] = self.bin_accepted[chosen] * keep + accepted
+
+    def count(self, accepted: bool) -> None:
+        """Take one trial whose probability is not known."""
+        keep = 1 - 1 / MEMORY
+        self.trials = self.trials * keep + 1
+        self.accepted = self.accepted * keep + accepted
+        self.guess *= keep
 
     def given(self, index: int) -> float:
         """Give the acceptance of drafts whose probability lies in a bin."""
@@ -59,6 +63,10 @@ class Acceptance:
     def learn(self, position: int, probability: float, accepted: bool) -> None:
         """Take one trial at a position all of whose predecessors were accepted."""
         self.positions[position - 1].learn(probability, accepted)
+
+    def count(self, position: int, accepted: bool) -> None:
+        """Take such a trial of a draft whose probability is not known."""
+        self.positions[position - 1].count(accepted)
 
     def mean(self, position: int) -> float:
         """Give the acceptance at a position; of an unknown one, that of the one before."""
@@ -80,6 +88,15 @@ class Acceptance:
         at = self.positions[position - 1]
         return at.unit * sum(
             part * max(0.0, before * at.given(index) - price)
+            for index, part in enumerate(at.parts)
+            if part > 0.0
+        )
+
+    def loss(self, position: int, before: float, price: float) -> float:
+        """Give the tokens that are lost if drafts at `position` are verified, good or not."""
+        at = self.positions[position - 1]
+        return at.unit * sum(
+            part * max(0.0, price - before * at.given(index))
             for index, part in enumerate(at.parts)
             if part > 0.0
         )

@@ -23,6 +23,7 @@ from localseek.engine.measurement import Measured, Task
 from localseek.engine.protocol import Fixed, LoadOptions, ModelInfo, Request
 from localseek.errors import EngineError, LocalseekError, UsageError
 from localseek.events import Event, Failed, Finished
+from localseek.huge_pages import with_huge_pages
 
 QUIT_SECONDS = 3.0
 SAVE_SECONDS = 120.0  # a long sequence of a large model has some gigabytes to write
@@ -108,7 +109,7 @@ class Engine:
                 self._log_start = log.tell()
                 self._process = subprocess.Popen(
                     self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                    start_new_session=True,
+                    start_new_session=True, env=with_huge_pages(),
                 )  # fmt: skip
         except OSError as error:
             raise EngineError(f"The engine could not be started: {error}.") from error

@@ -14,13 +14,14 @@ from localseek.engine.acceptance import Acceptance
 from localseek.engine.costs import FIRST_TIMES, MAX_DEPTH, Costs
 from localseek.engine.draft_policy import HINDSIGHT, Step
 from localseek.engine.trying import Trying
+from localseek.engine.worth import Worth
 
-ALLOWANCE = 0.012  # share of the time that may be lost to trying what is not best
+ALLOWANCE = 0.01  # share of the time that may be lost to trying what is not best
 PURSE_STEPS = 12.0  # plain steps that the allowance holds at the start and at most
 FIRST_STEPS = 4  # plain steps before the first draft: the first few still warm up
 TRIES = 2  # steps in which a depth is tried; the first often pays for a new graph
 FAST_TRIES = 12  # of a model whose graphs take as long to build as to compute
-FRESH_TOKENS = 48  # what was tried within so many tokens is known
+FRESH_TOKENS = 96  # what was tried within so many tokens is known
 WELL_KNOWN = 8  # times after which a depth need not be tried for its time more often than that
 STALE_TOKENS = 1024  # a time that was measured longer ago is measured again
 PLAN_STEPS = 8  # a plan is good for so many steps
@@ -33,9 +34,11 @@ NAP = 32  # tokens after which drafts that did not pay are tried again, if the a
 LONG_SLEEP = 4096  # tokens after which hopeless drafts are
 PATIENCE = 4  # naps in a row, then the layer sleeps on when an answer begins
 FAST_S = 0.003  # seconds of a plain step below which thinking about drafts takes a share of it
-CRUISE = 15  # steps of such a model that are then taken without thinking, if all goes well
-GOOD = 0.9  # acceptance at each position that is well enough
-MISSES = 2  # rejected drafts that end it
+FAST_CRUISE = 15  # steps of such a model that are then taken without thinking, if all goes well
+GOOD = 0.9  # acceptance at each position that is well enough for that
+THINKING_S = 1e-4  # seconds that thinking takes beside a model that fills the processor's caches
+CRUISE = 11  # steps of such a model without, where thinking yields less than it takes
+MISSES = 2  # rejected first drafts, beside those that are to be expected, that end it
 WAKING_TRIES = 6  # after a nap, where feeding the layer is too dear to gather rows for hindsight
 LONG_AGO = -(10**9)  # tokens
 ASLEEP = -1  # drafts verified by a step without the draft layer
@@ -60,20 +63,15 @@ class DepthController:
         self._verified, self._alike = 0, 0  # of the last step; how many before it verified as many
         self.costs, self.acceptance = Costs(), Acceptance(MAX_DEPTH)
         self.depth = 0  # the best that is known, if drafts are of mean quality
-        self._rate = 0.0  # tokens a second of the common clock at the best depth
+        self._worth = Worth()
         self._drafts = False
         self._purse = 0.0  # seconds of the common clock
         self._tokens = 0
         self._tried = [LONG_AGO] * (MAX_DEPTH + 1)  # by position: when last on trial
         self._timed = [LONG_AGO] * (MAX_DEPTH + 1)  # by depth: when last measured
         self._plan_left = 0
-        # Of the plan, in seconds by depth or position, and in tokens of the best rate.
-        self._measured, self._base = 0, 0.0
-        self._verifying = [0.0] * (MAX_DEPTH + 1)
-        self._drafting = [0.0] * (MAX_DEPTH + 1)
-        self._prices = [0.0] * (MAX_DEPTH + 1)  # of verifying one more
-        self._rates = [0.0] * (MAX_DEPTH + 1)  # tokens a second of the common clock
-        self._feeding = 0.0  # of a hidden row
+        self._rates = [0.0] * (MAX_DEPTH + 1)  # tokens a second of the common clock, by depth
+        self._steps: list[Step] = []  # that nothing was learnt from yet
         self._trying: Trying | None = None
         self._cruises, self._cruise_left, self._misses = False, 0, 0
         self.asleep, self.hopeless = False, False  # hopeless: no draft could pay, even if right
@@ -111,13 +109,15 @@ class DepthController:
         if self.costs.verify[0].count < FIRST_STEPS or waiting < self._gathering:
             return False
         if self._gathering:
+            self._digest()
             steps = TRIES if self._gathering > 1 else WAKING_TRIES
             self._gathering, self._plan_left = 0, 0
-            if self._rate:
+            if self._worth.rate:
                 self._trying = self._try(1, steps, forced=self.hopeless)
         if self._trying is None:
             self._plan_left -= 1
             if self._plan_left < 0:
+                self._digest()
                 self._plan(waiting)
         return self._trying.depth > 0 if self._trying else self._drafts
 
@@ -126,37 +126,43 @@ class DepthController:
         drafted = len(probabilities)
         if self._trying or self._cruises or self._settling:
             return drafted < (self._trying.depth if self._trying else self.depth)
-        if drafted == 0 or drafted >= self._measured:
-            return drafted == 0
-        accepted = 1.0
-        for position, probability in enumerate(probabilities, 1):
-            accepted *= self.acceptance.given(position, probability)
-        return self._pays(drafted, accepted)
+        return drafted == 0 or self._worth.deeper(probabilities, self.acceptance)
 
     def keep(self, probabilities: list[float]) -> int:
         """Give how many of the drafted tokens to verify."""
         if self._cruises or self._settling or (self._trying and self._trying.forced):
             return len(probabilities)
-        best, most, value, accepted = 0, 0.0, 0.0, 1.0
-        for position, probability in enumerate(probabilities, 1):
-            accepted *= self.acceptance.given(position, probability)
-            value += accepted - self._prices[position]
-            if value > most:
-                best, most = position, value
-        return best
+        return self._worth.keep(probabilities, self.acceptance)
 
     def learn(self, step: Step) -> None:
-        """Take what the step did."""
+        """Take what the step did; much of it is looked at once for several steps."""
+        if self._cruises:
+            step.blind = True
+            self._misses -= step.tokens == 1
+            if self._misses < 0:
+                self._cruise_left = 0
+        self._steps.append(step)
+        if self._trying or self._settling or not self._worth.base or len(self._steps) >= PLAN_STEPS:
+            self._digest()
+
+    def _digest(self) -> None:
+        """Learn from the steps that were only noted."""
+        for step in self._steps:
+            self._learn(step)
+        self._steps.clear()
+
+    def _learn(self, step: Step) -> None:
         self._alike = self._alike + 1 if step.verified == self._verified else 0
         self._verified = step.verified
-        if self._cruises:
-            self._tokens += step.tokens
-            self._misses += step.tokens <= step.drafted
-            if self._misses >= MISSES:
-                self._cruise_left = 0
-            return
         costs, seconds = self.costs, step.first_s + step.next_s + step.verify_s
         self._tokens += step.tokens
+        if step.blind:
+            costs.learn(costs.verify[step.verified], step.verify_s)
+            self._timed[step.verified] = self._tokens
+            for position in range(1, min(step.tokens, step.drafted) + 1):
+                self.acceptance.count(position, position < step.tokens)
+            self._save(seconds / costs.speed)
+            return
         changed, tried = self._is_change(step), self._trying is not None
         if not changed:
             costs.learn(costs.verify[step.verified], step.verify_s, tried)
@@ -218,11 +224,11 @@ class DepthController:
     def _waking(self) -> float:
         """Give the seconds that are lost on waking the layer for a try that comes to nothing."""
         costs, rows = self.costs, self._gathered()
-        fed = self._verifying[0] - self._base
+        fed = self._worth.verifying[0] - self._worth.base
         if rows > 1:
-            drafting = self._drafting[1] + rows * costs.catch_up.seconds
+            drafting = self._worth.drafting[1] + rows * costs.catch_up.seconds
         else:
-            rows, drafting = rows + WAKING_TRIES, WAKING_TRIES * self._drafting[1]
+            rows, drafting = rows + WAKING_TRIES, WAKING_TRIES * self._worth.drafting[1]
         return min(rows * fed + drafting + 3 * self._change(), self._most_saved())
 
     def _change(self) -> float:
@@ -235,7 +241,7 @@ class DepthController:
         Where they are all but free, as many as can be judged in hindsight; but none when it may
         have been a disturbance that ended the drafts.
         """
-        dear = self._verifying[0] > (1 + ROW_SHARE) * self._base
+        dear = self._worth.verifying[0] > (1 + ROW_SHARE) * self._worth.base
         return 1 if dear or self._naps == 1 else HINDSIGHT + 1
 
     def _save(self, seconds: float) -> None:
@@ -243,14 +249,14 @@ class DepthController:
         self._purse = min(self._purse + ALLOWANCE * seconds, self._most_saved())
 
     def _most_saved(self) -> float:
-        return PURSE_STEPS * self._base
+        return PURSE_STEPS * self._worth.base
 
     def _pay(self, seconds: float, step: Step) -> None:
         """Fill the purse a little, or take from it what a try has cost."""
-        if not self._base and self.costs.verify[0].count >= FIRST_STEPS:
-            self._base = self.costs.decoding()
+        if not self._worth.base and self.costs.verify[0].count >= FIRST_STEPS:
+            self._worth.base = self.costs.decoding()
             self._purse, self.compares = self._most_saved(), self._may_compare
-        lost = max(seconds - step.tokens / self._rate, 0.0) if self._rate else 0.0
+        lost = max(seconds - step.tokens / self._worth.rate, 0.0) if self._worth.rate else 0.0
         if self._trying:
             caught_up = step.waiting > MAX_DEPTH + 1  # that was expected to cost much
             self._purse -= min(lost, self._most_lost() / (1 if caught_up else TRIES))
@@ -260,73 +266,73 @@ class DepthController:
         elif self._alike < self._settling:  # back from a try
             self._purse -= min(lost, self._most_lost())
         elif not self._drafts:
-            self._purse -= self._verifying[0] - self._base
+            self._purse -= self._worth.verifying[0] - self._worth.base
         self._save(seconds)
 
     def _plan(self, waiting: int) -> None:
         """Find the best depth and its rate; see whether another should be tried."""
         self._plan_left = PLAN_STEPS - 1
-        self._look_up()
+        worth, acceptance = self._worth, self.acceptance
+        worth.look_up(self.costs)
         # Drafts that are being made end only once they surely take more than they yield.
         share, before = 1 - TOLERANCE if self.depth else 1.0, self.depth
-        self.depth, self._rate = 0, 1 / self._base
-        self._rates[0] = 1 / self._verifying[0]
+        self.depth, reached, base = 0, 1 / worth.base, worth.base
+        self._rates[0] = 1 / worth.verifying[0]
         expected, accepted, seconds, best = 1.0, 1.0, 0.0, 0.0
-        for depth in range(1, self._measured + 1):
-            accepted *= self.acceptance.mean(depth)
+        for depth in range(1, worth.measured + 1):
+            accepted *= acceptance.mean(depth)
             expected += accepted
-            seconds += self._drafting[depth]
-            taken = seconds + self._verifying[depth]
-            pays = (expected - 1) * self._base > share * (taken - self._base)
+            seconds += worth.drafting[depth]
+            taken = seconds + worth.verifying[depth]
+            pays = (expected - 1) * base > share * (taken - base)
             self._rates[depth] = expected / taken
             rate = self._rates[depth] * (1 + CHANGE * (depth == before))
             if pays and rate > best:
-                self.depth, self._rate, best = depth, self._rates[depth], rate
-        verifying = self._verifying
-        for depth in range(1, MAX_DEPTH + 1):
-            self._prices[depth] = self._rate * (verifying[depth] - verifying[depth - 1])
-        self._feeding = self._rate * (verifying[0] - self._base)
-        mixed = self._measured > 0 and not self._settling
-        self._drafts = self.depth > 0 or (mixed and self._pays(0, 1.0))
+                self.depth, reached, best = depth, self._rates[depth], rate
+        worth.price(reached, acceptance)
+        mixed = worth.measured > 0 and not self._settling
+        self._drafts = self.depth > 0 or (mixed and worth.pays(0, 1.0, acceptance))
         for trying, loss in self._worth_trying(waiting):
             if loss <= self._purse:
                 self._trying = trying
                 return
         if self._drafts:
             self._naps, self.hopeless, self._surprise = 0, False, True
-            if self._is_fast() and self._is_good():
-                self._cruise_left, self._plan_left, self._misses = CRUISE, 0, 0
+            self._cruise(CRUISE if not self._is_fast() else FAST_CRUISE)
         elif self._surprise:
             self._surprise = False  # it may be a disturbance: plan once more
         else:
             known = self.costs.verify[1].count >= FIRST_TIMES
-            self.hopeless = known and not self._promises(0, DOUBT)
+            self.hopeless = known and not self._worth.promises(0, self.acceptance, DOUBT)
             self._sleep_left = LONG_SLEEP if self.hopeless else NAP
             self.asleep = True
             self._purse -= self._change()
             self._naps += 1
 
-    def _is_good(self) -> bool:
-        """Tell whether drafts are accepted so well at the best depth that none need be weighed."""
-        chances = [self.acceptance.mean(position) for position in range(1, self.depth + 1)]
-        return min(chances, default=0.0) >= GOOD
-
-    def _look_up(self) -> None:
-        """Note the costs as they are now."""
-        costs = self.costs
-        self._measured, self._base = costs.measured(), costs.decoding()
-        self._verifying = [costs.verifying(depth) for depth in range(MAX_DEPTH + 1)]
-        self._drafting = [0.0, *(costs.drafting(at) for at in range(1, MAX_DEPTH + 1))]
+    def _cruise(self, steps: int) -> None:
+        """Take the next steps at the best depth without thinking, if that is worth it."""
+        if not self.depth:
+            return
+        first = self.acceptance.mean(1)
+        if self._is_fast():
+            at = range(1, self.depth + 1)
+            good = min(self.acceptance.mean(position) for position in at) >= GOOD
+        else:
+            thinking = self._worth.rate * THINKING_S / self.costs.speed  # in tokens
+            good = self._worth.choosing(self.depth, self.acceptance) < thinking
+        if good and not self._settling:
+            self._cruise_left, self._plan_left = steps, 0
+            self._misses = MISSES - 1 + round(2 * steps * (1 - first))
 
     def _worth_trying(self, waiting: int) -> Iterator[tuple[Trying, float]]:
         """Give what should be tried, with the seconds that may be lost on it."""
-        costs, rate = self.costs, self._rate
+        costs, rate = self.costs, self._worth.rate
         catching_up = 0 if self._drafts else waiting * costs.catch_up.seconds
         # 1. Times that were measured too seldom, or too long ago, to be trusted.
-        for depth in range(self._measured + 1):
+        for depth in range(self._worth.measured + 1):
             if depth == self.depth or not self._is_stale(depth):
                 continue
-            seconds = self._verifying[depth] + sum(self._drafting[: depth + 1])
+            seconds = self._worth.verifying[depth] + sum(self._worth.drafting[: depth + 1])
             trying = self._try(depth, TRIES, forced=True)
             loss = trying.steps * max(seconds - 1 / rate, 0.0) + (catching_up if depth else 0)
             loss += 2 * self._change()  # there and back
@@ -338,13 +344,13 @@ class DepthController:
         if depth > MAX_DEPTH or self._tokens - self._tried[depth] < FRESH_TOKENS:
             return
         forced = not costs.verify[depth].count
-        if forced or self._promises(self.depth):
+        if forced or self._worth.promises(self.depth, self.acceptance):
             # Hindsight over many rows is as good as tries.
-            steps = TRIES if forced or waiting <= FRESH_TOKENS // 2 else 1
+            steps = TRIES if forced or waiting <= FRESH_TOKENS // 4 else 1
             trying = self._try(depth, steps, forced)
-            loss = self._drafting[depth] if costs.first.count else 1 / rate
+            loss = self._worth.drafting[depth] if costs.first.count else 1 / rate
             if forced:
-                loss += self._verifying[depth] - self._verifying[self.depth]
+                loss += self._worth.verifying[depth] - self._worth.verifying[self.depth]
             yield trying, trying.steps * loss + catching_up + 2 * self._change()
 
     def _try(self, depth: int, steps: int, forced: bool) -> Trying:
@@ -354,7 +360,7 @@ class DepthController:
         return Trying(depth, steps + self._settling, forced, timed=max(steps - 1, 1))
 
     def _is_fast(self) -> bool:
-        return self._base * self.costs.speed < FAST_S
+        return self._worth.base * self.costs.speed < FAST_S
 
     def _most_lost(self) -> float:
         """Give the seconds that one try may be expected to lose, however slow it looked."""
@@ -362,39 +368,9 @@ class DepthController:
 
     def _is_stale(self, depth: int) -> bool:
         known = min(self.costs.verify[depth].trust, WELL_KNOWN) / WELL_KNOWN
-        share, lasts = self._rates[depth] / self._rate, STALE_TOKENS
+        share, lasts = self._rates[depth] / self._worth.rate, STALE_TOKENS
         if share < POOR:
             lasts = POOR_TOKENS
         elif share > CLOSE and self._settling:
             lasts = CLOSE_TOKENS
         return self._tokens - self._timed[depth] > known * known * lasts
-
-    def _pays(self, drafted: int, accepted: float) -> bool:
-        """Tell whether to draft on after `drafted` tokens, all accepted with this probability."""
-        first = drafted + 1
-        value = 0.0 if drafted else -self._feeding
-        drafting = self._rate * self._drafting[first]
-        if value + self.acceptance.gain(first, accepted, self._prices[first]) > drafting:
-            return True
-        for position in range(first, self._measured + 1):
-            accepted *= self.acceptance.mean(position)
-            price = self._prices[position] + self._rate * self._drafting[position]
-            value += accepted - price
-            if value > 0:
-                return True
-        return False
-
-    def _promises(self, depth: int, doubt: float = 1.0) -> bool:
-        """Tell whether going deeper than `depth` would pay if all further drafts were right.
-
-        `doubt` is the share of the measured times that may be the true ones.
-        """
-        accepted, value = 1.0, 0.0 if depth else -doubt * self._feeding
-        for position in range(1, depth + 1):
-            accepted *= self.acceptance.mean(position)
-        for position in range(depth + 1, MAX_DEPTH + 1):
-            price = self._prices[position] + self._rate * self._drafting[position]
-            value += accepted - doubt * price
-            if value > 0:
-                return True
-        return False

@@ -36,6 +36,7 @@ class Drafter:
         self.waiting = 0
         self._carries = False  # `carry` is the row before the first token that is not here
         self._drafted, self._last_output = 0, 0
+        self._room: Floats = np.empty(model.n_vocab, dtype=np.float32)
         # What waits is kept where llama.cpp will read it.
         self._tokens, self._rows = self._batch.tokens, self._batch.rows
 
@@ -59,7 +60,7 @@ class Drafter:
         if self.waiting + count > self._batch.capacity:
             self._make_room()
         end = self.waiting + count
-        self._tokens[self.waiting : end] = tokens
+        self._batch.note(tokens, self.waiting)
         self._rows[self.waiting : end] = rows
         self.carry[:] = rows[-1]
         self.waiting, self._carries = end, False
@@ -100,9 +101,9 @@ class Drafter:
         logits = self.context.logits(outputs)
         hindsight = []
         for row, came in zip(logits[:-1], self._tokens[count - outputs + 1 : count], strict=True):
-            token, probability = _weighed(row)
+            token, probability = self._weighed(row)
             hindsight.append((probability, token == came))
-        return *_weighed(logits[-1]), hindsight
+        return *self._weighed(logits[-1]), hindsight
 
     def next(self, token: int, weigh: bool) -> tuple[int, float]:
         """Draft the token that follows `token`, the last one drafted."""
@@ -115,7 +116,7 @@ class Drafter:
         self._last_output = 0
         if not weigh:
             return self.context.likeliest(0), 1.0
-        return _weighed(self.context.logits(1)[0])
+        return self._weighed(self.context.logits(1)[0])
 
     def end(self) -> None:
         """Forget the entries of drafted tokens."""
@@ -185,8 +186,9 @@ class Drafter:
         self.context.decode(self._batch)
         self.length += count
 
-
-def _weighed(logits: Floats) -> tuple[int, float]:
-    """Give the likeliest token and its probability."""
-    token = int(logits.argmax())
-    return token, float(1 / np.exp(logits - logits[token]).sum())
+    def _weighed(self, logits: Floats) -> tuple[int, float]:
+        """Give the likeliest token and its probability."""
+        token, room = int(logits.argmax()), self._room
+        np.subtract(logits, logits[token], out=room)
+        np.exp(room, out=room)
+        return token, 1 / float(room.sum())

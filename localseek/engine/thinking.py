@@ -13,7 +13,7 @@ from localseek.engine.llama import Model, Sampler
 
 CLOSING = "\n\nThat is enough thinking; I will answer now.\n</think>\n\n"
 CLOSINGS = (CLOSING, "\n</think>\n\n", "</think>")  # the shorter ones for small limits
-GROUP_SECONDS = 0.01  # tokens of a fast model are looked at together
+GROUP_SECONDS = 0.02  # tokens of a fast model are looked at together
 ANSWER_TOKENS = 256  # that reasoning leaves for the answer, or a quarter of a smaller limit
 
 

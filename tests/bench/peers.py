@@ -1,67 +1,39 @@
-"""`localseek bench` beside llama-bench and llama-server of the same llama.cpp: run by hand.
+"""Ours beside llama-bench and llama-server of the same llama.cpp: run by hand.
 
     python tests/bench/peers.py --llama-bench PATH --llama-server PATH MODEL.gguf… [--quick]
-        [--gpu [--cpu-experts N]]
+        [--only plain|drafts] [--gpu [--cpu-experts N]]
 
-In turns, round after round: ours, llama-bench with the same file, threads, prompt and tokens, and
-llama-server, without drafts and with `--spec-type draft-mtp` at 1 to 4, on the prompts that ours
-answered, at temperature 0, timed by itself. Prints tables: our plain speeds as multiples of
-llama-bench's, and what drafts bring each program over its own plain decoding; ratios are medians
-of the rounds' own. Says first whether both builds use the same processor features.
+All have the model loaded, and take turns of about a second: our prompts and decoding and
+llama-bench's, then answers at temperature 0 to the same prompts, ours and llama-server's, without
+drafts and with each depth, and ours with the automatic one. So a machine that others use, too, is
+slow for all alike. Ratios are taken within a round; their medians and quartiles are told. Says
+first whether both builds use the same processor features.
 """
 
 import argparse
 import contextlib
-import json
-import os
 import re
 import signal
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from localseek.gguf.info import read_info  # noqa: E402 - the path above comes first
+from programs import ROOM, LlamaBench, Ours, Server, find_modules, spread  # noqa: E402
 
-DEPTHS = (1, 2, 3, 4)
-START_S, ANSWER_S = 300.0, 1800.0
+from localseek.bench.questions import built_in  # noqa: E402 - the path above comes first
+from localseek.engine.measurement import Measured  # noqa: E402
+from localseek.engine.protocol import Mtp  # noqa: E402
+from localseek.gguf.info import read_info  # noqa: E402
+
+DEPTHS: tuple[Mtp, ...] = (1, 2, 3, 4)
 FEATURE = re.compile(r"(\w+) = (\d+)")
-Rounds = dict[str, list[float]]
-
-
-def ours(path: Path, options: argparse.Namespace, drafting: bool) -> dict[str, Any]:
-    """Run our bench for one round in a process of its own."""
-    parts = ["prompt", "decode", "pipe", "drafts"]
-    words = [sys.executable, "-m", "localseek", "bench", str(path), "--json", "--runs", "1"]
-    words += ["--threads", str(options.threads), "--tokens", str(options.tokens)]
-    words += ["--prompt-tokens", str(options.prompt_tokens)]
-    words += [word for part in parts for word in ("--only", part)]
-    words += [] if drafting else ["--mtp", "off"]
-    if options.cpu_experts is not None:
-        words += ["--cpu-experts", str(options.cpu_experts)]
-    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    found: dict[str, Any] = json.loads(run(words, {"PYTHONPATH": paths}))
-    return found
-
-
-def run(words: list[str], more: dict[str, str] | None = None) -> str:
-    """Run a process and give what it printed; ends with its last words if it fails."""
-    done = subprocess.run(
-        words, env={**os.environ, **(more or {})}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{words[:3]} failed: {done.stderr[-2000:]}")
-    return done.stdout
+WARM_UP = -1
+Speeds = dict[str, list[float]]
 
 
 def placed(options: argparse.Namespace) -> list[str]:
@@ -71,96 +43,27 @@ def placed(options: argparse.Namespace) -> list[str]:
     return words + ([] if options.cpu_experts is None else ["-ncmoe", str(options.cpu_experts)])
 
 
-def llama_bench(path: Path, options: argparse.Namespace) -> tuple[float, float]:
-    """Run llama-bench once; give tokens a second of reading and of decoding."""
-    words = [options.llama_bench, "-m", str(path), "-t", str(options.threads), "-r", "1"]
-    words += ["-p", str(options.prompt_tokens), "-n", str(options.tokens), "-o", "json"]
-    words += placed(options)
-    found = {one["n_gen"] > 0: one["avg_ts"] for one in json.loads(run(words))}
-    return found[False], found[True]
+def llama_bench(path: Path, options: argparse.Namespace, prompt: int, tokens: int) -> LlamaBench:
+    """Start llama-bench for one of its tests."""
+    words = [options.llama_bench, "-m", str(path), "-t", str(options.threads)]
+    words += ["-p", str(prompt), "-n", str(tokens), *placed(options)]
+    return LlamaBench(words, options.rounds)
 
 
-class Server:
-    """A llama-server on loopback, one slot, with so many drafts at most (0: none)."""
-
-    def __init__(
-        self, path: Path, options: argparse.Namespace, depth: int, log: Path, *more: str
-    ) -> None:  # fmt: skip
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        # A proxy that the environment names has no business on loopback.
-        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-        words = [options.llama_server, "-m", str(path), "--host", "127.0.0.1", "--port", str(port)]
-        context = options.prompt_tokens + options.tokens + 64  # as ours
-        words += ["-t", str(options.threads), "-np", "1", "-c", str(context), "--offline"]
-        words += ["--spec-type", "draft-mtp", "--spec-draft-n-max", str(depth)] if depth else []
-        words += [*placed(options), *(["-fit", "off"] if options.gpu else []), *more]
-        self.log = log
-        with log.open("wb") as file:
-            self._process = subprocess.Popen(words, stdout=file, stderr=file)
-
-    def wait(self) -> None:
-        """Wait until the model is loaded; ends with the log's last lines if it never is."""
-        deadline = time.monotonic() + START_S
-        while self._process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(urllib.error.URLError, ConnectionError):
-                self._open(f"{self.url}/health", timeout=5).read()
-                return
-            time.sleep(0.1)
-        raise SystemExit(f"llama-server did not start: {self.log.read_text()[-2000:]}")
-
-    def answer(self, prompt: list[int], tokens: int) -> dict[str, Any]:
-        """Let it answer; give its own timings."""
-        request = {
-            "prompt": prompt, "n_predict": tokens, "temperature": 0.0, "cache_prompt": False,
-            "samplers": ["top_k"], "top_k": 1,
-        }  # fmt: skip
-        data = json.dumps(request).encode()
-        head = {"Content-Type": "application/json"}
-        asked = urllib.request.Request(f"{self.url}/completion", data, head)
-        timings: dict[str, Any] = json.loads(self._open(asked, timeout=ANSWER_S).read())["timings"]
-        return timings
-
-    def speed(self, texts: list[dict[str, Any]]) -> tuple[float, int, int]:
-        """Answer what ours answered; give tokens a second, drafted and accepted tokens.
-
-        The first token of an answer belongs to the reading, as in ours.
-        """
-        tokens, seconds, drafted, accepted = 0, 0.0, 0, 0
-        for text in texts:
-            timings = self.answer(text["prompt_tokens"], text["generated"])
-            tokens += timings["predicted_n"] - 1
-            seconds += timings["predicted_ms"] / 1e3
-            drafted += timings.get("draft_n", 0)
-            accepted += timings.get("draft_n_accepted", 0)
-        return tokens / seconds, drafted, accepted
-
-    def close(self) -> None:
-        """End it."""
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+def server(path: Path, options: argparse.Namespace, depth: Mtp, *more: str) -> Server:
+    """Start llama-server with so many drafts at most."""
+    words = [options.llama_server, "-m", str(path), "-t", str(options.threads)]
+    words += ["-c", str(context(options)), *placed(options), *more]
+    words += ["-fit", "off"] if options.gpu else []
+    words += (
+        ["--spec-type", "draft-mtp", "--spec-draft-n-max", str(depth)] if depth != "off" else []
+    )
+    return Server(words)
 
 
-@contextlib.contextmanager
-def serving(
-    path: Path, options: argparse.Namespace, depths: list[int]
-) -> Iterator[dict[int, Server]]:
-    """Run a server for each depth: an idle one takes memory, no time."""
-    servers: dict[int, Server] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            for depth in depths:
-                servers[depth] = Server(path, options, depth, Path(folder) / f"{depth}.log")
-                servers[depth].wait()
-            yield servers
-        finally:
-            for server in servers.values():
-                server.close()
+def context(options: argparse.Namespace) -> int:
+    """Give the context that all get."""
+    return int(options.prompt_tokens + options.tokens + ROOM)
 
 
 def features(text: str) -> dict[str, str]:
@@ -170,16 +73,9 @@ def features(text: str) -> dict[str, str]:
 
 def compare_builds(path: Path, options: argparse.Namespace, system: str) -> str:
     """Say in one line whether both use the same features of the processor."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(path, options, 0, Path(folder) / "log", "--verbosity", "4")
-        try:
-            server.wait()
-        finally:
-            server.close()
-        log = server.log.read_text(errors="replace")
+    with contextlib.closing(server(path, options, "off", "--verbosity", "4")) as one:
+        theirs = features(next((line for line in one.log.splitlines() if "CPU :" in line), ""))
     mine = features(system)
-    line = next((one for one in log.splitlines() if "CPU :" in one), "")
-    theirs = features(line)
     if not theirs:
         return "llama-server printed no system info: builds not compared"
     differ = sorted(
@@ -192,107 +88,144 @@ def compare_builds(path: Path, options: argparse.Namespace, system: str) -> str:
     return "both builds use: " + " ".join(sorted(name for name, on in mine.items() if on != "0"))
 
 
-def measure(path: Path, options: argparse.Namespace) -> tuple[Rounds, str]:
-    """Take all in turns; give the speeds by program and way, and what was accepted."""
-    drafting = read_info(path).nextn_layers > 0
-    depths = [0, *(DEPTHS if drafting else ())]
-    speeds: Rounds = {}
-    counts = {depth: [0, 0] for depth in depths}
-    own_shares: dict[str, list[float]] = {}
+class Comparison:
+    """One model in all programs; `speeds` holds a value of each round by program and way."""
 
-    def add(name: str, value: float) -> None:
-        speeds.setdefault(name, []).append(value)
+    def __init__(
+        self, path: Path, options: argparse.Namespace, stack: contextlib.ExitStack
+    ) -> None:
+        info = read_info(path)
+        self.drafting = info.nextn_layers > 0
+        self.speeds: Speeds = {}
+        self._options, self._questions = options, built_in(info)
+        self._texts: dict[int, list[tuple[tuple[int, ...], int]]] = {}  # round → prompts, lengths
+        mtp: Mtp = "auto" if self.drafting else "off"
+        self.ours = Ours(path, options.threads, context(options), mtp, options.cpu_experts)
+        stack.callback(self.ours.close)
+        self.builds = compare_builds(path, options, self.ours.system)
+        self._benches: dict[str, LlamaBench] = {}
+        if options.only != "drafts":
+            for name, sizes in (
+                ("prompt", (options.prompt_tokens, 0)),
+                ("decode", (0, options.tokens)),
+            ):
+                self._benches[name] = llama_bench(path, options, *sizes)
+                stack.callback(self._benches[name].close)
+        self.servers: dict[Mtp, Server] = {}
+        if options.only != "plain":
+            for way in ("off", *(DEPTHS if self.drafting else ())):
+                self.servers[way] = server(path, options, way)
+                stack.callback(self.servers[way].close)
 
-    with serving(path, options, depths) as servers:
-        found = ours(path, options, drafting)  # warms up, and tells the prompts
-        told = compare_builds(path, options, found["system"])
-        print(f"{path.stem}: {told}", file=sys.stderr, flush=True)
-        for server in servers.values():
-            server.speed(found["texts"])
+    def run(self, show: Callable[[str], None]) -> None:
+        """Take all in turns after a warm-up; there and back again, so that none is always first."""
+        steps: list[Callable[[int], None]] = [partial(self._plain, name) for name in self._benches]
+        if self.drafting:
+            steps.append(self._prompts)
+        for way in self.servers:
+            steps += [partial(self._ours, way), partial(self._server, way)]
+            # Between plain decoding and one draft, of which one is the best as a rule.
+            steps += [partial(self._ours, "auto")] if way == "off" and self.drafting else []
+        for number in range(WARM_UP, self._options.rounds):
+            show("warm-up" if number == WARM_UP else f"{number + 1} of {self._options.rounds}")
+            for step in reversed(steps) if number % 2 and number != WARM_UP else steps:
+                step(number)
+        for name, bench in self._benches.items():
+            self.speeds[f"llama-bench {name}"] = bench.speeds()
 
-        def ours_now() -> None:
-            one = ours(path, options, drafting)
-            add("ours prompt", one["prompt"]["off"]["tps"]["median"])
-            if drafting:
-                add("ours prompt, drafts on", one["prompt"]["on"]["tps"]["median"])
-            add("ours decode", one["decode"]["tps"]["median"])
-            for way, values in one["drafts"].items():
-                add(f"ours {way}", values["tps"]["median"])
-                own_shares[way] = values["acceptance"]
-            for way, values in one["pipe"].items():
-                add(f"ours {way}, as users get it", values["tps"]["median"])
+    def _add(self, name: str, number: int, value: float) -> None:
+        if number != WARM_UP:
+            self.speeds.setdefault(name, []).append(value)
 
-        def bench_now() -> None:
-            prompt, decode = llama_bench(path, options)
-            add("llama-bench prompt", prompt)
-            add("llama-bench decode", decode)
+    def _plain(self, name: str, number: int) -> None:
+        """Read a prompt or decode; the first run of a turn counts for neither program."""
+        if number != WARM_UP:
+            self._benches[name].turn()
+        for _ in range(2):
+            speed = (
+                self.ours.prompt(self._options.prompt_tokens, number + 1, False)
+                if name == "prompt"
+                else self.ours.decode(self._options.tokens, number + 1)
+            )
+        self._add(f"ours {name}", number, speed)
 
-        def server_now(depth: int) -> None:
-            speed, drafted, accepted = servers[depth].speed(found["texts"])
-            add(f"llama-server {depth or 'off'}", speed)
-            counts[depth][0] += drafted
-            counts[depth][1] += accepted
+    def _prompts(self, number: int) -> None:
+        """Read a prompt with drafts off and on."""
+        for way in (False, True) if number % 2 else (True, False):
+            speed = self.ours.prompt(self._options.prompt_tokens, number + 1, way)
+            self._add(f"ours prompt, drafts {'on' if way else 'off'}", number, speed)
 
-        turns: list[Callable[[], None]] = [ours_now, bench_now]
-        turns += [lambda depth=depth: server_now(depth) for depth in depths]  # type: ignore[misc]
-        for number in range(options.rounds):
-            print(f"{path.stem}: round {number + 1} of {options.rounds}", file=sys.stderr)
-            for turn in reversed(turns) if number % 2 else turns:
-                turn()
-    shares = ", ".join(f"{d}: {a / n:.2f}" for d, (n, a) in counts.items() if n)
-    mine = ", ".join(f"{way}: {share}" for way, share in own_shares.items() if share)
-    theirs = f"accepted by llama-server, of all drafts: {shares}"
-    return speeds, f"{theirs}\nours by position: {mine}"
+    def _ours(self, way: Mtp, number: int) -> None:
+        found = self._answer(way, number)
+        self._add(f"ours {way}", number, found.tokens / found.seconds)
+
+    def _answer(self, way: Mtp, number: int) -> Measured:
+        start = max(number, 0) % len(self._questions)
+        questions = self._questions[start:] + self._questions[:start]
+        found = self.ours.text(way, self._options.tokens, questions, number)
+        self._texts[number] = list(zip(found.prompts, found.generated, strict=True))
+        return found
+
+    def _server(self, way: Mtp, number: int) -> None:
+        """Let it answer what ours answers in the same round."""
+        if number not in self._texts:  # its turn comes first
+            self._answer("off", number)
+        self._add(f"llama-server {way}", number, self.servers[way].speed(self._texts[number]))
 
 
-def ratio(speeds: Rounds, name: str, base: str) -> tuple[float, float, float]:
-    """Give median, least and most of the rounds' own quotients."""
-    found = [value / other for value, other in zip(speeds[name], speeds[base], strict=True)]
-    return statistics.median(found), min(found), max(found)
+def ratio(speeds: Speeds, name: str, base: str) -> tuple[float, float, float]:
+    """Give the median and the quartiles of the rounds' own quotients."""
+    return spread([a / b for a, b in zip(speeds[name], speeds[base], strict=True)])
 
 
-def row(speeds: Rounds, name: str, base: str) -> str:
-    """Give a row: median speed, and ratio to the base with its spread."""
+def row(speeds: Speeds, name: str, base: str) -> str:
+    """Give a row: median speed, and ratio to the base with its quartiles."""
     middle, low, high = ratio(speeds, name, base)
     return (
         f"| {name} | {statistics.median(speeds[name]):,.1f} | {middle:.3f} | {low:.2f}–{high:.2f} |"
     )
 
 
-def show(path: Path, speeds: Rounds, accepted: str) -> None:
-    """Print both tables of a model."""
-    print(f"\n{path.stem}\n\n| | tok/s | of llama-bench | spread |\n|---|---|---|---|")
-    print(row(speeds, "ours prompt", "llama-bench prompt"))
-    print(row(speeds, "ours decode", "llama-bench decode"))
-    added = [
+def show_plain(speeds: Speeds) -> None:
+    """Print prompt and decode speed beside llama-bench's."""
+    print("\n| | tok/s | of llama-bench | quartiles |\n|---|---|---|---|")
+    for name in ("prompt", "decode"):
+        print(row(speeds, f"ours {name}", f"llama-bench {name}"))
+    added = statistics.median(
         1e6 / mine - 1e6 / its
         for mine, its in zip(speeds["ours decode"], speeds["llama-bench decode"], strict=True)
-    ]
-    print(f"\nadded to llama-bench's token: {statistics.median(added):+.1f} µs")
-    print("\n| | tok/s | of its own plain | spread |\n|---|---|---|---|")
-    for name in speeds:
-        program, _, way = name.partition(" ")
-        if program == "llama-server" or (
-            program == "ours" and way.split(",")[0] not in ("decode", "prompt")
-        ):
-            print(row(speeds, name, f"{program} off"))
-    if "ours prompt, drafts on" in speeds:
-        print(row(speeds, "ours prompt, drafts on", "ours prompt"))
-    if "ours auto" in speeds:
-        best = [
-            max(some) for some in zip(*(speeds[f"ours {w}"] for w in ("off", *DEPTHS)), strict=True)
-        ]
-        share = statistics.median(a / b for a, b in zip(speeds["ours auto"], best, strict=True))
-        middles = {w: ratio(speeds, f"ours {w}", "ours off")[0] for w in ("off", *DEPTHS, "auto")}
-        most = max(middles[w] for w in ("off", *DEPTHS))
-        their = max(ratio(speeds, f"llama-server {d}", "llama-server off")[0] for d in DEPTHS)
-        auto = middles["auto"]
-        print(f"\nautomatic: {auto / most:.3f} of the best of plain and fixed depths by medians")
-        print(
-            f"({share:.3f} of each round's best); speed-up {auto:.2f}, llama-server's {their:.2f}"
-        )
-        print(accepted)
-    sys.stdout.flush()
+    )
+    print(f"\nadded to llama-bench's token: {added:+.1f} µs")
+
+
+def show_drafts(found: Comparison) -> None:
+    """Print what drafts bring each program over its own plain decoding."""
+    speeds = found.speeds
+    print("\n| | tok/s | of its own plain | quartiles |\n|---|---|---|---|")
+    for way in ("off", *DEPTHS, "auto"):
+        print(row(speeds, f"ours {way}", "ours off"))
+    for way in found.servers:
+        print(row(speeds, f"llama-server {way}", "llama-server off"))
+    print(row(speeds, "ours prompt, drafts on", "ours prompt, drafts off"))
+    best = max(("off", *DEPTHS), key=lambda way: ratio(speeds, f"ours {way}", "ours off")[0])
+    their = max(DEPTHS, key=lambda way: ratio(speeds, f"llama-server {way}", "llama-server off")[0])
+    share, low, high = ratio(speeds, "ours auto", f"ours {best}")
+    auto = ratio(speeds, "ours auto", "ours off")[0]
+    most = ratio(speeds, f"llama-server {their}", "llama-server off")[0]
+    print(
+        f"\nautomatic: {share:.3f} ({low:.2f}–{high:.2f}) of the best way, {best}; speed-up "
+        f"{auto:.2f}, llama-server's {most:.2f} at {their}; beside it in tokens a second "
+        f"{ratio(speeds, 'ours auto', f'llama-server {their}')[0]:.2f}"
+    )
+    theirs = ", ".join(
+        f"{way}: {one.accepted / one.drafted:.2f}"
+        for way, one in found.servers.items() if one.drafted
+    )  # fmt: skip
+    mine = ", ".join(
+        f"{way}: {' '.join(f'{a / n:.2f}' for a, n in zip(one.accepted, one.drafted, strict=True))}"
+        for way, one in found.ours.answers.items() if one.drafted
+    )  # fmt: skip
+    print(f"accepted by llama-server, of all drafts: {theirs}\nours by position: {mine}")
 
 
 def main() -> None:
@@ -302,9 +235,10 @@ def main() -> None:
     parser.add_argument("--llama-bench", required=True)
     parser.add_argument("--llama-server", required=True)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--prompt-tokens", type=int, default=512)
+    parser.add_argument("--only", choices=("plain", "drafts"), help="one half of it")
     parser.add_argument("--gpu", action="store_true", help="put all on the GPU that there is")
     parser.add_argument(
         "--cpu-experts", type=int, metavar="N",
@@ -314,11 +248,21 @@ def main() -> None:
     options = parser.parse_args()
     # Ended from outside it leaves no server behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("peers.py was ended"))
+    find_modules(ROOT)
     if options.quick:
         options.rounds, options.tokens, options.prompt_tokens = 1, 32, 64
     for path in options.models:
-        speeds, accepted = measure(path, options)
-        show(path, speeds, accepted)
+        with contextlib.ExitStack() as stack:
+            found = Comparison(path, options, stack)
+            print(f"{path.stem}: {found.builds}", file=sys.stderr, flush=True)
+            found.run(lambda text: print(text, end=" ", file=sys.stderr, flush=True))
+            print(file=sys.stderr)
+        print(f"\n{path.stem}")
+        if options.only != "drafts":
+            show_plain(found.speeds)
+        if found.drafting and options.only != "plain":
+            show_drafts(found)
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

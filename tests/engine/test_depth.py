@@ -17,6 +17,7 @@ from fakes.drafting import (
     SPARSE,
     TEXTS,
     Simulation,
+    Text,
     best_rate,
 )  # fmt: skip
 
@@ -25,6 +26,7 @@ from localseek.engine.costs import Costs
 from localseek.engine.depth import DepthController
 from localseek.engine.draft_counter import DraftCounter
 from localseek.engine.draft_policy import FixedDepth
+from localseek.engine.worth import Worth
 
 
 def simulation(machine, seed=1, **changes):
@@ -36,7 +38,7 @@ def simulation(machine, seed=1, **changes):
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_rate_is_that_of_the_best_fixed_depth(machine, text):
     rates = []
-    for seed in range(2):
+    for seed in range(4):
         run = simulation(MACHINES[machine], seed)
         run.run(TEXTS[text], 500)
         rates.append(run.run(TEXTS[text], 1500))
@@ -106,6 +108,69 @@ def test_a_first_try_that_was_interrupted_is_made_again(interrupted):
     run.slowness = 1.0
     run.run(CODE, 600)
     assert run.run(CODE, 1000) > 0.955 * best_rate(DENSE, CODE)
+
+
+def real(machine):
+    """A machine whose plain step takes 10 ms, so that thinking is not free beside it."""
+    times = {"first": machine.first / 100, "next": machine.next / 100}
+    verify = tuple(seconds / 100 for seconds in machine.verify)
+    return replace(machine, verify=verify, catch_up=machine.catch_up / 100, **times)
+
+
+def blind_share(run, text, tokens):
+    """Run a text; give the share of its steps that looked at no probability."""
+    seen = []
+    learn, run.policy.learn = run.policy.learn, lambda step: (seen.append(step), learn(step))
+    run.run(text, tokens)
+    run.policy.learn = learn
+    return sum(step.blind for step in seen) / len(seen)
+
+
+def test_probabilities_are_seldom_looked_at_where_they_decide_nothing():
+    run = simulation(real(SPARSE))
+    run.run(CODE, 500)
+    sure = replace(PROSE, sure=0.8)
+    assert blind_share(run, replace(NANO, acceptance=(0.99, 0.01, 0.01, 0.01)), 2000) > 0.7
+    run.run(sure, 300)
+    assert blind_share(run, sure, 2000) < 0.2, "there they do"
+
+
+def test_steps_without_thinking_end_when_drafts_are_refused():
+    run = simulation(real(SPARSE))
+    run.run(Text((0.99, 0.01, 0.01, 0.01)), 1000)
+    run.run(NOTHING, 64)
+    before = len(run.depths)
+    run.run(NOTHING, 128)
+    assert sum(run.depths[before:]) < 16  # tries
+
+
+def test_what_pays_is_looked_up_as_it_would_be_computed():
+    acceptance, worth, costs = Acceptance(4), Worth(), Costs()
+    for part, seconds in ((costs.first, 0.1), (costs.next, 0.05), *zip(
+        costs.verify, (1.0, 1.2, 1.5, 1.9, 2.5), strict=True
+    )):  # fmt: skip
+        part.set(seconds)
+    for turn in range(60):
+        for position in range(1, 5):
+            acceptance.learn(position, (turn % 10) / 10, turn % 10 > 2 * position)
+    worth.look_up(costs)
+    answers = set()
+    for rate in (0.5, 1.0, 1.5):
+        worth.price(rate, acceptance)
+        decided = set()
+        for drafted in (1, 2, 3):
+            for tenths in range(10):
+                chances = [0.99] * (drafted - 1) + [tenths / 10]
+                accepted = 1.0
+                for position, chance in enumerate(chances, 1):
+                    accepted *= acceptance.given(position, chance)
+                near = worth.pays(drafted, accepted - 1 / 64, acceptance)
+                if near == worth.pays(drafted, accepted + 1 / 64, acceptance):
+                    assert worth.deeper(chances, acceptance) == near
+                    decided.add(near)
+        answers |= decided
+    assert answers == {True, False}
+    assert not worth.deeper([0.99] * 4, acceptance), "there is no fifth"
 
 
 def test_where_drafts_can_never_pay_the_draft_layer_sleeps_through_many_answers():

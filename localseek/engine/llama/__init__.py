@@ -6,7 +6,8 @@ the engine child only; knows nothing about requests or text streams.
 """
 
 import ctypes
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
@@ -119,7 +120,7 @@ class Context:
         self.model, self.abort = model, abort
         forget_complaints()
         self._views: dict[tuple[int, int, int], Floats] = {}
-        self._rows: dict[int, Floats] = {}
+        self._greatest: dict[int, Callable[[], Any]] = {}  # address of a row → its argmax
         self._row_bytes = model.n_vocab * ctypes.sizeof(ctypes.c_float)
         self.handle: Any = lib.llama_init_from_model(model.handle, parameters)
         if not self.handle:
@@ -146,6 +147,11 @@ class Context:
         status = lib.llama_decode(self.handle, batch.struct)
         if self._snapshots:
             self._removable = batch.struct.n_tokens - 1 if not status else SPOILT
+        if status:
+            self._fail(status)
+
+    def _fail(self, status: int) -> NoReturn:
+        """Raise what a decode's status means."""
         if status == ABORTED:
             raise Aborted("The answer was stopped.")
         if status == NO_MEMORY:
@@ -153,12 +159,11 @@ class Context:
                 "The engine ran out of memory.",
                 "A smaller --ctx or model needs less, or close other programs.",
             )
-        if status:
-            error = Full if status == FULL else EngineError
-            raise error(
-                f"llama.cpp could not decode ({status}).",
-                "The context may be full; start a new conversation or raise --ctx.",
-            )
+        error = Full if status == FULL else EngineError
+        raise error(
+            f"llama.cpp could not decode ({status}).",
+            "The context may be full; start a new conversation or raise --ctx.",
+        )
 
     def give_hidden(self, wanted: bool) -> None:
         """Make later decodes give the hidden row of every token after the final norm, or not."""
@@ -171,12 +176,26 @@ class Context:
     def likeliest(self, row: int) -> int:
         """Give the token with the greatest logit in an output row of the last decode."""
         address = _logits(self.handle) + row * self._row_bytes
-        found = self._rows.get(address)
-        if found is None:
-            if len(self._rows) > KEPT_VIEWS:
-                self._rows.clear()
-            found = self._rows[address] = self._view(address, 1, self.model.n_vocab)[0]
-        return int(found.argmax())
+        found = self._greatest.get(address) or self._watch(address)
+        return int(found())
+
+    def first_likeliest(self) -> Callable[[], int]:
+        """Make a function that gives `likeliest(0)`, for one that is called for every token."""
+        handle, known, watch, logits = self.handle, self._greatest, self._watch, _logits
+
+        def likeliest() -> int:
+            address = logits(handle)
+            return int((known.get(address) or watch(address))())
+
+        return likeliest
+
+    def _watch(self, address: int) -> Callable[[], Any]:
+        """Keep what finds the greatest logit of a row; llama.cpp's memory seldom moves."""
+        if len(self._greatest) > KEPT_VIEWS:
+            self._greatest.clear()
+        found: Callable[[], Any] = self._view(address, 1, self.model.n_vocab)[0].argmax
+        self._greatest[address] = found
+        return found
 
     def check_numbers(self, row: int) -> None:
         """Raise EngineError if the logits of a batch's row (-1: the last) are no numbers."""

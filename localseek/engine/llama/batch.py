@@ -75,6 +75,16 @@ class Batch:
             self._logits[index] = 1
         self.struct.n_tokens = count
 
+    def note(self, tokens: Sequence[int], at: int) -> None:
+        """Write a few tokens into rows from number `at` on, and nothing else."""
+        for row, token in enumerate(tokens, at):
+            self._tokens[row] = token
+
+    def change(self, token: int, position: int) -> None:
+        """Let the only row, which stays one that gives logits, be another token elsewhere."""
+        self._tokens[0] = token
+        self._pos[0] = position
+
     @property
     def count(self) -> int:
         """Give the number of rows."""

@@ -6,8 +6,9 @@ change neither the tokens nor the state of the chain's random generator.
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import llama_cpp.llama_cpp as lib
@@ -74,6 +75,11 @@ class Sampler:
         if self.greedy:
             return context.likeliest(max(row, 0))
         return int(lib.llama_sampler_sample(self.handle, context.handle, row))
+
+    def chooser(self, context: "Context") -> Callable[[], int]:
+        """Make a function that samples from row 0 of a context's last decode, over and over."""
+        simple = self.greedy and type(self).sample is Sampler.sample
+        return context.first_likeliest() if simple else partial(self.sample, context, 0)
 
     def draw(self, candidates: "Candidates") -> int:
         """Choose from candidates, which are sorted and cut on the way; nothing is accepted."""
