@@ -11,7 +11,7 @@ from time import perf_counter as _clock
 
 from localseek.engine.draft import Drafter
 from localseek.engine.draft_counter import DraftCounter
-from localseek.engine.draft_policy import DepthPolicy, FixedDepth, Step
+from localseek.engine.draft_policy import DOZE, DepthPolicy, FixedDepth, Step
 from localseek.engine.llama import Aborted, Batch, Context, Model, Sampler
 from localseek.errors import LocalseekError
 from localseek.events import FinishReason
@@ -205,7 +205,7 @@ class Decoder:
         """
         batch, decode, clock = self._batch, self.target.decode, _clock
         cached, ends = self.cached, self._ends
-        sleeper = self.drafter if self.policy.asleep else None
+        sleeper, slept = self.drafter if self.policy.asleep else None, 0
         began = clock()
         batch.put((last,), len(cached))
         while True:
@@ -213,13 +213,17 @@ class Decoder:
             cached.append(last)
             last = choose()
             now = clock()
+            ends_here = now >= due or most <= 0 or last in ends
             if sleeper:
-                self.policy.slept(now - began)
-                if not self.policy.asleep:
-                    self._engage(sleeper)
-                    sleeper.begin_at(len(cached) + 1)
-                    return last
-            if now >= due or most <= 0 or last in ends:
+                slept += 1
+                if slept == DOZE or ends_here:
+                    self.policy.slept(now - began, slept)
+                    slept = 0
+                    if not self.policy.asleep:
+                        self._engage(sleeper)
+                        sleeper.begin_at(len(cached) + 1)
+                        return last
+            if ends_here:
                 return last
             group.append(last)
             most -= 1

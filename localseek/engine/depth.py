@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from localseek.engine.acceptance import Acceptance
 from localseek.engine.costs import FIRST_TIMES, MAX_DEPTH, Costs
-from localseek.engine.draft_policy import HINDSIGHT, Step
+from localseek.engine.draft_policy import DOZE, HINDSIGHT, Step
 from localseek.engine.trying import Trying
 from localseek.engine.worth import Worth
 
@@ -25,7 +25,6 @@ FRESH_TOKENS = 96  # what was tried within so many tokens is known
 WELL_KNOWN = 8  # times after which a depth need not be tried for its time more often than that
 STALE_TOKENS = 1024  # a time that was measured longer ago is measured again
 PLAN_STEPS = 8  # a plan is good for so many steps
-TIMED = 4  # of so many steps without the draft layer, the time of one is looked at
 TOLERANCE = 0.08  # of what drafts take that their yield may seem to fall short before they end
 CHANGE = 0.02  # of the rate that another depth must gain: each change builds a new graph
 DOUBT = 0.9  # of the measured times; drafts that would not pay even at these are hopeless
@@ -34,7 +33,7 @@ NAP = 32  # tokens after which drafts that did not pay are tried again, if the a
 LONG_SLEEP = 4096  # tokens after which hopeless drafts are
 PATIENCE = 4  # naps in a row, then the layer sleeps on when an answer begins
 FAST_S = 0.003  # seconds of a plain step below which thinking about drafts takes a share of it
-FAST_CRUISE = 15  # steps of such a model that are then taken without thinking, if all goes well
+FAST_CRUISE = 31  # steps of such a model that are then taken without thinking, if all goes well
 GOOD = 0.9  # acceptance at each position that is well enough for that
 THINKING_S = 1e-4  # seconds that thinking takes beside a model that fills the processor's caches
 CRUISE = 11  # steps of such a model without, where thinking yields less than it takes
@@ -76,6 +75,7 @@ class DepthController:
         self._cruises, self._cruise_left, self._misses = False, 0, 0
         self.asleep, self.hopeless = False, False  # hopeless: no draft could pay, even if right
         self._sleep_left, self._naps = 0, 0  # tokens; naps in a row
+        self._dozed = 0  # plain steps that nothing was learnt from yet
         self._surprise = False  # would it be if drafts did not pay, since they did?
         self._gathering = 0  # waiting rows before the first draft after a nap
 
@@ -102,8 +102,8 @@ class DepthController:
     def begin(self, waiting: int) -> bool:
         """Tell whether to draft; `waiting` rows must be taken in before."""
         self._cruises = self._cruise_left > 0
-        self.weighs = not self._cruises and (not self._settling or waiting > HINDSIGHT)
         if self._cruises:
+            self.weighs = False
             self._cruise_left -= 1
             return True
         if self.costs.verify[0].count < FIRST_STEPS or waiting < self._gathering:
@@ -119,7 +119,10 @@ class DepthController:
             if self._plan_left < 0:
                 self._digest()
                 self._plan(waiting)
-        return self._trying.depth > 0 if self._trying else self._drafts
+        trying = self._trying
+        blind = self._settling > 0 or (trying is not None and trying.blind)
+        self.weighs = not blind or waiting > HINDSIGHT
+        return trying.depth > 0 if trying else self._drafts
 
     def deeper(self, probabilities: list[float]) -> bool:
         """Tell whether to draft one more token after those with these probabilities."""
@@ -142,6 +145,10 @@ class DepthController:
             if self._misses < 0:
                 self._cruise_left = 0
         self._steps.append(step)
+        if self._trying and self._trying.blind:
+            step.blind = not self.weighs
+            if len(self._steps) < self._trying.steps:
+                return
         if self._trying or self._settling or not self._worth.base or len(self._steps) >= PLAN_STEPS:
             self._digest()
 
@@ -157,10 +164,13 @@ class DepthController:
         costs, seconds = self.costs, step.first_s + step.next_s + step.verify_s
         self._tokens += step.tokens
         if step.blind:
-            costs.learn(costs.verify[step.verified], step.verify_s)
-            self._timed[step.verified] = self._tokens
             for position in range(1, min(step.tokens, step.drafted) + 1):
                 self.acceptance.count(position, position < step.tokens)
+                self._tried[position] = self._tokens
+            step.trials.clear()
+        if step.blind and not self._trying:
+            costs.learn(costs.verify[step.verified], step.verify_s)
+            self._timed[step.verified] = self._tokens
             self._save(seconds / costs.speed)
             return
         changed, tried = self._is_change(step), self._trying is not None
@@ -195,17 +205,19 @@ class DepthController:
         begins = trying is not None and trying.steps > trying.timed
         return known and (begins or self._alike < self._settling)
 
-    def slept(self, seconds: float) -> None:
-        """Take a plain step; wake the draft layer when it may be tried again."""
-        self._tokens += 1
-        self._sleep_left -= 1
+    def slept(self, seconds: float, steps: int = 1) -> None:
+        """Take plain steps; wake the draft layer when it may be tried again."""
+        self._tokens += steps
+        self._sleep_left -= steps
+        self._dozed += steps
         self._verified = ASLEEP  # another graph: it gives no hidden rows
-        if self._sleep_left % TIMED:
+        if self._dozed < DOZE:
             return
+        dozed, self._dozed = self._dozed, 0
         costs = self.costs
         # Unless hidden rows were found to be dear, it is a step like those with them.
         costs.learn(costs.plain if costs.plain.count else costs.verify[0], seconds)
-        self._save(TIMED * seconds / costs.speed)
+        self._save(dozed * seconds / costs.speed)
         if self._sleep_left > 0:
             return
         if not self.hopeless and self._purse < self._waking():
@@ -356,7 +368,7 @@ class DepthController:
     def _try(self, depth: int, steps: int, forced: bool) -> Trying:
         """Plan so many steps, or as many as a fast model needs to show its times."""
         if self._is_fast():
-            return Trying(depth, FAST_TRIES, forced=True, timed=FAST_TRIES // 2)
+            return Trying(depth, FAST_TRIES, True, FAST_TRIES // 2, blind=True)
         return Trying(depth, steps + self._settling, forced, timed=max(steps - 1, 1))
 
     def _is_fast(self) -> bool:

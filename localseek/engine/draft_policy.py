@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 Trial = tuple[float, bool]  # the draft's probability, and whether it was accepted
+DOZE = 4  # plain steps of which a policy that sleeps is told at once, at most
 HINDSIGHT = 16  # waiting tokens of which it is seen whether they would have been drafted
 
 
@@ -54,8 +55,11 @@ class DepthPolicy(Protocol):
     def learn(self, step: Step) -> None:
         """Take what the step did."""
 
-    def slept(self, seconds: float) -> None:
-        """Take a plain step; `asleep` tells afterwards whether the draft layer is wanted again."""
+    def slept(self, seconds: float, steps: int = 1) -> None:
+        """Take plain steps and the time of the last.
+
+        `asleep` tells afterwards whether the draft layer is wanted again.
+        """
 
     def compare(self, with_rows: float, without: float) -> None:
         """Take the seconds of a plain step with hidden rows and without."""
@@ -89,7 +93,7 @@ class FixedDepth:
     def learn(self, step: Step) -> None:
         """Learn nothing."""
 
-    def slept(self, seconds: float) -> None:
+    def slept(self, seconds: float, steps: int = 1) -> None:
         """Sleep on, as with depth 0."""
 
     def compare(self, with_rows: float, without: float) -> None:

@@ -11,9 +11,11 @@ class Trying:
     """A depth tried for `steps` more steps; `forced`: all is verified, however unlikely.
 
     Steps are timed once at most `timed` are left: those before may have paid for the change.
+    `blind`: nothing is thought about meanwhile, as if that depth were the usual one.
     """
 
     depth: int
     steps: int
     forced: bool
     timed: int
+    blind: bool = False

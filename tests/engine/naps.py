@@ -1,6 +1,6 @@
 """A policy whose draft layer sleeps and wakes by the clock of steps."""
 
-from localseek.engine.draft_policy import FixedDepth, Step
+from localseek.engine.draft_policy import DOZE, FixedDepth, Step
 
 
 class Alternating(FixedDepth):
@@ -30,8 +30,8 @@ class Alternating(FixedDepth):
         if not self._left:
             self.asleep, self._left, self.naps = True, self._sleeping, self.naps + 1
 
-    def slept(self, seconds: float) -> None:
-        assert seconds > 0
-        self._left -= 1
-        if not self._left:
+    def slept(self, seconds: float, steps: int = 1) -> None:
+        assert seconds > 0 and 1 <= steps <= DOZE
+        self._left -= steps
+        if self._left <= 0:
             self.asleep, self._left = False, self._drafting
