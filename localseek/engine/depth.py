@@ -16,7 +16,7 @@ from localseek.engine.draft_policy import DOZE, HINDSIGHT, Step
 from localseek.engine.trying import Trying
 from localseek.engine.worth import Worth
 
-ALLOWANCE = 0.01  # share of the time that may be lost to trying what is not best
+ALLOWANCE = 0.007  # share of the time that may be lost to trying what is not best
 PURSE_STEPS = 12.0  # plain steps that the allowance holds at the start and at most
 FIRST_STEPS = 4  # plain steps before the first draft: the first few still warm up
 TRIES = 2  # steps in which a depth is tried; the first often pays for a new graph
