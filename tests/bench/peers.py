@@ -6,8 +6,9 @@
 All have the model loaded, and take turns of about a second: our prompts and decoding and
 llama-bench's, then answers at temperature 0 to the same prompts, ours and llama-server's, without
 drafts and with each depth, and ours with the automatic one. So a machine that others use, too, is
-slow for all alike. Ratios are taken within a round; their medians and quartiles are told. Says
-first whether both builds use the same processor features.
+slow for all alike. Ratios are taken within a round; their medians and quartiles are told. All are
+started several times, as where in memory a model comes to lie makes some per cent of difference.
+Says first whether both builds use the same processor features.
 """
 
 import argparse
@@ -235,7 +236,8 @@ def main() -> None:
     parser.add_argument("--llama-bench", required=True)
     parser.add_argument("--llama-server", required=True)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--starts", type=int, default=3, help="of all programs (default: 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="after each start (default: 5)")
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--prompt-tokens", type=int, default=512)
     parser.add_argument("--only", choices=("plain", "drafts"), help="one half of it")
@@ -250,13 +252,20 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("peers.py was ended"))
     find_modules(ROOT)
     if options.quick:
-        options.rounds, options.tokens, options.prompt_tokens = 1, 32, 64
+        options.starts, options.rounds = 1, 1
+        options.tokens, options.prompt_tokens = 32, 64
     for path in options.models:
-        with contextlib.ExitStack() as stack:
-            found = Comparison(path, options, stack)
-            print(f"{path.stem}: {found.builds}", file=sys.stderr, flush=True)
-            found.run(lambda text: print(text, end=" ", file=sys.stderr, flush=True))
-            print(file=sys.stderr)
+        speeds: Speeds = {}
+        for start in range(options.starts):
+            with contextlib.ExitStack() as stack:
+                found = Comparison(path, options, stack)
+                if not start:
+                    print(f"{path.stem}: {found.builds}", file=sys.stderr, flush=True)
+                found.run(lambda text: print(text, end=" ", file=sys.stderr, flush=True))
+                print(file=sys.stderr)
+            for name, values in found.speeds.items():
+                speeds.setdefault(name, []).extend(values)
+        found.speeds = speeds
         print(f"\n{path.stem}")
         if options.only != "drafts":
             show_plain(found.speeds)
