@@ -140,14 +140,18 @@ class Comparison:
 
     def _plain(self, name: str, number: int) -> None:
         """Read a prompt or decode; the first run of a turn counts for neither program."""
-        if number != WARM_UP:
+        options, seed = self._options, number + 1
+        ours_first = number % 2 == 1
+        if number != WARM_UP and not ours_first:
             self._benches[name].turn()
+        speed = 0.0
         for _ in range(2):
-            speed = (
-                self.ours.prompt(self._options.prompt_tokens, number + 1, False)
-                if name == "prompt"
-                else self.ours.decode(self._options.tokens, number + 1)
-            )
+            if name == "prompt":
+                speed = self.ours.prompt(options.prompt_tokens, seed, False)
+            else:
+                speed = self.ours.decode(options.tokens, seed)
+        if number != WARM_UP and ours_first:
+            self._benches[name].turn()
         self._add(f"ours {name}", number, speed)
 
     def _prompts(self, number: int) -> None:
