@@ -2,7 +2,7 @@
 
 llama.cpp's weights outside of mapped files, its caches and buffers are then looked up in pages of
 2 MB instead of 4 KB, where Linux lends these on request (its default): decoding a 0.7 B model takes
-3 % less time. No effect where there is no glibc 2.35 or later.
+2 to 3 % less time. No effect where there is no glibc 2.35 or later.
 """
 
 import os

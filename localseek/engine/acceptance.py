@@ -5,6 +5,7 @@ acceptance. Forgets exponentially, so that the present text counts. Knows nothin
 """
 
 from bisect import bisect_right
+from collections.abc import Callable
 
 EDGES = (0.3, 0.5, 0.7, 0.85, 0.95)  # bins of the draft layer's own probability
 MIDDLES = (0.15, 0.4, 0.6, 0.78, 0.9, 0.98)
@@ -85,18 +86,17 @@ class Acceptance:
         `before` is the probability that all drafts before it are accepted, `price` the tokens
         that could be decoded in the time that verifying it takes.
         """
-        at = self.positions[position - 1]
-        return at.unit * sum(
-            part * max(0.0, before * at.given(index) - price)
-            for index, part in enumerate(at.parts)
-            if part > 0.0
-        )
+        return self._over_bins(position, lambda given: before * given - price)
 
     def loss(self, position: int, before: float, price: float) -> float:
         """Give the tokens that are lost if drafts at `position` are verified, good or not."""
+        return self._over_bins(position, lambda given: price - before * given)
+
+    def _over_bins(self, position: int, value: Callable[[float], float]) -> float:
+        """Give the mean over bins of what their acceptance is worth where that is something."""
         at = self.positions[position - 1]
         return at.unit * sum(
-            part * max(0.0, price - before * at.given(index))
+            part * max(0.0, value(at.given(index)))
             for index, part in enumerate(at.parts)
             if part > 0.0
         )

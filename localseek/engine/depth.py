@@ -72,7 +72,7 @@ class DepthController:
         self._rates = [0.0] * (MAX_DEPTH + 1)  # tokens a second of the common clock, by depth
         self._steps: list[Step] = []  # that nothing was learnt from yet
         self._trying: Trying | None = None
-        self._cruises, self._cruise_left, self._misses = False, 0, 0
+        self._cruises, self._cruise_left, self._misses_left = False, 0, 0
         self.asleep, self.hopeless = False, False  # hopeless: no draft could pay, even if right
         self._sleep_left, self._naps = 0, 0  # tokens; naps in a row
         self._dozed = 0  # plain steps that nothing was learnt from yet
@@ -141,8 +141,8 @@ class DepthController:
         """Take what the step did; much of it is looked at once for several steps."""
         if self._cruises:
             step.blind = True
-            self._misses -= step.tokens == 1
-            if self._misses < 0:
+            self._misses_left -= step.tokens == 1
+            if self._misses_left < 0:
                 self._cruise_left = 0
         self._steps.append(step)
         if self._trying and self._trying.blind:
@@ -169,8 +169,9 @@ class DepthController:
                 self._tried[position] = self._tokens
             step.trials.clear()
         if step.blind and not self._trying:
-            costs.learn(costs.verify[step.verified], step.verify_s)
-            self._timed[step.verified] = self._tokens
+            if not self._is_change(step):
+                costs.learn(costs.verify[step.verified], step.verify_s)
+                self._timed[step.verified] = self._tokens
             self._save(seconds / costs.speed)
             return
         changed, tried = self._is_change(step), self._trying is not None
@@ -331,10 +332,11 @@ class DepthController:
             good = min(self.acceptance.mean(position) for position in at) >= GOOD
         else:
             thinking = self._worth.rate * THINKING_S / self.costs.speed  # in tokens
-            good = self._worth.choosing(self.depth, self.acceptance) < thinking
-        if good and not self._settling:
+            chosen = self._worth.choosing(self.depth, self.acceptance)
+            good = not self._settling and chosen < thinking
+        if good:
             self._cruise_left, self._plan_left = steps, 0
-            self._misses = MISSES - 1 + round(2 * steps * (1 - first))
+            self._misses_left = MISSES - 1 + round(2 * steps * (1 - first))
 
     def _worth_trying(self, waiting: int) -> Iterator[tuple[Trying, float]]:
         """Give what should be tried, with the seconds that may be lost on it."""

@@ -103,7 +103,6 @@ class Comparison:
         mtp: Mtp = "auto" if self.drafting else "off"
         self.ours = Ours(path, options.threads, context(options), mtp, options.cpu_experts)
         stack.callback(self.ours.close)
-        self.builds = compare_builds(path, options, self.ours.system)
         self._benches: dict[str, LlamaBench] = {}
         if options.only != "drafts":
             for name, sizes in (
@@ -230,7 +229,9 @@ def show_drafts(found: Comparison) -> None:
         f"{way}: {' '.join(f'{a / n:.2f}' for a, n in zip(one.accepted, one.drafted, strict=True))}"
         for way, one in found.ours.answers.items() if one.drafted
     )  # fmt: skip
-    print(f"accepted by llama-server, of all drafts: {theirs}\nours by position: {mine}")
+    print(
+        f"accepted after the last start, of llama-server's drafts: {theirs}; ours by position: {mine}"
+    )
 
 
 def main() -> None:
@@ -264,7 +265,8 @@ def main() -> None:
             with contextlib.ExitStack() as stack:
                 found = Comparison(path, options, stack)
                 if not start:
-                    print(f"{path.stem}: {found.builds}", file=sys.stderr, flush=True)
+                    told = compare_builds(path, options, found.ours.system)
+                    print(f"{path.stem}: {told}", file=sys.stderr, flush=True)
                 found.run(lambda text: print(text, end=" ", file=sys.stderr, flush=True))
                 print(file=sys.stderr)
             for name, values in found.speeds.items():
