@@ -229,9 +229,8 @@ def show_drafts(found: Comparison) -> None:
         f"{way}: {' '.join(f'{a / n:.2f}' for a, n in zip(one.accepted, one.drafted, strict=True))}"
         for way, one in found.ours.answers.items() if one.drafted
     )  # fmt: skip
-    print(
-        f"accepted after the last start, of llama-server's drafts: {theirs}; ours by position: {mine}"
-    )
+    print(f"accepted by llama-server after its last start, of all drafts: {theirs}")
+    print(f"ours by position: {mine}")
 
 
 def main() -> None:
