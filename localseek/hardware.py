@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from localseek import settings
+from localseek import huge_pages, settings
 from localseek.placing.machine import Device, Machine
 
 
@@ -86,6 +86,7 @@ def read_machine(devices: Sequence[Device]) -> Machine:
         cores=max(1, min(hardware.cores, hardware.usable_threads)),
         swap=psutil.swap_memory().total > 0,
         lock_limit=-1 if soft == resource.RLIM_INFINITY else soft,
+        huge_pages=huge_pages.are_lent(),
     )
 
 

@@ -1,15 +1,12 @@
 """Processes that hold weights ask for huge pages, and get them where the kernel lends any."""
 
-import platform
 from pathlib import Path
 
 import pytest
 
 from localseek.engine.client import Engine
-from localseek.engine.protocol import LoadOptions
-from localseek.huge_pages import with_huge_pages
-
-SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+from localseek.engine.protocol import Fixed, LoadOptions
+from localseek.huge_pages import are_lent, with_huge_pages
 
 
 @pytest.mark.parametrize(
@@ -31,14 +28,48 @@ def test_the_wish_is_added_to_what_the_user_has_set(monkeypatch, given, wanted):
     assert environment["SOMETHING"] == "else"
 
 
-def test_buffers_of_the_engine_lie_in_huge_pages(nano_gguf):
-    name, version = platform.libc_ver()
-    if name != "glibc" or tuple(map(int, version.split("."))) < (2, 35):
-        pytest.skip("no glibc that asks for huge pages")
-    if not SWITCH.exists() or "[never]" in SWITCH.read_text():
-        pytest.skip("the kernel lends no huge pages")
-    with Engine(LoadOptions(str(nano_gguf), ctx=4096)) as engine:
+@pytest.mark.parametrize(
+    ("kernel", "tunables", "lent"),
+    [
+        ("[always] madvise never", "", True),
+        ("always madvise [never]", "glibc.malloc.hugetlb=1", False),
+        ("always [madvise] never", "", False),
+        ("always [madvise] never", "glibc.malloc.hugetlb=0", False),
+        (None, "glibc.malloc.hugetlb=1", False),
+    ],
+)
+def test_huge_pages_are_lent_where_the_kernel_does_and_the_process_asks(
+    monkeypatch, tmp_path, kernel, tunables, lent
+):
+    monkeypatch.setenv("GLIBC_TUNABLES", tunables)
+    switch = tmp_path / "enabled"
+    if kernel is not None:
+        switch.write_text(kernel)
+    assert are_lent(switch) is lent
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Stand for a process that has asked; skips where nothing would come of it."""
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    if not are_lent():
+        pytest.skip("no huge pages here")
+
+
+def mapped_and_huge(path: Path, wish: bool | None) -> tuple[bool, int]:
+    """Tell whether an engine maps the file, and give its kilobytes in huge pages."""
+    with Engine(LoadOptions(str(path), ctx=4096, fixed=Fixed(mmap=wish))) as engine:
         engine.load()
-        lines = Path(f"/proc/{engine.pid}/smaps_rollup").read_text().splitlines()
+        process = Path(f"/proc/{engine.pid}")
+        lines = (process / "smaps_rollup").read_text().splitlines()
+        mapped = str(path) in (process / "maps").read_text()
     kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages"))
-    assert kilobytes >= 2048
+    return mapped, kilobytes
+
+
+@pytest.mark.usefixtures("asked")
+def test_weights_and_buffers_of_the_engine_lie_in_huge_pages(nano_gguf):
+    mapped, buffers = mapped_and_huge(nano_gguf, True)
+    assert mapped and buffers >= 2048
+    mapped, together = mapped_and_huge(nano_gguf, None)
+    assert not mapped and together >= 8192

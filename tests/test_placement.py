@@ -1,7 +1,7 @@
 import json
 import random
 import struct
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from shapes import latent_info, latent_shape
@@ -126,6 +126,21 @@ def test_weights_beyond_the_memory_stream_from_disk_and_are_not_copied():
     assert "would fit" in placement.warnings[1]
     roomy = decide(V3, gpu(24, ram=600), Wishes())
     assert roomy.repack and not roomy.warnings
+
+
+def test_small_weights_are_read_into_huge_pages_where_there_are_any():
+    small = latent_shape(layers=4, embd=1024, experts=8, ff=512, heads=8)
+    here = replace(gpu(ram=64), huge_pages=True)
+    assert small.weights_bytes < 2 * GB
+    placement = decide(small, here, Wishes())
+    assert not placement.mmap and any("read, not mapped" in one for one in placement.reasons)
+    assert decide(small, here, Wishes(mmap=True)).mmap
+    assert decide(small, replace(here, huge_pages=False), Wishes()).mmap
+    assert decide(V3, replace(gpu(ram=6000), huge_pages=True), Wishes(ctx=4096)).mmap  # takes long
+    tight = replace(here, ram_free=3 * small.weights_bytes)
+    assert decide(small, tight, Wishes(ctx=512)).mmap
+    beside = replace(gpu(24, ram=64), huge_pages=True)  # only embeddings stay in memory
+    assert decide(small, beside, Wishes()).mmap
 
 
 def test_a_context_beyond_the_memory_is_refused_with_the_largest_that_fits():

@@ -35,6 +35,7 @@ class Machine:
     cores: int  # physical ones that this process may use
     swap: bool = False
     lock_limit: int = 0  # bytes that the process may lock in memory; -1: no limit
+    huge_pages: bool = False  # what is allotted comes to lie in pages of 2 MB
     imagined: bool = field(default=False)
 
     def device(self, name: str) -> Device:
