@@ -6,12 +6,14 @@ terminal is what it goes to. Knows nothing about engines or verbs.
 """
 
 import contextlib
+import errno
+import io
 import os
 import re
 import sys
 import threading
 import time
-from typing import TextIO
+from typing import IO, TextIO
 
 from localseek import settings
 from localseek.events import Stats
@@ -50,15 +52,28 @@ def has_colours(stream: TextIO) -> bool:
     return settings.colours_wanted() and is_terminal(stream)
 
 
+class _Closed(io.TextIOBase):
+    """Standard output that was closed before the program began."""
+
+    def __init__(self, place: IO[str]) -> None:
+        self._place = place
+
+    def write(self, _text: str) -> int:
+        """Raise OSError."""
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard output")
+
+
 def prepare_streams() -> None:
     """Let text that the terminal's encoding lacks be replaced and not end the program.
 
-    A stream that was closed, as by `<&-`, becomes one that holds nothing.
+    A stream that was closed, as by `<&-`, becomes one that holds nothing. Writing to standard
+    output is an error then: what a verb was asked for would be lost.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            empty = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115  # open to the end
-            setattr(sys, name, empty)
+            # Open to the end, so that no other file gets this stream's number.
+            empty = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, _Closed(empty) if name == "stdout" else empty)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -135,7 +150,7 @@ class Status:
             wait = 0.2
             seconds = time.monotonic() - started
             suffix = f" · {seconds:.0f} s" if seconds >= 2 else ""
-            width = max(20, _width() - 1)
+            width = max(20, _status_width())
             with self._lock:
                 if self._over.is_set():
                     return
@@ -174,7 +189,7 @@ class Line:
     def show(self, text: str) -> None:
         """Put the text in the line's place, cut to the width of the terminal."""
         if self.live:
-            sys.stderr.write(CLEAR_LINE + clean(text)[: _width() - 1])
+            sys.stderr.write(CLEAR_LINE + clean(text)[: _status_width()])
         else:
             sys.stderr.write(text + "\n")
         sys.stderr.flush()
@@ -188,11 +203,16 @@ class Line:
             sys.stderr.flush()
 
 
-def _width() -> int:
+def width_of(stream: TextIO) -> int | None:
+    """Give the columns of the terminal that a stream goes to; None if it is none that says so."""
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        return os.get_terminal_size(stream.fileno()).columns or None
     except (OSError, ValueError):
-        return 80
+        return None
+
+
+def _status_width() -> int:
+    return (width_of(sys.stderr) or 80) - 1
 
 
 class ReplyPrinter:

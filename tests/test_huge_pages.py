@@ -58,7 +58,7 @@ def asked(monkeypatch):
 
 def mapped_and_huge(path: Path, wish: bool | None) -> tuple[bool, int]:
     """Tell whether an engine maps the file, and give its kilobytes in huge pages."""
-    with Engine(LoadOptions(str(path), ctx=4096, fixed=Fixed(mmap=wish))) as engine:
+    with Engine(LoadOptions(str(path), ctx=4096, mtp="off", fixed=Fixed(mmap=wish))) as engine:
         engine.load()
         process = Path(f"/proc/{engine.pid}")
         lines = (process / "smaps_rollup").read_text().splitlines()

@@ -7,6 +7,7 @@ known until then.
 import argparse
 import importlib.metadata
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -26,7 +27,7 @@ from localseek.engine.client import Engine
 from localseek.engine.protocol import LoadOptions
 from localseek.errors import LocalseekError, UsageError
 from localseek.gguf.info import GGUFInfo, read_info
-from localseek.messages import Status, clean, note, prepare_streams
+from localseek.messages import Status, clean, note, prepare_streams, width_of
 
 EXAMPLES = """examples:
   localseek bench nano
@@ -76,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot and Path(arguments.plot).is_dir():
         raise UsageError(f"{arguments.plot} is a folder.", "Name a file in it, such as bench.svg.")
     question = read_text(arguments.prompt) if arguments.prompt else ""
+    if arguments.prompt and not question.strip():
+        raise UsageError(f"{arguments.prompt} is empty.", "Leave --prompt out for other questions.")
     path = find_runnable_model(arguments.model)
     info = read_info(path)
     options = LoadOptions(
@@ -179,7 +182,7 @@ def _print(report: Report, arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(asdict(report)))
     elif report.measured:
-        print("\n".join(clean(line) for line in page(report)))
+        print("\n".join(clean(line) for line in page(report, width_of(sys.stdout))))
     else:
         note("Nothing was measured yet.")
     if arguments.plot and report.measured:

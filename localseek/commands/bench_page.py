@@ -4,15 +4,17 @@ from collections.abc import Iterator
 
 from localseek.bench.chart import Bar, Group, draw
 from localseek.bench.report import Loading, Report, Spread
+from localseek.columns import table
 from localseek.messages import rough_size
-from localseek.placing.drawing import place_name, table
+from localseek.placing.drawing import place_name
 
 NAMES = {"off": "drafts off", "auto": "drafts automatic"}
 
 
-def page(report: Report) -> list[str]:
-    """Give the whole page."""
-    sections = [_head(report), _speeds(report), _answers(report), _piped(report)]
+def page(report: Report, width: int | None = None) -> list[str]:
+    """Give the whole page for a terminal with so many columns, None: any number."""
+    sections = [_head(report), _speeds(report, width), _answers(report, width)]
+    sections.append(_piped(report, width))
     if report.no_drafts:
         sections.insert(3, [report.no_drafts])
     sections.append(list(_rest(report)))
@@ -59,7 +61,7 @@ def _times(found: Spread | None) -> str:
     return "" if found is None else f"{found.median:.2f}"
 
 
-def _speeds(report: Report) -> list[str]:
+def _speeds(report: Report, width: int | None) -> list[str]:
     """Show what llama-bench shows: reading and decoding random tokens."""
     settings = report.settings
     rows = [("", "tok/s", "low–high", "of plain")]
@@ -70,10 +72,10 @@ def _speeds(report: Report) -> list[str]:
     if report.decode is not None:
         name = f"decode {settings['tokens']:,} tokens"
         rows.append((name, *_cells(report.decode.tps), _times(report.decode.ratio)))
-    return table(rows) if len(rows) > 1 else []
+    return table(rows, width) if len(rows) > 1 else []
 
 
-def _answers(report: Report) -> list[str]:
+def _answers(report: Report, width: int | None) -> list[str]:
     """Show answers by way to draft, and how often drafts were accepted by position."""
     rows = [("answers", "tok/s", "low–high", "of plain", "accepted", "drafts a step", "tokens")]
     for way, found in report.drafts.items():
@@ -82,17 +84,17 @@ def _answers(report: Report) -> list[str]:
         times = _times(found.ratio)
         rows.append((way_name(way), *_cells(found.tps), times, shares, *counts))
     differ = [way_name(way) for way, found in report.drafts.items() if not found.same_text]
-    lines = table(rows) if len(rows) > 1 else []
+    lines = table(rows, width) if len(rows) > 1 else []
     return [*lines, f"other text than without drafts: {', '.join(differ)}"] if differ else lines
 
 
-def _piped(report: Report) -> list[str]:
+def _piped(report: Report, width: int | None) -> list[str]:
     """Show answers through events and pipe, and what that adds."""
     rows = [("as users get them", "tok/s", "low–high", "added a token")]
     for way, found in report.pipe.items():
         added = "" if found.added_us is None else f"{found.added_us.median:+.0f} µs"
         rows.append((way_name(way), *_cells(found.tps), added))
-    return table(rows) if len(rows) > 1 else []
+    return table(rows, width) if len(rows) > 1 else []
 
 
 def _rest(report: Report) -> Iterator[str]:

@@ -121,11 +121,12 @@ def _places() -> Iterator[Check]:
                 "Models are large: set LOCALSEEK_HOME to a larger disk."
                 if free < LITTLE_DISK else "")  # fmt: skip
     try:
-        yield Check("home", "ok", str(paths.home()))
-        yield Check("models", "ok", str(paths.models()))
-        yield Check("logs", "ok", str(paths.folder("logs")))
+        found = (paths.home(), paths.models(), paths.folder("logs"))
     except LocalseekError as error:
         yield Check("home", "missing", error.message, error.hint)
+        return
+    for name, folder in zip(("home", "models", "logs"), found, strict=True):
+        yield Check(name, "ok", str(folder))
 
 
 def _terminal() -> Iterator[Check]:

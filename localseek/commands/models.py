@@ -2,18 +2,20 @@
 
 import argparse
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from localseek import library, nano, paths
+from localseek.columns import table
 from localseek.commands import verify
 from localseek.commands.preparing import find_model
 from localseek.errors import ModelError
 from localseek.gguf.header import StoredArray, Value
 from localseek.gguf.info import GGUFInfo, read_info
 from localseek.gguf.nextn import holds_only_nextn
-from localseek.messages import complain, note, one_line, prepare_streams, rough_size
+from localseek.messages import complain, note, one_line, prepare_streams, rough_size, width_of
 from localseek.sequences import SequenceStore
 
 EXAMPLES = """examples:
@@ -74,7 +76,8 @@ def _list(as_json: bool) -> int:
     if as_json:
         print(json.dumps(rows))
     elif rows:
-        print(_table([HEADINGS, *(_row(row) for row in rows)]))
+        listed = [HEADINGS, *(_row(row) for row in rows)]
+        print("\n".join(table(listed, width_of(sys.stdout), left=len(HEADINGS))))
     if not as_json and not any(row["name"] == library.EMBEDDED for row in rows):
         there = (nano.CHECKPOINT / "config.json").is_file()
         place = f"Put GGUF files into {paths.models()}, or make them with localseek convert."
@@ -137,13 +140,9 @@ def _rough_count(count: int) -> str:
     return str(count)
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
+def _pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Write names and values beside each other."""
+    return table(rows, left=2) if rows else []
 
 
 def _plain(value: Value) -> Any:
@@ -188,15 +187,16 @@ def _page(info: GGUFInfo) -> str:
         ("MTP", _mtp(info)),
         *_origin(info),
     ]
-    lines = [_table([(label, one_line(text)) for label, text in rows]), "", "tensor types:"]
+    lines = [*_pairs([(label, one_line(text)) for label, text in rows])]
+    lines += ["", "tensor types:"]
     types = [
         ("  " + one_line(group), ", ".join(f"{count} × {name}" for name, count in kinds.items()))
         for group, kinds in _groups(info).items()
     ]
-    lines += [_table(types)] if types else []
+    lines += _pairs(types)
     lines += ["", "metadata:"]
     metadata = [("  " + one_line(key), _short(value)) for key, value in info.metadata.items()]
-    lines += [_table(metadata)] if metadata else []
+    lines += _pairs(metadata)
     return "\n".join(lines)
 
 

@@ -6,11 +6,13 @@ loading any weights, or one that `--vram` and `--ram` make up.
 
 import argparse
 import json
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from localseek import hardware, settings
+from localseek.columns import table
 from localseek.commands.preparing import find_runnable_model
 from localseek.commands.session import engine_command
 from localseek.engine.client import Engine
@@ -19,9 +21,9 @@ from localseek.errors import ModelError, UsageError
 from localseek.gguf.draft_file import choose_drafting
 from localseek.gguf.header import Tensor
 from localseek.gguf.info import GGUFInfo, read_info
-from localseek.messages import clean, one_line, prepare_streams, rough_size
+from localseek.messages import clean, one_line, prepare_streams, rough_size, width_of
 from localseek.placing.deciding import decide
-from localseek.placing.drawing import cache_lines, layer_rows, memory_table, table
+from localseek.placing.drawing import cache_lines, layer_rows, memory_table
 from localseek.placing.machine import Machine, imagined
 from localseek.placing.placement import Placement, machine_from, placement_from, wishes_from
 from localseek.placing.shape import ModelShape, read_shape
@@ -82,9 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
             print(json.dumps(_object(shape, where, placement)))
         return 0
     if len(plans) > 1:
-        print("\n".join(clean(line) for line in _comparison(plans)))
+        print("\n".join(clean(line) for line in _comparison(plans, width_of(sys.stdout))))
         return 0
-    print("\n".join(clean(line) for line in _page(*plans[0])))
+    print("\n".join(clean(line) for line in _page(*plans[0], width_of(sys.stdout))))
     return 0
 
 
@@ -136,12 +138,14 @@ def _measured(info: GGUFInfo, path: Path, options: LoadOptions) -> Planned:
 def _info_from_config(source: Path, type_name: str) -> GGUFInfo:
     """Give the facts of the file that a conversion would write."""
     from converters.config_only import open_source
-    from converters.errors import ConvertError
+    from converters.errors import ConvertError, OptionError
     from converters.plan import make_plan
 
     try:
         with open_source(source) as checkpoint:
             plan = make_plan(checkpoint, type_name)
+    except OptionError as error:
+        raise UsageError(f"{error}.") from error
     except ConvertError as error:
         raise ModelError(f"{error}.") from error
     tensors = tuple(
@@ -152,19 +156,21 @@ def _info_from_config(source: Path, type_name: str) -> GGUFInfo:
     return GGUFInfo(source, (source,), (), plan.size_bytes, 3, metadata, tensors)
 
 
-def _page(shape: ModelShape, machine: Machine, placement: Placement) -> list[str]:
+def _page(
+    shape: ModelShape, machine: Machine, placement: Placement, width: int | None
+) -> list[str]:
     size = rough_size(shape.weights_bytes)
     what = f"{one_line(shape.name)}: {shape.architecture}, {shape.type}, {size}"
     lines = [f"{what}, {len(shape.layers)} layers, context {placement.ctx:,}", ""]
-    lines += memory_table(machine, placement)
-    lines += ["", *layer_rows(shape, placement), "", *cache_lines(shape, placement)]
+    lines += memory_table(machine, placement, width)
+    lines += ["", *layer_rows(shape, placement, width), "", *cache_lines(shape, placement)]
     how = "measured by a load without weights" if placement.measured else "estimated"
     lines += [f"buffers: {how}; prompts in pieces of {placement.batch}", ""]
     lines += [f"- {reason}" for reason in placement.reasons]
     return [*lines, *(f"! {warning}" for warning in placement.warnings)]
 
 
-def _comparison(plans: list[Planned]) -> list[str]:
+def _comparison(plans: list[Planned], width: int | None) -> list[str]:
     """Show several types beside each other."""
     rows = [("TYPE", "FILE", "ON DEVICES", "PROCESSOR", "CONTEXT", "FROM DISK")]
     for shape, machine, placement in plans:
@@ -178,7 +184,7 @@ def _comparison(plans: list[Planned]) -> list[str]:
             f"{placement.ctx:,}", rough_size(missing) if missing else "-",
         ))  # fmt: skip
     shape, _, placement = plans[0]
-    return [*table(rows), *cache_lines(shape, placement)]
+    return [*table(rows, width), *cache_lines(shape, placement)]
 
 
 def _object(shape: ModelShape, machine: Machine, placement: Placement) -> dict[str, Any]:

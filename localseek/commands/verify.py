@@ -8,12 +8,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localseek.columns import table
 from localseek.commands.convert import Meter, as_ours
 from localseek.commands.preparing import find_model
 from localseek.errors import UsageError
 from localseek.gguf.info import check_runnable, read_info
-from localseek.messages import is_terminal, one_line, rough_time
-from localseek.placing.drawing import table
+from localseek.messages import is_terminal, one_line, rough_time, width_of
 
 if TYPE_CHECKING:
     from converters import Audit, TensorAudit
@@ -48,20 +48,20 @@ def run(arguments: argparse.Namespace) -> int:
         raise as_ours(error) from error
     finally:
         meter.end()
-    print(json.dumps(_as_json(found)) if arguments.json else _page(found))
+    print(json.dumps(_as_json(found)) if arguments.json else _page(found, width_of(sys.stdout)))
     return 0 if found.sound else 1
 
 
-def _page(found: "Audit") -> str:
+def _page(found: "Audit", width: int | None) -> str:
     compared = [one for one in found.tensors if one.rmse is not None]
     lines: list[str] = []
     if compared:
-        lines += table([HEADINGS, *map(_row, compared[:SHOWN])])
+        lines += table([HEADINGS, *map(_row, compared[:SHOWN])], width)
         more = len(compared) - SHOWN
         lines += [f"and {more} more with smaller errors"] if more > 0 else []
         lines += [
             "",
-            *table([BY_TYPE, *_by_type(compared)]),
+            *table([BY_TYPE, *_by_type(compared)], width),
             "",
         ]
     lines += [f"problem: {one_line(text)}" for text in found.problems]

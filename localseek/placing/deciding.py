@@ -382,7 +382,7 @@ class Decision:
         mapped, threads = self.wishes.mmap, self.wishes.threads
         whys = []
         if mapped is None:
-            mapped, why = choose_mapping(self.shape, self.machine, gpu, ram, fits)
+            mapped, why = choose_mapping(self.shape, self.machine, gpu, ram, fits, self.draft)
             whys.append(why)
         if not threads:
             threads, why = choose_threads(self.shape, self.machine)

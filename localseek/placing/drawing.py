@@ -3,14 +3,13 @@
 Takes a `ModelShape`, a `Machine` and a `Placement`, gives lines. Decides nothing.
 """
 
-from collections.abc import Sequence
-
+from localseek.columns import GAP, table
 from localseek.messages import rough_size
 from localseek.placing.machine import CPU, Machine
 from localseek.placing.placement import Placement
 from localseek.placing.shape import ModelShape
 
-ROW = 64  # layers a line
+ROW, LEAST_ROW = 64, 10  # layers a line
 WHOLE, ALWAYS, EXPERTS, SOME, NOTHING = "█", "▀", "▄", "▓", "·"
 LEGEND = {
     WHOLE: "whole layer", ALWAYS: "all but its experts", EXPERTS: "its experts",
@@ -23,19 +22,7 @@ def place_name(device: str) -> str:
     return "processor" if device == CPU else device
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lay cells out in columns, the first to the left, the others to the right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def memory_table(machine: Machine, placement: Placement) -> list[str]:
+def memory_table(machine: Machine, placement: Placement, width: int | None = None) -> list[str]:
     """Show what lies on each device by part, and what there is."""
     rows = [("", "weights", "cache", "draft cache", "buffers", "together", "of")]
     free = {CPU: machine.ram_free} | {d.name: d.free_bytes for d in machine.devices}
@@ -43,26 +30,32 @@ def memory_table(machine: Machine, placement: Placement) -> list[str]:
         sizes = (one.weights, one.cache, one.draft_cache, one.compute, one.total)
         cells = [rough_size(size) if size else "-" for size in (*sizes, free[one.device])]
         rows.append((place_name(one.device), *cells))  # type: ignore[arg-type]  # seven they are
-    return table(rows)
+    return table(rows, width)
 
 
-def layer_rows(shape: ModelShape, placement: Placement) -> list[str]:
-    """Draw a line for each device and each 64 layers: what of a layer is there."""
+def layer_rows(shape: ModelShape, placement: Placement, width: int | None = None) -> list[str]:
+    """Draw a line for each device and each 64 layers: what of a layer is there.
+
+    Fewer layers a line where the terminal has fewer columns than that takes.
+    """
     names = [CPU, *placement.devices]
-    width = max(len(place_name(name)) for name in names)
+    beside = max(len(place_name(name)) for name in names)
+    room = ROW if width is None else (width - beside - len(GAP)) // 10 * 10
+    each = max(LEAST_ROW, min(ROW, room))
     count = len(shape.layers)
     lines = []
     seen: set[str] = set()
-    for start in range(0, count, ROW):
-        layers = range(start, min(count, start + ROW))
+    for start in range(0, count, each):
+        layers = range(start, min(count, start + each))
         marks = "".join(f"{n:<10}" for n in layers if n % 10 == 0)
-        lines.append(f"{'layer':{width}}  {marks[: len(layers) + 4].rstrip()}")
+        lines.append(f"{'layer':{beside}}  {marks[: len(layers) + 4].rstrip()}")
         for name in names:
             drawn = "".join(_mark(shape, placement, index, name) for index in layers)
             seen |= set(drawn)
-            lines.append(f"{place_name(name):{width}}  {drawn}")
+            lines.append(f"{place_name(name):{beside}}  {drawn}")
     said = [f"{mark} {what}" for mark, what in LEGEND.items() if mark in seen]
-    return [*lines, f"{'':{width}}  {'   '.join(said)}"]
+    legend = f"{'':{beside}}{GAP}{'   '.join(said)}"
+    return [*lines, *([legend] if width is None or len(legend) <= width else said)]
 
 
 def _mark(shape: ModelShape, placement: Placement, index: int, device: str) -> str:

@@ -5,9 +5,10 @@
 
 All have the model loaded, and take turns of about a second: our prompts and decoding and
 llama-bench's, then answers at temperature 0 to the same prompts, ours and llama-server's, without
-drafts and with each depth, and ours with the automatic one. So a machine that others use, too, is
-slow for all alike. Ratios are taken within a round; their medians and quartiles are told. All are
-started several times, as where in memory a model comes to lie makes some per cent of difference.
+drafts and with each depth; beside each of these of ours, once with the automatic depth. So a
+machine that others use, too, is slow for all alike. Ratios are taken within a round; their medians
+and quartiles are told. All are started several times, as where in memory a model comes to lie makes
+some per cent of difference.
 Says first whether both builds use the same processor features.
 """
 
@@ -101,15 +102,19 @@ class Comparison:
         self._options, self._questions = options, built_in(info)
         self._texts: dict[int, list[tuple[tuple[int, ...], int]]] = {}  # round → prompts, lengths
         mtp: Mtp = "auto" if self.drafting else "off"
-        self.ours = Ours(path, options.threads, context(options), mtp, options.cpu_experts)
+        sizes = (options.threads, context(options))
+        self.ours = self.plain = Ours(path, *sizes, mtp, options.cpu_experts)
         stack.callback(self.ours.close)
+        if self.drafting and options.only != "drafts":
+            self.plain = Ours(path, *sizes, "off", options.cpu_experts)
+            stack.callback(self.plain.close)
         self._benches: dict[str, LlamaBench] = {}
         if options.only != "drafts":
-            for name, sizes in (
+            for name, tested in (
                 ("prompt", (options.prompt_tokens, 0)),
                 ("decode", (0, options.tokens)),
             ):
-                self._benches[name] = llama_bench(path, options, *sizes)
+                self._benches[name] = llama_bench(path, options, *tested)
                 stack.callback(self._benches[name].close)
         self.servers: dict[Mtp, Server] = {}
         if options.only != "plain":
@@ -123,9 +128,9 @@ class Comparison:
         if self.drafting:
             steps.append(self._prompts)
         for way in self.servers:
-            steps += [partial(self._ours, way), partial(self._server, way)]
-            # Between plain decoding and one draft, of which one is the best as a rule.
-            steps += [partial(self._ours, "auto")] if way == "off" and self.drafting else []
+            steps.append(partial(self._ours, way))
+            steps += [partial(self._beside, way)] if self.drafting else []
+            steps.append(partial(self._server, way))
         for number in range(WARM_UP, self._options.rounds):
             show("warm-up" if number == WARM_UP else f"{number + 1} of {self._options.rounds}")
             for step in reversed(steps) if number % 2 and number != WARM_UP else steps:
@@ -146,9 +151,9 @@ class Comparison:
         speed = 0.0
         for _ in range(2):
             if name == "prompt":
-                speed = self.ours.prompt(options.prompt_tokens, seed, False)
+                speed = self.plain.prompt(options.prompt_tokens, seed, False)
             else:
-                speed = self.ours.decode(options.tokens, seed)
+                speed = self.plain.decode(options.tokens, seed)
         if number != WARM_UP and ours_first:
             self._benches[name].turn()
         self._add(f"ours {name}", number, speed)
@@ -162,6 +167,11 @@ class Comparison:
     def _ours(self, way: Mtp, number: int) -> None:
         found = self._answer(way, number)
         self._add(f"ours {way}", number, found.tokens / found.seconds)
+
+    def _beside(self, way: Mtp, number: int) -> None:
+        """Answer with the automatic depth, right after or before another way."""
+        found = self._answer("auto", number)
+        self._add(f"ours auto beside {way}", number, found.tokens / found.seconds)
 
     def _answer(self, way: Mtp, number: int) -> Measured:
         start = max(number, 0) % len(self._questions)
@@ -206,20 +216,21 @@ def show_drafts(found: Comparison) -> None:
     """Print what drafts bring each program over its own plain decoding."""
     speeds = found.speeds
     print("\n| | tok/s | of its own plain | quartiles |\n|---|---|---|---|")
-    for way in ("off", *DEPTHS, "auto"):
+    for way in ("off", *DEPTHS):
         print(row(speeds, f"ours {way}", "ours off"))
+    print(row(speeds, "ours auto beside off", "ours off"))
     for way in found.servers:
         print(row(speeds, f"llama-server {way}", "llama-server off"))
     print(row(speeds, "ours prompt, drafts on", "ours prompt, drafts off"))
     best = max(("off", *DEPTHS), key=lambda way: ratio(speeds, f"ours {way}", "ours off")[0])
     their = max(DEPTHS, key=lambda way: ratio(speeds, f"llama-server {way}", "llama-server off")[0])
-    share, low, high = ratio(speeds, "ours auto", f"ours {best}")
-    auto = ratio(speeds, "ours auto", "ours off")[0]
+    share, low, high = ratio(speeds, f"ours auto beside {best}", f"ours {best}")
+    auto = ratio(speeds, "ours auto beside off", "ours off")[0]
     most = ratio(speeds, f"llama-server {their}", "llama-server off")[0]
     print(
         f"\nautomatic: {share:.3f} ({low:.2f}–{high:.2f}) of the best way, {best}; speed-up "
         f"{auto:.2f}, llama-server's {most:.2f} at {their}; beside it in tokens a second "
-        f"{ratio(speeds, 'ours auto', f'llama-server {their}')[0]:.2f}"
+        f"{ratio(speeds, f'ours auto beside {their}', f'llama-server {their}')[0]:.2f}"
     )
     theirs = ", ".join(
         f"{way}: {one.accepted / one.drafted:.2f}"
@@ -241,7 +252,7 @@ def main() -> None:
     parser.add_argument("--llama-server", required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--starts", type=int, default=3, help="of all programs (default: 3)")
-    parser.add_argument("--rounds", type=int, default=5, help="after each start (default: 5)")
+    parser.add_argument("--rounds", type=int, default=6, help="after each start (default: 6)")
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--prompt-tokens", type=int, default=512)
     parser.add_argument("--only", choices=("plain", "drafts"), help="one half of it")

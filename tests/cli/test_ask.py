@@ -334,14 +334,23 @@ def test_an_interrupt_that_comes_too_late_to_cut_the_answer_off_exits_0(
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
 def test_a_closed_stream_is_as_an_empty_one(command, environment, closed):
     words = ["sh", "-c", f'exec "$@" {closed}', "sh", *command, "ask", "-m", "tiny", "-q", "say hi"]
     done = subprocess.run(
         words, env=environment, capture_output=True, timeout=60, check=False, input=b""
     )
-    shown = b"" if ">&-" in closed.split() else b"hi\n"
-    assert (done.returncode, done.stdout, done.stderr) == (0, shown, b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"hi\n", b"")
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_an_answer_with_nowhere_to_go_is_an_error(command, environment, closed):
+    words = ["sh", "-c", f'exec "$@" {closed}', "sh", *command, "ask", "-m", "tiny", "-q", "say hi"]
+    done = subprocess.run(
+        words, env=environment, capture_output=True, timeout=60, check=False, input=b""
+    )
+    told = b"" if "2>&-" in closed else b"localseek: standard output: Bad file descriptor.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", told)
 
 
 def test_a_name_that_no_file_can_have_is_one_line(run_cli):

@@ -1,0 +1,37 @@
+"""Cells in columns; what is wider than the terminal is written one value a line.
+
+Takes rows of text whose first is the heading, gives lines. Knows nothing about what they mean.
+"""
+
+from collections.abc import Sequence
+
+GAP = "  "
+
+
+def table(rows: Sequence[Sequence[str]], width: int | None = None, left: int = 1) -> list[str]:
+    """Lay cells out in columns, the first `left` of them to the left, the others to the right.
+
+    `width`: columns of the terminal; None: any number. Rows that would break are written below
+    each other, each value with the heading of its column, empty ones left out.
+    """
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = [
+        GAP.join(
+            cell.ljust(wide) if column < left else cell.rjust(wide)
+            for column, (cell, wide) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    if width is None or all(len(line) <= width for line in lines):
+        return lines
+    heading, *entries = rows
+    names = max(len(name) for name in heading[1:])
+    lines = []
+    for first, *values in entries:
+        lines.append(f"{heading[0]}: {first}" if heading[0] else first)
+        lines += [
+            f"{GAP}{name.ljust(names)}{GAP}{value}"
+            for name, value in zip(heading[1:], values, strict=True)
+            if value
+        ]
+    return lines
