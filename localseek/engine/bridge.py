@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import NoReturn
 
-from localseek.engine.rpc import Frames, WorkerFacts, connect, probe
+from localseek.engine.rpc import Frames, WorkerFacts, connect, probe, same_workers
 
 LOST = "worker lost: "  # what client.py looks for in the log
 CHUNK = 1 << 20
@@ -67,9 +67,15 @@ def _serve(control: socket.socket, addresses: Sequence[str], timeout_s: float) -
     os.dup2(null, 0)
     os.dup2(null, 1)  # else the engine's death would not close its pipes
     found: list[WorkerFacts] = [WorkerFacts(address) for address in addresses]
+    same = same_workers(addresses)
 
     def look(index: int) -> None:
-        found[index] = probe(addresses[index])
+        address = addresses[index]
+        if address in same:  # it would wait for itself: a worker serves one at a time
+            problem = f"is the same worker as {same[address]}: name it once"
+            found[index] = WorkerFacts(address, problem)
+        else:
+            found[index] = probe(address)
 
     lookers = [threading.Thread(target=look, args=(index,)) for index in range(len(addresses))]
     for thread in lookers:

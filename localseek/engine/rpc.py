@@ -10,6 +10,7 @@ import re
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 VERSION = (7, 0)  # RPC_PROTO_MAJOR_VERSION and MINOR of llama-cpp-python 0.3.36
@@ -53,6 +54,23 @@ def connect(address: str) -> socket.socket:
     """Connect to a worker; raises OSError."""
     found = socket.create_connection(split_address(address), CONNECT_S)
     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return found
+
+
+def same_workers(addresses: Sequence[str]) -> dict[str, str]:
+    """Give the addresses that lead where an earlier one does, with that one."""
+    seen: dict[tuple[str, int], str] = {}
+    found = {}
+    for address in addresses:
+        try:
+            infos = socket.getaddrinfo(*split_address(address), type=socket.SOCK_STREAM)
+        except OSError:  # connecting will say so
+            continue
+        places = [(str(info[4][0]), int(info[4][1])) for info in infos]
+        earlier = next((seen[place] for place in places if place in seen), None)
+        if earlier is not None:
+            found[address] = earlier
+        seen.update(dict.fromkeys(places, address))
     return found
 
 

@@ -1,47 +1,53 @@
-"""Time many requests answered 1, 2, 4, 8 at once, without and with drafts; run by hand.
+"""Many requests answered 1, 2, 4, 8 at once, without and with drafts; run by hand.
 
-    python tests/bench/batching.py MODEL.gguf… --threads 2 [--server llama-server]
+    python tests/bench/batching.py MODEL.gguf… --threads 2 [--llama-server PATH]
 
-Each figure is from the whole engine, pipe and events included, after the model is loaded: all rows
-are in flight, as many at once as the column says. `--server` times llama-server with as many slots
-(`-np`, cells shared) on the same prompts, without drafts, and with drafts of one token where the
-model has a layer for them.
+For each number, all programs have the model loaded and take turns: they answer the same eight
+prompts at temperature 0, as many at once as the number says. Ours are whole engines, pipe and
+events included; llama-server has as many slots (`-np`, cells shared), and drafts of one token where
+the model has a layer for them. Prints tokens a second and ratios taken within a round, as medians.
 """
 
 import argparse
 import contextlib
-import json
-import socket
 import statistics
-import subprocess
+import sys
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from localseek.engine.client import Engine
-from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
-from localseek.events import Failed, Finished
-from localseek.gguf.info import read_info
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from programs import Server, find_modules, spread  # noqa: E402 - the path above comes first
+
+from localseek.engine.client import Engine  # noqa: E402
+from localseek.engine.protocol import LoadOptions, Message, Mtp, Request, Sampling  # noqa: E402
+from localseek.events import Failed, Finished  # noqa: E402
+from localseek.gguf.info import read_info  # noqa: E402
 
 QUESTIONS = (
     "981 * 87", "4077 + 3098 + 617", "(512 - 77) * 6", "9163 / 7", "347 * 28", "999 * 99",
     "62 * 17", "813 * 45",
 )  # fmt: skip
 CONTEXT = 4096
+Turn = Callable[[], float]  # answers all and gives tokens a second
 
 
-def ours(path: Path, threads: int, parallel: int, mtp: str, limit: int) -> tuple[float, float]:
-    """Give rows and tokens a second of the engine."""
-    options = LoadOptions(str(path), CONTEXT, threads, mtp, parallel=parallel)
-    with Engine(options) as engine:
-        engine.load()
-        requests = [
-            Request((Message("user", question),), Sampling(temperature=0.0), limit)
-            for question in QUESTIONS
-        ]
-        list(engine.generate(requests[0]))  # weights and graphs are warm then
+def ours(
+    path: Path, parallel: int, mtp: Mtp, options: argparse.Namespace, stack: contextlib.ExitStack
+) -> Turn:
+    """Load an engine."""
+    engine = Engine(LoadOptions(str(path), CONTEXT, options.threads, mtp, parallel=parallel))
+    stack.callback(engine.close)
+    engine.load()
+    requests = [
+        Request((Message("user", question),), Sampling(temperature=0.0), options.limit)
+        for question in QUESTIONS
+    ]
+
+    def turn() -> float:
         started, tokens, left = time.perf_counter(), 0, len(requests)
         for request in requests:
             engine.submit(request)
@@ -50,101 +56,75 @@ def ours(path: Path, threads: int, parallel: int, mtp: str, limit: int) -> tuple
             assert not isinstance(event, Failed), event
             if isinstance(event, Finished):
                 tokens, left = tokens + event.stats.generated_tokens, left - 1
-        seconds = time.perf_counter() - started
-    return len(requests) / seconds, tokens / seconds
+        return tokens / (time.perf_counter() - started)
 
-
-@contextlib.contextmanager
-def server(binary: str, path: Path, threads: int, slots: int, mtp: str) -> Iterator[str]:
-    """Run llama-server and give its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        binary, "-m", str(path), "-c", str(CONTEXT), "-t", str(threads), "-np", str(slots),
-        "--kv-unified", "--port", str(port), "--no-webui", "--jinja",
-    ]  # fmt: skip
-    if mtp != "off":
-        command += ["--spec-type", "draft-mtp", "--spec-draft-n-max", mtp]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health"):
-                break
-            assert process.poll() is None, "llama-server ended"
-            time.sleep(0.1)
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
+    return turn
 
 
 def theirs(
-    binary: str, path: Path, threads: int, slots: int, mtp: str, limit: int
-) -> tuple[float, float]:  # fmt: skip
-    """Give rows and tokens a second of llama-server."""
+    path: Path, parallel: int, drafts: bool, options: argparse.Namespace,
+    stack: contextlib.ExitStack,
+) -> Turn:  # fmt: skip
+    """Start a llama-server."""
+    words = [options.llama_server, "-m", str(path), "-c", str(CONTEXT)]
+    words += ["-t", str(options.threads), "--kv-unified", "--jinja"]
+    words += ["--spec-type", "draft-mtp", "--spec-draft-n-max", "1"] if drafts else []
+    server = Server(words, parallel)
+    stack.callback(server.close)
+    pool = stack.enter_context(ThreadPoolExecutor(len(QUESTIONS)))
 
-    def ask(question: str) -> int:
-        body = {
-            "messages": [{"role": "user", "content": question}], "temperature": 0,
-            "max_tokens": limit, "cache_prompt": True,
-        }  # fmt: skip
-        request = urllib.request.Request(
-            f"{address}/v1/chat/completions", json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-        )  # fmt: skip
-        with urllib.request.urlopen(request) as answer:
-            return int(json.load(answer)["usage"]["completion_tokens"])
+    def turn() -> float:
+        started = time.perf_counter()
+        tokens = sum(pool.map(lambda question: server.chat(question, options.limit), QUESTIONS))
+        return tokens / (time.perf_counter() - started)
 
-    with server(binary, path, threads, slots, mtp) as address:
-        ask(QUESTIONS[0])
-        with ThreadPoolExecutor(len(QUESTIONS)) as pool:
-            started = time.perf_counter()
-            tokens = sum(pool.map(ask, QUESTIONS))
-            seconds = time.perf_counter() - started
-    return len(QUESTIONS) / seconds, tokens / seconds
+    return turn
+
+
+def compare(path: Path, parallel: int, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Take turns; give the speeds of all rounds but a first one by program."""
+    drafts = read_info(path).nextn_layers > 0
+    with contextlib.ExitStack() as stack:
+        turns = {"plain": ours(path, parallel, "off", options, stack)}
+        if drafts:
+            turns["drafts"] = ours(path, parallel, "auto", options, stack)
+        if options.llama_server:
+            turns["llama-server"] = theirs(path, parallel, False, options, stack)
+        if options.llama_server and drafts:
+            turns["llama-server, drafts"] = theirs(path, parallel, True, options, stack)
+        speeds: dict[str, list[float]] = {name: [] for name in turns}
+        for number in range(-1, options.rounds):
+            for name in list(turns)[:: -1 if number % 2 else 1]:
+                speed = turns[name]()
+                if number >= 0:
+                    speeds[name].append(speed)
+    return speeds
 
 
 def main() -> None:
-    """Print a table for each file."""
+    """Compare each file and print a table of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--limit", type=int, default=100, help="tokens of an answer")
-    parser.add_argument("--parallel", nargs="+", type=int, default=[1, 2, 4, 8])
-    parser.add_argument("--server", default="", metavar="BINARY")
-    arguments = parser.parse_args()
-    for path in arguments.files:
-        print(f"{path.stem}: rows/s and tok/s, {', '.join(map(str, arguments.parallel))} at once")
-        drafts = bool(read_info(path).nextn_layers)
-        names = ["plain", *(["drafts"] if drafts else [])]
-        names += ["llama-server " + name for name in names] if arguments.server else []
-        found: dict[tuple[str, int], list[tuple[float, float]]] = {}
-        for _ in range(arguments.rounds):
-            for parallel in arguments.parallel:
-                for name in names:
-                    with_drafts = name.endswith("drafts")
-                    if name.startswith("llama-server"):
-                        measured = theirs(
-                            arguments.server, path, arguments.threads, parallel,
-                            "1" if with_drafts else "off", arguments.limit,
-                        )  # fmt: skip
-                    else:
-                        measured = ours(
-                            path, arguments.threads, parallel, "auto" if with_drafts else "off",
-                            arguments.limit,
-                        )  # fmt: skip
-                    found.setdefault((name, parallel), []).append(measured)
-        for name in names:
-            cells = [
-                "{:.2f} / {:.0f}".format(
-                    *map(statistics.median, zip(*found[name, one], strict=True))
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
+    parser.add_argument("--llama-server", default="")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--limit", type=int, default=64, help="tokens a row (default: 64)")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--parallel", type=int, nargs="+", default=[1, 2, 4, 8])
+    options = parser.parse_args()
+    find_modules(ROOT)
+    for path in options.models:
+        print(f"\n{path.stem}\n\n| at once | | tok/s | of ours, plain | quartiles |")
+        print("|---|---|---|---|---|")
+        for parallel in options.parallel:
+            speeds = compare(path, parallel, options)
+            for name, values in speeds.items():
+                ratios = [a / b for a, b in zip(values, speeds["plain"], strict=True)]
+                middle, low, high = spread(ratios)
+                print(
+                    f"| {parallel} | {name} | {statistics.median(values):,.0f} | {middle:.2f} "
+                    f"| {low:.2f}–{high:.2f} |",
+                    flush=True,
                 )
-                for one in arguments.parallel
-            ]
-            print(f"  {name}: {', '.join(cells)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -116,9 +116,9 @@ class LlamaBench:
 
 
 class Server:
-    """A llama-server on loopback with one slot; its log is deleted with it."""
+    """A llama-server on loopback with one slot or more; its log is deleted with it."""
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(self, words: list[str], slots: int = 1) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self._url = f"http://127.0.0.1:{port}"
@@ -127,7 +127,7 @@ class Server:
         self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - closed with it
         self.drafted = self.accepted = 0
         self._process = subprocess.Popen(
-            [*words, "--host", "127.0.0.1", "--port", str(port), "-np", "1", "--offline"],
+            [*words, "--host", "127.0.0.1", "--port", str(port), "-np", str(slots), "--offline"],
             stdout=self._log, stderr=self._log,
         )  # fmt: skip
         try:
@@ -157,11 +157,23 @@ class Server:
             "prompt": prompt, "n_predict": tokens, "temperature": 0.0, "cache_prompt": False,
             "samplers": ["top_k"], "top_k": 1,
         }  # fmt: skip
+        timings: dict[str, Any] = self._ask("completion", request)["timings"]
+        return timings
+
+    def chat(self, question: str, tokens: int) -> int:
+        """Let it answer a question at temperature 0; give the number of tokens."""
+        request = {
+            "messages": [{"role": "user", "content": question}], "temperature": 0,
+            "max_tokens": tokens, "cache_prompt": True,
+        }  # fmt: skip
+        return int(self._ask("v1/chat/completions", request)["usage"]["completion_tokens"])
+
+    def _ask(self, place: str, request: dict[str, Any]) -> dict[str, Any]:
         data = json.dumps(request).encode()
         head = {"Content-Type": "application/json"}
-        asked = urllib.request.Request(f"{self._url}/completion", data, head)
-        timings: dict[str, Any] = json.loads(self._open(asked, timeout=ANSWER_S).read())["timings"]
-        return timings
+        asked = urllib.request.Request(f"{self._url}/{place}", data, head)
+        answer: dict[str, Any] = json.loads(self._open(asked, timeout=ANSWER_S).read())
+        return answer
 
     def speed(self, texts: Iterable[tuple[tuple[int, ...], int]]) -> float:
         """Answer prompts with as many tokens as ours did; give tokens a second.

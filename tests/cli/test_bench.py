@@ -245,6 +245,12 @@ def test_the_page_is_calm_when_nothing_drafts():
     assert "random tokens" in picture(report) and asdict(report)["drafts"] == {}
 
 
+def test_questions_from_an_empty_file_are_refused(run_cli, tmp_path):
+    (tmp_path / "empty.txt").write_text(" \n")
+    done = run_cli("bench", "tiny", "--prompt", str(tmp_path / "empty.txt"))
+    assert done.status == 2 and "empty.txt is empty" in done.err and done.err.count("\n") == 1
+
+
 def test_a_picture_that_would_be_a_folder_is_refused_before_anything_is_measured(run_cli, tmp_path):
     done = run_cli("bench", "tiny", "--plot", str(tmp_path))
     assert done.status == 2 and f"{tmp_path} is a folder" in done.err and done.err.count("\n") == 1

@@ -90,6 +90,11 @@ def test_wrong_use_ends_in_one_line(run_cli, nano_gguf, words, says):
     assert done.status == 2 and says in done.err and done.err.count("\n") == 1
 
 
+def test_a_type_that_there_is_not_is_wrong_use(run_cli, v3_config):
+    done = run_cli("plan", v3_config, "--type", "nope", "--vram", "24GiB")
+    assert done.status == 2 and "unknown type 'nope'" in done.err and done.err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

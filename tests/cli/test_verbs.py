@@ -218,6 +218,17 @@ def test_doctor_warns_of_a_build_that_lacks_something_and_says_how_to_mend_it(ru
     assert "-DGGML_RPC=ON" in checks["engine: rpc"]["remedy"]
 
 
+def test_doctor_says_of_a_home_that_cannot_be_written_only_that(run_cli, monkeypatch, tmp_path):
+    monkeypatch.setattr(client, "diagnose", lambda _remote: {})
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LOCALSEEK_HOME", str(tmp_path / "file" / "home"))
+    outcome = run_cli("doctor", "--json")
+    checks = [one for one in json.loads(outcome.out)["checks"] if one["name"] in ("home", "models")]
+    assert outcome.status == 1
+    assert [(one["name"], one["state"]) for one in checks] == [("home", "missing")]
+    assert "Set LOCALSEEK_HOME" in checks[0]["remedy"]
+
+
 def test_doctor_fails_when_the_engine_does_not_start(run_cli, monkeypatch):
     def diagnose(_remote):
         raise EngineError("The engine died of signal 4.", "Build llama.cpp for this processor.")

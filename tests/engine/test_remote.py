@@ -126,6 +126,14 @@ def test_a_worker_that_is_not_there_is_named_before_anything_is_loaded(nano_gguf
     assert error.value.message == f"The worker {address} cannot be reached: Connection refused."
 
 
+def test_a_worker_under_two_names_is_named_once(nano_gguf, workers):
+    again = workers[0].replace("127.0.0.1", "localhost")
+    with pytest.raises(EngineError) as error:
+        load(nano_gguf, remote=(workers[0], workers[1], again))
+    said = f"The worker {again} is the same worker as {workers[0]}: name it once."
+    assert error.value.message == said
+
+
 def answering(reply: bytes | None):
     """Start a server that answers its first request with `reply`; None: not at all."""
     server = socket.create_server(("127.0.0.1", 0))
