@@ -3,7 +3,8 @@
 Takes rows of text whose first is the heading, gives lines. Knows nothing about what they mean.
 """
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 
 GAP = "  "
 
@@ -35,3 +36,14 @@ def table(rows: Sequence[Sequence[str]], width: int | None = None, left: int = 1
             if value
         ]
     return lines
+
+
+def folded(lines: Iterable[str], width: int | None) -> Iterator[str]:
+    """Break lines that are wider than the terminal between words."""
+    for line in lines:
+        if width is None or len(line) <= width:
+            yield line
+        else:
+            yield from textwrap.wrap(
+                line, width, subsequent_indent=GAP, break_long_words=False, break_on_hyphens=False
+            )

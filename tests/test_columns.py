@@ -2,7 +2,7 @@
 
 from shapes import latent_shape
 
-from localseek.columns import table
+from localseek.columns import folded, table
 from localseek.placing.deciding import decide
 from localseek.placing.drawing import layer_rows
 from localseek.placing.machine import imagined
@@ -30,6 +30,15 @@ def test_a_row_that_would_break_is_written_one_value_a_line():
         "  of plain  0.95",
     ]
     assert table([("", "size"), ("GPU0", "1 GB")], 5) == ["GPU0", "  size  1 GB"]
+
+
+def test_sentences_are_broken_between_words():
+    lines = ["cache: 1,152 B", "", "- layers 0–61 and the output with their caches on GPU0"]
+    assert list(folded(lines, None)) == lines
+    assert list(folded(lines, 20)) == [
+        "cache: 1,152 B", "",
+        "- layers 0–61 and", "  the output with", "  their caches on", "  GPU0",
+    ]  # fmt: skip
 
 
 def test_layers_are_drawn_within_the_terminal():

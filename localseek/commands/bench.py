@@ -19,6 +19,7 @@ from localseek.bench.loads import measure_loads
 from localseek.bench.questions import built_in
 from localseek.bench.report import Report, make_report
 from localseek.bench.rounds import PARTS, Plan, Rounds, Stopped, ways_to_draft
+from localseek.columns import folded
 from localseek.commands.ask import read_text
 from localseek.commands.bench_page import page, picture
 from localseek.commands.preparing import find_runnable_model
@@ -182,7 +183,8 @@ def _print(report: Report, arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(asdict(report)))
     elif report.measured:
-        print("\n".join(clean(line) for line in page(report, width_of(sys.stdout))))
+        width = width_of(sys.stdout)
+        print("\n".join(folded(map(clean, page(report, width)), width)))
     else:
         note("Nothing was measured yet.")
     if arguments.plot and report.measured:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from localseek import hardware, settings
-from localseek.columns import table
+from localseek.columns import folded, table
 from localseek.commands.preparing import find_runnable_model
 from localseek.commands.session import engine_command
 from localseek.engine.client import Engine
@@ -83,10 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
         for shape, where, placement in plans:
             print(json.dumps(_object(shape, where, placement)))
         return 0
-    if len(plans) > 1:
-        print("\n".join(clean(line) for line in _comparison(plans, width_of(sys.stdout))))
-        return 0
-    print("\n".join(clean(line) for line in _page(*plans[0], width_of(sys.stdout))))
+    width = width_of(sys.stdout)
+    lines = _comparison(plans, width) if len(plans) > 1 else _page(*plans[0], width)
+    print("\n".join(folded(map(clean, lines), width)))
     return 0
 
 
