@@ -128,9 +128,7 @@ class Comparison:
         if self.drafting:
             steps.append(self._prompts)
         for way in self.servers:
-            steps.append(partial(self._ours, way))
-            steps += [partial(self._beside, way)] if self.drafting else []
-            steps.append(partial(self._server, way))
+            steps += [partial(self._ours, way), partial(self._server, way)]
         for number in range(WARM_UP, self._options.rounds):
             show("warm-up" if number == WARM_UP else f"{number + 1} of {self._options.rounds}")
             for step in reversed(steps) if number % 2 and number != WARM_UP else steps:
@@ -165,13 +163,18 @@ class Comparison:
             self._add(f"ours prompt, drafts {'on' if way else 'off'}", number, speed)
 
     def _ours(self, way: Mtp, number: int) -> None:
-        found = self._answer(way, number)
-        self._add(f"ours {way}", number, found.tokens / found.seconds)
+        """Answer in one way, and right before or after with the automatic depth.
 
-    def _beside(self, way: Mtp, number: int) -> None:
-        """Answer with the automatic depth, right after or before another way."""
-        found = self._answer("auto", number)
-        self._add(f"ours auto beside {way}", number, found.tokens / found.seconds)
+        What another program has left in the processor's caches is first cleared by an answer that
+        does not count.
+        """
+        ways = {f"ours {way}": way}
+        if self.drafting:
+            ways[f"ours auto beside {way}"] = "auto"
+            self._answer("off", number)
+        for name, one in reversed(ways.items()) if number % 2 else ways.items():
+            found = self._answer(one, number)
+            self._add(name, number, found.tokens / found.seconds)
 
     def _answer(self, way: Mtp, number: int) -> Measured:
         start = max(number, 0) % len(self._questions)

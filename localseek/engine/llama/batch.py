@@ -16,6 +16,9 @@ from localseek.engine.llama.types import Floats
 _SEQUENCES = ctypes.POINTER(ctypes.POINTER(lib.llama_seq_id))
 
 
+FEW = 8  # rows that are written one by one: numpy takes longer for so few
+
+
 class Batch:
     """Room for rows: tokens at positions, hidden rows beside them if asked for.
 
@@ -58,8 +61,10 @@ class Batch:
 
     def place(self, count: int, first: int, outputs: int = 1) -> None:
         """Put the first `count` rows, which are filled, at positions `first`, `first`+1, …"""
-        if count == 1:
-            self._pos[0], self._logits[0] = first, outputs
+        if count <= FEW:
+            for row in range(count):
+                self._pos[row] = first + row
+                self._logits[row] = row >= count - outputs
         else:
             self.pos[:count] = range(first, first + count)
             self.logits[:count] = 0
