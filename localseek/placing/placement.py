@@ -13,7 +13,9 @@ from localseek.engine.protocol import LoadOptions
 from localseek.placing.machine import CPU, Device, Machine
 from localseek.placing.memory import DeviceMemory
 
-PARALLEL = 4  # sequences; more gained little on two cores (tests/bench/batching.py)
+# Sequences; eight gained a quarter to a third on two cores without drafts, nothing with them, and
+# each answer came later (tests/bench/batching.py).
+PARALLEL = 4
 SEQUENCE_TOKENS = 1024  # of context for each of several sequences, on the average
 
 
