@@ -187,7 +187,7 @@ def _page(info: GGUFInfo) -> str:
         ("MTP", _mtp(info)),
         *_origin(info),
     ]
-    lines = [*_pairs([(label, one_line(text)) for label, text in rows])]
+    lines = _pairs([(label, one_line(text)) for label, text in rows])
     lines += ["", "tensor types:"]
     types = [
         ("  " + one_line(group), ", ".join(f"{count} × {name}" for name, count in kinds.items()))

@@ -96,9 +96,7 @@ class DepthController:
         """
         if self.asleep and not self.hopeless and self._naps < PATIENCE:
             self.asleep = self._purse < self._waking()
-        self._gathering = 0
-        if not self._cruise_left or self.asleep:
-            self._plan_left = self._cruise_left = 0
+        self._gathering = self._plan_left = self._cruise_left = 0
         return not self.asleep
 
     def begin(self, waiting: int) -> bool:

@@ -47,7 +47,12 @@ def split_address(address: str) -> tuple[str, int]:
     match = ADDRESS.fullmatch(address)
     if not match or not 0 < int(match["port"]) < 65536:
         raise ValueError("not HOST:PORT, such as 127.0.0.1:50052")
-    return match["host"] or match["v6"], int(match["port"])
+    host = match["host"] or match["v6"]
+    try:
+        host.encode("idna")  # as sockets will
+    except UnicodeError as error:
+        raise ValueError("not HOST:PORT: no host has such a name") from error
+    return host, int(match["port"])
 
 
 def connect(address: str) -> socket.socket:

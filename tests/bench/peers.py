@@ -8,8 +8,7 @@ llama-bench's, then answers at temperature 0 to the same prompts, ours and llama
 drafts and with each depth; beside each of these of ours, once with the automatic depth. So a
 machine that others use, too, is slow for all alike. Ratios are taken within a round; their medians
 and quartiles are told. All are started several times, as where in memory a model comes to lie makes
-some per cent of difference.
-Says first whether both builds use the same processor features.
+some per cent of difference. Says first whether both builds use the same processor features.
 """
 
 import argparse

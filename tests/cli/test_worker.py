@@ -43,8 +43,11 @@ def test_a_worker_serves_until_it_is_interrupted_and_shows_the_tunnel(environmen
 
 @pytest.mark.parametrize(
     "address",
-    ["somewhere", "host:", "host:99999", ":50052", "http://host:1", "a:1,b:2", "h:５００"],
-)
+    [
+        "somewhere", "host:", "host:99999", ":50052", "http://host:1", "a:1,b:2", "h:５００",
+        "a..b:1", "a" * 70 + ":1",
+    ],
+)  # fmt: skip
 def test_a_wrong_address_of_a_worker_ends_in_one_line(run_cli, address):
     for words in (("ask", "hello"), ("doctor",)):
         done = run_cli(*words, "--remote", address)
