@@ -73,7 +73,7 @@ class GenerationOptions:
         return LoadOptions(
             str(path), ctx=self.ctx, threads=self.threads, mtp=self.mtp,
             draft_model=self.draft_model, fixed=self.fixed, prompt_cache=self.prompt_cache,
-            parallel=self.parallel,
+            parallel=self.parallel, draft_memory=True,
         )  # fmt: skip
 
     def request(self, messages: tuple[Message, ...]) -> Request:

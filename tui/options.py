@@ -36,4 +36,5 @@ class Options:
             draft_model=self.draft_model,
             fixed=self.fixed,
             prompt_cache=self.prompt_cache,
+            draft_memory=True,
         )

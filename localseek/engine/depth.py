@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from localseek.engine.acceptance import Acceptance
 from localseek.engine.costs import FIRST_TIMES, MAX_DEPTH, Costs
 from localseek.engine.draft_policy import DOZE, HINDSIGHT, Step
+from localseek.engine.learnt import Learnt
 from localseek.engine.trying import Trying
 from localseek.engine.worth import Worth
 
 ALLOWANCE = 0.007  # share of the time that may be lost to trying what is not best
 PURSE_STEPS = 12.0  # plain steps that the allowance holds at the start and at most
+RECALLED = 0.25  # of that, where what to try was learnt before
 FIRST_STEPS = 4  # plain steps before the first draft: the first few still warm up
 TRIES = 2  # steps in which a depth is tried; the first often pays for a new graph
 FAST_TRIES = 12  # of a model whose graphs take as long to build as to compute
@@ -25,8 +27,6 @@ FRESH_TOKENS = 96  # what was tried within so many tokens is known
 WELL_KNOWN = 8  # times after which a depth need not be tried for its time more often than that
 STALE_TOKENS = 1024  # a time that was measured longer ago is measured again
 PLAN_STEPS = 8  # a plan is good for so many steps
-TOLERANCE = 0.08  # of what drafts take that their yield may seem to fall short before they end
-CHANGE = 0.02  # of the rate that another depth must gain: each change builds a new graph
 DOUBT = 0.9  # of the measured times; drafts that would not pay even at these are hopeless
 ROW_SHARE = 0.05  # of a plain step: hidden rows that take less are as good as free
 NAP = 32  # tokens after which drafts that did not pay are tried again, if the allowance lasts
@@ -69,7 +69,6 @@ class DepthController:
         self._tried = [LONG_AGO] * (MAX_DEPTH + 1)  # by position: when last on trial
         self._timed = [LONG_AGO] * (MAX_DEPTH + 1)  # by depth: when last measured
         self._plan_left = 0
-        self._rates = [0.0] * (MAX_DEPTH + 1)  # tokens a second of the common clock, by depth
         self._steps: list[Step] = []  # that nothing was learnt from yet
         self._trying: Trying | None = None
         self._cruises, self._cruise_left, self._misses_left = False, 0, 0
@@ -88,6 +87,25 @@ class DepthController:
         if fewer and other.hopeless:
             self.asleep = self.hopeless = True
             self._sleep_left = other._sleep_left
+
+    def learnt(self) -> Learnt | None:
+        """Give what the next start may begin with, if that is something yet."""
+        self._digest()
+        if not self._worth.base:
+            return None
+        hopeless = self._sleep_left if self.hopeless else 0
+        return Learnt(self.costs, self.acceptance, self._naps, max(hopeless, 0))
+
+    def recall(self, known: Learnt) -> None:
+        """Begin with what another controller learnt of the same model on the same machine."""
+        self.costs, self.acceptance, self._naps = known.costs, known.acceptance, known.naps
+        self._may_compare = False
+        self.asleep = self.hopeless = known.sleep_left > 0
+        self._sleep_left = known.sleep_left
+        for depth, part in enumerate(self.costs.verify):
+            self._timed[depth] = 0 if part.count else LONG_AGO
+        self._worth.look_up(self.costs)
+        self._purse = self._most_saved() * RECALLED
 
     def start(self) -> bool:
         """Tell whether the draft layer is wanted in the answer that begins.
@@ -287,21 +305,7 @@ class DepthController:
         self._plan_left = PLAN_STEPS - 1
         worth, acceptance = self._worth, self.acceptance
         worth.look_up(self.costs)
-        # Drafts that are being made end only once they surely take more than they yield.
-        share, before = 1 - TOLERANCE if self.depth else 1.0, self.depth
-        self.depth, reached, base = 0, 1 / worth.base, worth.base
-        self._rates[0] = 1 / worth.verifying[0]
-        expected, accepted, seconds, best = 1.0, 1.0, 0.0, 0.0
-        for depth in range(1, worth.measured + 1):
-            accepted *= acceptance.mean(depth)
-            expected += accepted
-            seconds += worth.drafting[depth]
-            taken = seconds + worth.verifying[depth]
-            pays = (expected - 1) * base > share * (taken - base)
-            self._rates[depth] = expected / taken
-            rate = self._rates[depth] * (1 + CHANGE * (depth == before))
-            if pays and rate > best:
-                self.depth, reached, best = depth, self._rates[depth], rate
+        self.depth, reached = worth.best(self.depth, acceptance)
         worth.price(reached, acceptance)
         mixed = worth.measured > 0 and not self._settling
         self._drafts = self.depth > 0 or (mixed and worth.pays(0, 1.0, acceptance))
@@ -382,7 +386,7 @@ class DepthController:
 
     def _is_stale(self, depth: int) -> bool:
         known = min(self.costs.verify[depth].trust, WELL_KNOWN) / WELL_KNOWN
-        share, lasts = self._rates[depth] / self._worth.rate, STALE_TOKENS
+        share, lasts = self._worth.rates[depth] / self._worth.rate, STALE_TOKENS
         if share < POOR:
             lasts = POOR_TOKENS
         elif share > CLOSE and self._settling:

@@ -14,6 +14,8 @@ from localseek.engine.decoder import Decoder
 from localseek.engine.depth import DepthController
 from localseek.engine.draft_policy import FixedDepth
 from localseek.engine.keeper import Keeper, origin
+from localseek.engine.learnt_store import LearntStore
+from localseek.engine.learnt_store import key as learnt_key
 from localseek.engine.llama import AbortFlag, Sampler
 from localseek.engine.loading import load, remote_notices
 from localseek.engine.protocol import LoadOptions, Message, ModelInfo, Request
@@ -56,24 +58,29 @@ class Loaded:
         # and a graph that is not as the one before is made anew, on GPUs also captured.
         away = placement.gpu_layers > 0
         settling = GRAPH_STEPS if away else 0
-        policy = DepthController(away, settling) if automatic else FixedDepth(fixed)
-        self.decoder = Decoder(self.model, self.target, parts.drafter, policy)
+        compares = away and parts.parallel == 1
+        files = info.parts
+        if placement.draft_file:
+            files = (*files, Path(placement.draft_file))
+        self._store: LearntStore | None = None
+        if automatic and placement.draft and options.draft_memory:
+            self._store = LearntStore(learnt_key(files, placement, options.fixed.remote))
+        self._known = self._store.read() if self._store else {}
+        self._depths = SharedDepth(
+            lambda: DepthController(compares, settling) if automatic else FixedDepth(fixed),
+            self._known,
+        )
+        self.decoder = Decoder(self.model, self.target, parts.drafter, self._depths.of(1))
         self.scheduler: Scheduler | None = None  # in place of the decoder, for several requests
         if parts.parallel > 1:
-            depth = SharedDepth(
-                lambda: DepthController(settling=settling) if automatic else FixedDepth(fixed)
-            )
             self.scheduler = Scheduler(
-                self.model, self.target, parts.parallel, parts.lanes, depth, cancelled
+                self.model, self.target, parts.parallel, parts.lanes, self._depths, cancelled
             )
         self.keeper: Keeper | None = None
         if options.prompt_cache and self.scheduler is None:
             caches = f"{placement.cache_type}, drafts {parts.drafter is not None}"
             if any(tensor.name.startswith("rope_factors_long") for tensor in info.tensors):
                 caches += f", context {self.target.n_ctx}"  # it decides how positions are coded
-            files = info.parts
-            if placement.draft_file:
-                files = (*files, Path(placement.draft_file))
             self.keeper = Keeper(self.decoder, SequenceStore(), origin(files, caches))
         bos, eos = self.model.text(self.model.bos), self.model.text(self.model.eos)
         source = info.chat_template
@@ -102,6 +109,11 @@ class Loaded:
         self.notices = [*placement.warnings, *remote_notices(placement, remotes)]
         if parts.planned.notice:
             self.notices.append(parts.planned.notice)
+
+    def keep_learnt(self) -> None:
+        """Keep what was learnt of drafts for the next start, if that is wanted."""
+        if self._store is not None and (found := self._depths.learnt()):
+            self._store.write({**self._known, **found})
 
     def prompt(self, request: Request) -> Prepared:
         """Render and tokenize a request's messages, the oldest turns left out if they must be.

@@ -6,11 +6,12 @@ share that. A controller is told one sequence's share of a step: its rates and p
 those of all sequences together. Knows nothing about models or contexts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from localseek.engine.depth import DepthController
 from localseek.engine.draft_policy import DepthPolicy, Step, Trial
+from localseek.engine.learnt import Learnt
 
 
 @dataclass(slots=True)
@@ -30,8 +31,11 @@ class SharedStep:
 class SharedDepth:
     """A policy for each count of sequences that decode together."""
 
-    def __init__(self, make: Callable[[], DepthPolicy]) -> None:
-        self._make = make
+    def __init__(
+        self, make: Callable[[], DepthPolicy], known: Mapping[int, Learnt] | None = None
+    ) -> None:
+        """Take what makes a policy, and what earlier ones have learnt by the count."""
+        self._make, self._known = make, known or {}
         self._policies: dict[int, DepthPolicy] = {}
         self._rest: dict[int, int] = {}  # tokens that no whole share was left of
 
@@ -39,11 +43,21 @@ class SharedDepth:
         """Give the policy for a count of sequences."""
         if count not in self._policies:
             policy = self._make()
+            if isinstance(policy, DepthController) and count in self._known:
+                policy.recall(self._known[count])
             for number, other in sorted(self._policies.items()):
                 if isinstance(policy, DepthController) and isinstance(other, DepthController):
                     policy.join(other, fewer=number < count)
             self._policies[count] = policy
         return self._policies[count]
+
+    def learnt(self) -> dict[int, Learnt]:
+        """Give what the next start may begin with, by the count of sequences."""
+        found = {}
+        for count, policy in self._policies.items():
+            if isinstance(policy, DepthController) and (one := policy.learnt()):
+                found[count] = one
+        return found
 
     def learn(self, step: SharedStep, timed: bool) -> None:
         """Take what a step did; not its times if something else was computed in it (`timed`)."""

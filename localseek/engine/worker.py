@@ -51,7 +51,7 @@ class Worker:
         self._running, self._abort = 0, AbortFlag()
         self._loaded: Loaded | None = None
         self._benchmark: Benchmark | None = None
-        self._saving = threading.Lock()  # held while a sequence is written
+        self._saving = threading.RLock()  # held while something is written for a later run
 
     def run(self) -> None:
         """Work until told to quit or the client is gone."""
@@ -155,14 +155,19 @@ class Worker:
         self._write(measurement.encode_measured(number, found))
 
     def _generate(self, number: int, request: Request) -> None:
-        def send(event: Event) -> None:
-            self._write(protocol.encode_event(number, event))
-            if isinstance(event, Finished | Failed):
-                self._cancelled.discard(number)
-
         loaded = self._loaded
         if loaded is None:
             raise ModelError("No model is loaded.")
+
+        def send(event: Event) -> None:
+            if not isinstance(event, Finished | Failed):
+                self._write(protocol.encode_event(number, event))
+                return
+            with self._saving:  # taken first: the client may end the child once it has its answer
+                self._write(protocol.encode_event(number, event))
+                self._cancelled.discard(number)
+                loaded.keep_learnt()
+
         started = time.perf_counter()
         prepared = loaded.prompt(request)
         tokens = prepared.tokens
@@ -211,7 +216,7 @@ class Worker:
         if loaded.keeper is None:
             send(Finished(outcome.reason, stats))
             return
-        with self._saving:  # taken first: the client may end the child once it has its answer
+        with self._saving:  # see `send`
             send(Finished(outcome.reason, stats))
             if notice := loaded.keeper.after():
                 send(Notice(notice))  # the client shows it with the next answer, or at the end

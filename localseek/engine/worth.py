@@ -10,6 +10,8 @@ from localseek.engine.costs import MAX_DEPTH, Costs
 
 HALVINGS = 6  # of the acceptances from 0 to 1 among which the least that pays is looked for
 NEVER = 2.0  # an acceptance that is not reached
+TOLERANCE = 0.08  # of what drafts take that their yield may seem to fall short before they end
+CHANGE = 0.02  # of the rate that another depth must gain: each change builds a new graph
 
 
 class Worth:
@@ -19,6 +21,7 @@ class Worth:
         self.rate, self.base, self.measured = 0.0, 0.0, 0  # `base`: of a plain step
         self.verifying = [0.0] * (MAX_DEPTH + 1)
         self.drafting = [0.0] * (MAX_DEPTH + 1)
+        self.rates = [0.0] * (MAX_DEPTH + 1)  # tokens a second, by depth
         self._prices = [0.0] * (MAX_DEPTH + 1)  # of verifying one more, in tokens
         self._feeding = 0.0  # of a hidden row, in tokens
         self._least = [NEVER] * (MAX_DEPTH + 1)  # by drafted tokens: see `deeper`
@@ -28,6 +31,27 @@ class Worth:
         self.measured, self.base = costs.measured(), costs.decoding()
         self.verifying = [costs.verifying(depth) for depth in range(MAX_DEPTH + 1)]
         self.drafting = [0.0, *(costs.drafting(at) for at in range(1, MAX_DEPTH + 1))]
+
+    def best(self, before: int, acceptance: Acceptance) -> tuple[int, float]:
+        """Find the best depth if drafts are of mean quality, with its rate; `before` is the last.
+
+        Drafts that are being made end only once they surely take more than they yield.
+        """
+        share, base = 1 - TOLERANCE if before else 1.0, self.base
+        chosen, reached = 0, 1 / base
+        self.rates[0] = 1 / self.verifying[0]
+        expected, accepted, seconds, best = 1.0, 1.0, 0.0, 0.0
+        for depth in range(1, self.measured + 1):
+            accepted *= acceptance.mean(depth)
+            expected += accepted
+            seconds += self.drafting[depth]
+            taken = seconds + self.verifying[depth]
+            pays = (expected - 1) * base > share * (taken - base)
+            self.rates[depth] = expected / taken
+            rate = self.rates[depth] * (1 + CHANGE * (depth == before))
+            if pays and rate > best:
+                chosen, reached, best = depth, self.rates[depth], rate
+        return chosen, reached
 
     def price(self, rate: float, acceptance: Acceptance) -> None:
         """Take the rate that is reached otherwise."""

@@ -276,9 +276,10 @@ def test_every_option_of_the_command_line_reaches_the_app():
     taken = {field.name for field in [*fields(Options), *fields(Sampling)]}
     assert given <= taken
     assert "grammar" in taken
-    loaded = {field.name for field in fields(LoadOptions)} - {"model", "parallel"}
+    loaded = {field.name for field in fields(LoadOptions)} - {"model", "parallel", "draft_memory"}
     options = Options(ctx=512, threads=3, mtp=2, fixed=Fixed(cpu_experts=1), prompt_cache=True)
     assert all(
         getattr(options.load_options(Path("m.gguf")), name) == getattr(options, name)
         for name in loaded
     )
+    assert options.load_options(Path("m.gguf")).draft_memory

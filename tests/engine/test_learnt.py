@@ -1,0 +1,230 @@
+"""What drafting has learnt is kept for the next start: as data, on disk, through the engine."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from fakes.drafting import (
+    BARE,
+    CODE,
+    DENSE,
+    FAR,
+    GPU_EXPERTS,
+    NANO,
+    NOTHING,
+    SPARSE,
+    Simulation,
+    best_rate,
+)
+
+from localseek.engine.client import Engine
+from localseek.engine.depth import DepthController
+from localseek.engine.learnt import from_plain, to_plain
+from localseek.engine.learnt_store import LearntStore, key
+from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
+from localseek.engine.shared_depth import SharedDepth, SharedStep
+from localseek.events import AnswerDelta, Finished, ReasoningDelta
+from localseek.gguf.info import read_info
+from localseek.placing.deciding import decide
+from localseek.placing.machine import Machine
+from localseek.placing.placement import Wishes
+from localseek.placing.shape import read_shape
+
+
+def started(machine, seed=1):
+    policy = DepthController(compares=machine.row > 0, settling=len(machine.changing))
+    return Simulation(policy, machine, seed)
+
+
+def plain(run):
+    """What JSON makes of what a simulated controller has learnt."""
+    return json.loads(json.dumps(to_plain({1: run.policy.learnt()})))
+
+
+def started_again(run, seed=2):
+    again = started(run.machine, seed)
+    again.policy.recall(from_plain(plain(run))[1])
+    return again
+
+
+@pytest.mark.parametrize("machine", [DENSE, SPARSE, GPU_EXPERTS])
+@pytest.mark.parametrize("text", [CODE, NANO])
+def test_the_first_answer_of_the_next_start_is_as_fast_as_later_ones(machine, text):
+    first, second = [], []
+    for seed in range(24):
+        run = started(machine, seed)
+        first.append(run.run(text, 256))
+        second.append(started_again(run, seed + 100).run(text, 256))
+    assert sum(second) > sum(first)
+    assert sum(second) / 24 > 0.97 * best_rate(machine, text)
+
+
+@pytest.mark.parametrize("machine", [DENSE, SPARSE])
+def test_a_text_that_drafts_serve_better_than_the_last_one_is_noticed_in_the_first_answer(machine):
+    rates = []
+    for seed in range(6):
+        run = started(machine, seed)
+        run.run(NOTHING, 500)
+        rates.append(started_again(run, seed + 100).run(CODE, 256))
+    assert sum(rates) / 6 > 0.9 * best_rate(machine, CODE)
+
+
+def test_a_machine_that_is_slower_than_it_was_is_not_taken_for_another():
+    run = started(DENSE)
+    run.run(NANO, 600)
+    again = started_again(run)
+    again.slowness = 2.0
+    assert again.run(NANO, 256) > 0.93 * best_rate(DENSE, NANO) / 2
+
+
+def test_hopeless_drafts_are_not_tried_in_every_start():
+    run = started(BARE)
+    run.run(CODE, 300)
+    assert run.policy.hopeless
+    tried = []
+    for start in range(20):
+        run = started_again(run, start)
+        run.run(CODE, 300)
+        tried.append(sum(run.depths) > 0)
+    assert 0 < sum(tried) <= 3, "only after the thousands of tokens that they may sleep"
+
+
+def test_what_hidden_rows_cost_is_not_measured_again():
+    run = started(FAR)
+    run.run(NOTHING, 100)
+    again = started_again(run)
+    again.run(NOTHING, 100)
+    assert not again.policy.compares
+    assert again.policy.costs.plain.seconds == pytest.approx(FAR.verify[0], rel=0.1)
+
+
+def test_a_controller_that_has_learnt_nothing_leaves_nothing():
+    assert started(DENSE).policy.learnt() is None
+    assert SharedDepth(DepthController).learnt() == {}
+
+
+def test_what_was_learnt_is_kept_by_the_number_of_sequences():
+    run = started(DENSE)
+    run.run(CODE, 300)
+    known = from_plain(json.loads(json.dumps(to_plain({3: run.policy.learnt()}))))
+    shared = SharedDepth(DepthController, known)
+    assert shared.of(3).costs.verify[4].count > 4
+    assert shared.of(2).costs.verify[4].count == 0
+    for _ in range(6):
+        step = SharedStep(0, 0.0, 0.0, 1.0, [0, 0], [0, 0], 2, [[], []])
+        shared.learn(step, timed=True)
+    assert sorted(shared.learnt()) == [2, 3]
+
+
+def damaged():
+    run = started(DENSE)
+    run.run(CODE, 300)
+    facts = plain(run)
+
+    def changed(change):
+        copy = json.loads(json.dumps(facts))
+        change(copy["sequences"]["1"])
+        return copy
+
+    return {
+        "no object": 7,
+        "no text": None,
+        "another format": {**facts, "format": 2},
+        "no sequences": {"format": 1},
+        "a list of sequences": {"format": 1, "sequences": [1]},
+        "a word for a number": {"format": 1, "sequences": {"one": facts["sequences"]["1"]}},
+        "a part missing": changed(lambda one: one.pop("first")),
+        "too few depths": changed(lambda one: one["verify"].pop()),
+        "a time below zero": changed(lambda one: one["verify"].__setitem__(0, [-1.0, 5, 5])),
+        "a time of nothing": changed(lambda one: one["verify"].__setitem__(0, [0.0, 5, 5])),
+        "no number": changed(lambda one: one["verify"].__setitem__(0, [float("nan"), 5, 5])),
+        "endless": changed(lambda one: one.__setitem__("naps", float("inf"))),
+        "more accepted than tried": changed(lambda one: one["positions"][0].update(accepted=99)),
+        "no trials": changed(lambda one: one["positions"][0].update(trials=0, accepted=0, guess=0)),
+        "empty bins": changed(lambda one: one["positions"][0].update(bins=[[0] * 6, [0] * 6])),
+        "too few bins": changed(lambda one: one["positions"][0].update(shares=[1.0])),
+        "a position too many": changed(lambda one: one["positions"].append({})),
+    }
+
+
+@pytest.mark.parametrize("name", damaged())
+def test_facts_that_cannot_be_are_left_out(name):
+    assert from_plain(damaged()[name]) == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null"])
+def test_a_damaged_file_is_left_out_and_replaced(content, home):
+    run = started(DENSE)
+    run.run(CODE, 300)
+    store = LearntStore("a")
+    assert store.read() == {}
+    (home / "drafting" / "a.json").write_bytes(content)
+    assert store.read() == {}
+    store.write({1: run.policy.learnt()})
+    assert list(store.read()) == [1]
+
+
+def test_a_folder_that_cannot_be_made_costs_nothing_else(home):
+    (home / "drafting").write_text("in the way")
+    run = started(DENSE)
+    run.run(CODE, 300)
+    LearntStore("a").write({1: run.policy.learnt()})
+    assert LearntStore("a").read() == {}
+
+
+def test_only_the_last_used_models_are_kept_and_leftovers_go(home):
+    run = started(DENSE)
+    run.run(CODE, 300)
+    folder = home / "drafting"
+    folder.mkdir()
+    for number in range(70):
+        (folder / f"{number}.json").write_text("{}")
+        os.utime(folder / f"{number}.json", (number, number))
+    (folder / "old.1.partial").write_text("")
+    os.utime(folder / "old.1.partial", (1, 1))
+    (folder / "new.2.partial").write_text("")
+    LearntStore("a").write({1: run.policy.learnt()})
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"a.json", "new.2.partial", *(f"{number}.json" for number in range(7, 70))}
+
+
+def test_what_was_learnt_belongs_to_a_file_and_to_where_it_is_computed(nano_gguf, tmp_path):
+    shape = read_shape(read_info(nano_gguf), None)
+    machine = Machine((), 8 << 30, 8 << 30, 4, False, -1)
+
+    def of(path=nano_gguf, remotes=(), **wishes):
+        return key([path], decide(shape, machine, Wishes(draft=True, **wishes)), remotes)
+
+    other = tmp_path / "other.gguf"
+    other.write_bytes(nano_gguf.read_bytes())
+    assert of() == of(ctx=512)
+    keys = {of(), of(threads=2), of(path=other), of(remotes=("a:1",))}
+    assert len(keys) == 4
+
+
+def asked(path: Path, memory: bool):
+    request = Request(
+        (Message("user", "12 + 30"),), Sampling(temperature=0.0, repeat_penalty=1.0), 120
+    )
+    with Engine(LoadOptions(str(path), threads=1, draft_memory=memory)) as engine:
+        engine.load()
+        events = list(engine.generate(request))
+    text = "".join(one.text for one in events if isinstance(one, AnswerDelta | ReasoningDelta))
+    assert isinstance(events[-1], Finished)
+    return text, events[-1].stats.draft
+
+
+def test_the_engine_keeps_what_it_learnt_and_begins_with_it(nano_gguf, home):
+    text, _ = asked(nano_gguf, memory=False)
+    assert not (home / "drafting").exists(), "nobody asked for it"
+    first, _ = asked(nano_gguf, memory=True)
+    (path,) = (home / "drafting").iterdir()
+    facts = json.loads(path.read_text())
+    facts["sequences"]["1"]["sleep_left"] = 4000
+    path.write_text(json.dumps(facts))
+    again, drafts = asked(nano_gguf, memory=True)
+    assert first == again == text
+    assert drafts is None or drafts.drafted == 0, "it knows that drafts are hopeless"
+    assert list((home / "drafting").iterdir()) == [path]
+    assert 3000 < json.loads(path.read_text())["sequences"]["1"]["sleep_left"] < 4000
