@@ -229,7 +229,7 @@ def add_parallel_argument(parser: argparse.ArgumentParser) -> None:
     """Add the option of verbs that have many requests."""
     parser.add_argument(
         "--parallel", type=_argument(LOAD_CHECKS["parallel"]), default=0, metavar="N",
-        help="answer N rows at once; they share the context. 0: as many as pay and fit, up to 4",
+        help="answer N rows at once; they share the context. 0: as many as pay and fit, up to 8",
     )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 Takes a GGUF file with an MTP layer (trunks.py makes some) and delays in milliseconds. A worker runs
 on loopback behind a proxy that passes every byte on that much later, so that each trip there and
 back takes so much longer, as over a slow link; bytes on the way do not wait for each other. Prints
-the median speed of plain decoding, and the others as ratios of times in turns. Run by hand:
+the median speed of plain decoding, and the others as ratios of times in turns. All is loaded again
+for a second start, which begins with what drafting learnt in the first. Run by hand:
 
     python tests/bench/slow_worker.py dense.gguf --delay 1 --delay 5 --delay 20
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import queue
 import socket
 import statistics
@@ -106,10 +108,10 @@ def answer(engine: Engine, question: str, limit: int) -> tuple[float, str, Finis
 
 
 @contextlib.contextmanager
-def engines(
+def links(
     arguments: argparse.Namespace, delay_s: float, folder: Path
-) -> Iterator[dict[str, Engine]]:
-    """Give an engine for each way to draft, all with a worker of their own: it serves one."""
+) -> Iterator[dict[str, LoadOptions]]:
+    """Give what each way to draft is loaded with: a worker of its own, as it serves one."""
     with contextlib.ExitStack() as stack:
         found = {}
         for name in ("off", *dict.fromkeys(arguments.mtp)):
@@ -118,18 +120,20 @@ def engines(
             stack.callback(link.close)
             fixed = Fixed(remote=(link.address,), gpu_layers=arguments.gpu_layers)
             mtp: Mtp = "auto" if name == "auto" else "off" if name == "off" else int(name)
-            options = LoadOptions(arguments.model, 1024, arguments.threads, mtp, fixed=fixed)
-            found[name] = stack.enter_context(Engine(options))
-            found[name].load()
+            found[name] = LoadOptions(
+                arguments.model, 1024, arguments.threads, mtp, fixed=fixed, draft_memory=True
+            )
         yield found
 
 
-def measure(arguments: argparse.Namespace, delay_ms: float, folder: Path) -> None:
-    """Ask the questions in turns and print a line for one delay."""
+def measure(arguments: argparse.Namespace, ways: dict[str, LoadOptions], title: str) -> None:
+    """Load all, ask the questions in turns and print a line."""
     speeds: dict[str, list[float]] = {}
     last: dict[str, Finished] = {}
-    with engines(arguments, delay_ms / 1e3, folder) as found:
+    with contextlib.ExitStack() as stack:
+        found = {name: stack.enter_context(Engine(options)) for name, options in ways.items()}
         for engine in found.values():
+            engine.load()
             answer(engine, QUESTIONS[0], 1)  # weights are in memory then
         for number in range(arguments.answers):
             texts = set()
@@ -140,8 +144,7 @@ def measure(arguments: argparse.Namespace, delay_ms: float, folder: Path) -> Non
                 texts.add(text)
             assert len(texts) == 1, "the texts differ"
     plain = speeds.pop("off")
-    print(f"{Path(arguments.model).stem}, {delay_ms:g} ms: plain {statistics.median(plain):.1f}"
-          " tok/s; " + ", ".join(
+    print(f"{title}: plain {statistics.median(plain):.1f} tok/s; " + ", ".join(
         # Of the whole run, tries included; its questions have the same tokens in each way.
         f"{name} {sum(1 / p for p in plain) / sum(1 / s for s in found):.3f} ("
         + " ".join(f"{s / p:.2f}" for s, p in zip(found, plain, strict=True)) + ")"
@@ -159,13 +162,18 @@ def main() -> None:
     parser.add_argument("--mtp", action="append", metavar="auto|N", help="default: auto")
     parser.add_argument("--gpu-layers", type=int, help="layers at the worker (default: all)")
     parser.add_argument("--answers", type=int, default=5)
+    parser.add_argument("--starts", type=int, default=2, help="later ones know the first's times")
     parser.add_argument("--limit", type=int, default=200, metavar="TOKENS")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     arguments.mtp = arguments.mtp or ["auto"]
+    stem = Path(arguments.model).stem
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["LOCALSEEK_HOME"] = folder
         for delay_ms in arguments.delay or [5.0]:
-            measure(arguments, delay_ms, Path(folder))
+            with links(arguments, delay_ms / 1e3, Path(folder)) as ways:
+                for start in range(1, arguments.starts + 1):
+                    measure(arguments, ways, f"{stem}, {delay_ms:g} ms, start {start}")
 
 
 if __name__ == "__main__":
