@@ -152,6 +152,7 @@ class Worker:
             self._benchmark = Benchmark(self._loaded)
         task = measurement.decode_task(message)
         found = self._benchmark.run(task, lambda: number in self._cancelled)
+        self._loaded.keep_learnt()
         self._write(measurement.encode_measured(number, found))
 
     def _generate(self, number: int, request: Request) -> None:

@@ -8,15 +8,18 @@ llama-bench's, then answers at temperature 0 to the same prompts, ours and llama
 drafts and with each depth; beside each of these of ours, once with the automatic depth. So a
 machine that others use, too, is slow for all alike. Ratios are taken within a round; their medians
 and quartiles are told. All are started several times, as where in memory a model comes to lie makes
-some per cent of difference. Says first whether both builds use the same processor features.
+some per cent of difference; later starts know what drafting learnt in the first. Says first whether
+both builds use the same processor features.
 """
 
 import argparse
 import contextlib
+import os
 import re
 import signal
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -268,6 +271,8 @@ def main() -> None:
     # Ended from outside it leaves no server behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("peers.py was ended"))
     find_modules(ROOT)
+    home = tempfile.TemporaryDirectory()  # later starts know what drafting learnt in the first
+    os.environ["LOCALSEEK_HOME"] = home.name
     if options.quick:
         options.starts, options.rounds = 1, 1
         options.tokens, options.prompt_tokens = 32, 64

@@ -39,7 +39,9 @@ class Ours:
         self, path: Path, threads: int, context: int, mtp: Mtp, cpu_experts: int | None
     ) -> None:
         fixed = Fixed(cpu_experts=cpu_experts)
-        self._engine = Engine(LoadOptions(str(path), context, threads, mtp, fixed=fixed))
+        self._engine = Engine(
+            LoadOptions(str(path), context, threads, mtp, fixed=fixed, draft_memory=True)
+        )
         self.info = self._engine.load()
         self.system: str = self._engine.ask("doctor")["facts"].get("system", "")
         self.answers: dict[Mtp, Answers] = {}
