@@ -54,11 +54,17 @@ def resolve(name: str, preparation: Preparation) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path
+    if not name.strip():
+        raise ModelError("The model has no name.", "`localseek models list` shows what there is.")
     if path.is_dir():
         raise ModelError(
             f"{name} is a folder, not a GGUF file.",
             f"If it is a checkpoint: localseek convert {name} OUT.gguf",
         )
+    if path.is_symlink() and not path.exists():
+        raise ModelError(f"{name} is a link to {path.readlink()}, which is not there.")
+    if path.exists():
+        raise ModelError(f"{name} is no regular file.", "A model is read from a file on a disk.")
     files = {library_name(file): file for file in model_files()}
     wanted = name.removesuffix(".gguf")
     matches = [file for key, file in files.items() if wanted in (key, key.rpartition("/")[2])]

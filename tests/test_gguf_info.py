@@ -307,6 +307,19 @@ def test_a_later_part_names_the_first(tmp_path):
     assert f"is part 2 of 2. Open {first}." in refusal(second, second.read_bytes())
 
 
+def test_parts_that_have_changed_their_names_are_refused(tmp_path):
+    first, second, third = split(tmp_path, 3)
+    second.rename(tmp_path / "aside")
+    third.rename(second)
+    (tmp_path / "aside").rename(third)
+    with pytest.raises(ModelError) as caught:
+        read_info(first)
+    assert str(caught.value).startswith(f"{second} is part 3 of 3 by what it holds. Give the parts")
+    second.write_bytes(build({}, []))
+    with pytest.raises(ModelError, match=f"{second.name} is no part of a model"):
+        read_info(first)
+
+
 def test_a_damaged_part_is_refused_as_well(tmp_path):
     first, second = split(tmp_path)
     second.write_bytes(second.read_bytes()[:-64])

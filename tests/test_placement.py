@@ -30,6 +30,13 @@ def device_bytes(placement, name):
     return next(one.total for one in placement.memory if one.device == name)
 
 
+def test_a_context_is_what_llama_cpp_makes_of_it():
+    placement = decide(V3, gpu(ram=6000), Wishes(ctx=300))
+    assert placement.ctx == 512
+    assert "context 512 tokens, not 300: caches come in steps of 256" in placement.reasons
+    assert not any("caches come" in one for one in decide(V3, gpu(), Wishes(ctx=512)).reasons)
+
+
 def test_a_token_of_v3_adds_what_was_published_to_its_caches():
     assert V3.cache_bytes("f16") == 70_272
     assert V3.cache_bytes("q8_0") == 37_332
@@ -155,7 +162,7 @@ def test_a_context_beyond_the_memory_is_refused_with_the_largest_that_fits():
 
 def test_a_context_beyond_the_trained_one_is_allowed_with_a_warning():
     placement = decide(V3, gpu(600), Wishes(ctx=200_000))
-    assert placement.ctx == 200_000 and "163,840" in placement.warnings[0]
+    assert placement.ctx == 200_192 and "163,840" in placement.warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def _list(as_json: bool) -> int:
 
 def _sequences(clear: bool, as_json: bool) -> int:
     """Say how much the saved sequences take, or remove them."""
-    store = SequenceStore()
+    store = SequenceStore(limit_bytes=1) if clear else SequenceStore()  # clearing needs no limit
     if clear:
         count, size = store.clear()
         text = f"Removed: {count} saved, {rough_size(size)}."

@@ -4,6 +4,7 @@ Takes load options, gives prompts as tokens and samplers as a request wants them
 about messages on pipes.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -81,7 +82,10 @@ class Loaded:
             caches = f"{placement.cache_type}, drafts {parts.drafter is not None}"
             if any(tensor.name.startswith("rope_factors_long") for tensor in info.tensors):
                 caches += f", context {self.target.n_ctx}"  # it decides how positions are coded
-            self.keeper = Keeper(self.decoder, SequenceStore(), origin(files, caches))
+            store = SequenceStore()
+            with contextlib.suppress(OSError):  # what cannot go now goes with the next one saved
+                store.evict()  # the limit may have been lowered
+            self.keeper = Keeper(self.decoder, store, origin(files, caches))
         bos, eos = self.model.text(self.model.bos), self.model.text(self.model.eos)
         source = info.chat_template
         self.template = ChatTemplate(source, bos, eos) if source else None

@@ -224,7 +224,11 @@ class Decision:
                     f"The model was trained for {trained:,} tokens; "
                     f"what it says beyond them may be nonsense."
                 )
-            return self.wishes.ctx
+            ctx = cells(self.wishes.ctx)
+            if ctx != self.wishes.ctx:
+                why = f"not {self.wishes.ctx:,}: caches come in steps of {CONTEXT_STEP}"
+                self.reasons.append(f"context {ctx:,} tokens, {why}")
+            return ctx
         wanted = min(trained, DEFAULT_CTX)
         least = min(wanted, LEAST_CTX)
         goal = self._first_layer(least)

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,16 @@ def test_a_name_that_two_models_share_is_refused(home):
 def test_a_checkpoint_folder_is_answered_with_the_conversion(tmp_path):
     with pytest.raises(ModelError, match="is a folder, not a GGUF file. If it is a checkpoint: "):
         library.resolve(str(tmp_path), Preparing().preparation)
+
+
+def test_what_is_no_regular_file_is_named_as_such(tmp_path):
+    os.mkfifo(tmp_path / "pipe.gguf")
+    (tmp_path / "link.gguf").symlink_to("away.gguf")
+    for name, why in (("pipe.gguf", "is no regular file"), ("link.gguf", "a link to away.gguf, ")):
+        with pytest.raises(ModelError, match=why):
+            library.resolve(str(tmp_path / name), Preparing().preparation)
+    with pytest.raises(ModelError, match="has no name"):
+        library.resolve("", Preparing().preparation)
 
 
 def test_nano_is_prepared_on_first_use_and_then_kept(checkpoint, home):
@@ -211,7 +222,10 @@ def test_saved_sequences_are_counted_and_cleared(run_cli, environment):
     (folder / "a-1.sequence").write_bytes(bytes(1500))
     shown = run_cli("models", "sequences").out
     assert shown == f"1 saved sequence, 1.5 kB; at most 4.0 GB are kept, in {folder}.\n"
-    assert run_cli("models", "sequences", "--clear").out == "Removed: 1 saved, 1.5 kB.\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCALSEEK_SEQUENCE_LIMIT", "much")
+        assert run_cli("models", "sequences").status == 2
+        assert run_cli("models", "sequences", "--clear").out == "Removed: 1 saved, 1.5 kB.\n"
     assert json.loads(run_cli("models", "--json", "sequences").out) == {
         "sequences": 0, "size_bytes": 0,
     }  # fmt: skip

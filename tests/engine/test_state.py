@@ -204,6 +204,15 @@ def test_a_later_engine_goes_on_from_what_an_earlier_one_has_read(nano_gguf, hom
     assert len(SequenceStore().list()) == 1  # the same is not saved twice
 
 
+def test_a_lower_limit_holds_from_the_next_start_on(nano_gguf, home, monkeypatch):
+    run(nano_gguf, LONG_QUESTION)
+    assert len(SequenceStore().list()) == 1
+    monkeypatch.setenv("LOCALSEEK_SEQUENCE_LIMIT", "1kB")
+    with Engine(LoadOptions(str(nano_gguf), threads=1, prompt_cache=True)) as engine:
+        engine.load()
+        assert SequenceStore().list() == []
+
+
 def test_a_damaged_file_costs_time_only_and_is_said(nano_gguf, home):
     first, _, _ = run(nano_gguf, LONG_QUESTION)
     (saved,) = SequenceStore().list()
