@@ -314,7 +314,7 @@ def test_parts_that_have_changed_their_names_are_refused(tmp_path):
     (tmp_path / "aside").rename(third)
     with pytest.raises(ModelError) as caught:
         read_info(first)
-    assert str(caught.value).startswith(f"{second} is part 3 of 3 by what it holds. Give the parts")
+    assert str(caught.value).startswith(f"{second} is part 3 by what it holds. Give the parts")
     second.write_bytes(build({}, []))
     with pytest.raises(ModelError, match=f"{second.name} is no part of a model"):
         read_info(first)

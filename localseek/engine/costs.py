@@ -73,6 +73,10 @@ class Costs:
             part.seconds *= math.exp(OWN_SHARE * deviation)
             self.speed *= math.exp(COMMON_SHARE * deviation)
 
+    def forget_unsure(self) -> None:
+        """Forget the times of depths that were measured too seldom to be sure of."""
+        self.verify = [part if part.count >= FIRST_TIMES else Part() for part in self.verify]
+
     def measured(self) -> int:
         """Give the greatest depth up to which verifying was measured."""
         depth = 0

@@ -19,7 +19,6 @@ from localseek.engine.worth import Worth
 
 ALLOWANCE = 0.007  # share of the time that may be lost to trying what is not best
 PURSE_STEPS = 12.0  # plain steps that the allowance holds at the start and at most
-RECALLED = 0.25  # of that, where what to try was learnt before
 FIRST_STEPS = 4  # plain steps before the first draft: the first few still warm up
 TRIES = 2  # steps in which a depth is tried; the first often pays for a new graph
 FAST_TRIES = 12  # of a model whose graphs take as long to build as to compute
@@ -57,7 +56,7 @@ class DepthController:
         `compares`: hidden rows may have a price. `settling`: steps that a change of depth slows
         down; with any, all steps are of one depth, whatever the probabilities of their drafts.
         """
-        self.weighs, self.compares = True, False
+        self.weighs, self.compares, self._compared = True, False, False
         self._may_compare, self._settling = compares, settling
         self._verified, self._alike = 0, 0  # of the last step; how many before it verified as many
         self.costs, self.acceptance = Costs(), Acceptance(MAX_DEPTH)
@@ -91,21 +90,27 @@ class DepthController:
     def learnt(self) -> Learnt | None:
         """Give what the next start may begin with, if that is something yet."""
         self._digest()
-        if not self._worth.base:
+        drafted = max(part.count for part in self.costs.verify[1:])
+        if not self._worth.base or drafted < FIRST_TIMES:
             return None
-        hopeless = self._sleep_left if self.hopeless else 0
-        return Learnt(self.costs, self.acceptance, self._naps, max(hopeless, 0))
+        return Learnt(
+            self.costs, self.acceptance, tuple(self._tokens - at for at in self._timed),
+            max(self._purse, 0.0), self._compared, self._naps,
+            max(self._sleep_left, 0) if self.hopeless else 0,
+        )  # fmt: skip
 
     def recall(self, known: Learnt) -> None:
         """Begin with what another controller learnt of the same model on the same machine."""
         self.costs, self.acceptance, self._naps = known.costs, known.acceptance, known.naps
-        self._may_compare = False
-        self.asleep = self.hopeless = known.sleep_left > 0
+        self._compared = known.compared
+        self.compares = self._may_compare = self._may_compare and not known.compared
+        self.asleep = self.hopeless = known.sleep_left > 0 and not self.compares
         self._sleep_left = known.sleep_left
-        for depth, part in enumerate(self.costs.verify):
-            self._timed[depth] = 0 if part.count else LONG_AGO
+        self._timed = [-age for age in known.ages]
+        if self._settling:  # a try that was cut short has timed changes only
+            self.costs.forget_unsure()
         self._worth.look_up(self.costs)
-        self._purse = self._most_saved() * RECALLED
+        self._purse = min(known.purse, self._most_saved())
 
     def start(self) -> bool:
         """Tell whether the draft layer is wanted in the answer that begins.
@@ -248,7 +253,7 @@ class DepthController:
 
     def compare(self, with_rows: float, without: float) -> None:
         """Take the seconds of a plain step with hidden rows and without."""
-        self.compares = self._may_compare = False
+        self.compares, self._may_compare, self._compared = False, False, True
         if without < (1 - ROW_SHARE) * with_rows:
             self.costs.plain.set(self.costs.verifying(0) * without / with_rows)
 
@@ -356,7 +361,7 @@ class DepthController:
             loss += 2 * self._change()  # there and back
             if costs.verify[depth].count < FIRST_TIMES:  # it may have been interrupted
                 loss = min(loss, self._most_lost())
-            yield trying, loss
+            yield trying, min(loss, self._most_saved())  # a full purse is for what looks dear, too
         # 2. One draft more than now, if it could pay and nothing was heard of it lately.
         depth = self.depth + 1
         if depth > MAX_DEPTH or self._tokens - self._tried[depth] < FRESH_TOKENS:

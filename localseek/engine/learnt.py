@@ -13,7 +13,7 @@ from localseek.engine.acceptance import MIDDLES, Acceptance, Position
 from localseek.engine.costs import GROWN, MAX_DEPTH, RECENT, Costs, Part
 
 FORMAT = 1
-TRUSTED = 8  # times, at most, that a part is taken for measured: enough to be believed at first
+LONGEST_NAP = 1024  # tokens; drafts that were hopeless are tried again sooner than in one process
 REMEMBERED = 4.0  # trials, at most, that acceptance counts for: the next text may be another
 SINGLE = ("first", "next", "catch_up", "plain", "change")  # parts of a step beside verifying
 POSITION = ("trials", "accepted", "guess")
@@ -23,13 +23,18 @@ POSITION = ("trials", "accepted", "guess")
 class Learnt:
     """What a controller knows that holds for the next start, too.
 
-    `naps`: in a row; `sleep_left`: tokens for which drafts are hopeless yet.
+    `ages`: tokens since each depth was timed. `purse`: seconds of the common clock that may be lost
+    to tries. `compared`: the price of hidden rows is known. `naps`: in a row. `sleep_left`: tokens
+    for which drafts are hopeless yet.
     """
 
     costs: Costs
     acceptance: Acceptance
-    naps: int = 0
-    sleep_left: int = 0
+    ages: tuple[int, ...]
+    purse: float
+    compared: bool
+    naps: int
+    sleep_left: int
 
 
 def to_plain(found: Mapping[int, Learnt]) -> dict[str, Any]:
@@ -53,13 +58,17 @@ def _facts(learnt: Learnt) -> dict[str, Any]:
         "verify": [_part_facts(part, costs.speed) for part in costs.verify],
         **{name: _part_facts(getattr(costs, name), costs.speed) for name in SINGLE},
         "positions": [_position_facts(at) for at in learnt.acceptance.positions],
+        "ages": learnt.ages,
+        "purse": learnt.purse * costs.speed,
+        "compared": learnt.compared,
         "naps": learnt.naps,
         "sleep_left": learnt.sleep_left,
     }
 
 
-def _part_facts(part: Part, speed: float) -> list[float]:
-    return [part.seconds * speed, part.count, part.trust]
+def _part_facts(part: Part, speed: float) -> list[Any]:
+    recent = [seconds * speed for seconds in part.recent]
+    return [part.seconds * speed, part.count, part.trust, recent]
 
 
 def _position_facts(at: Position) -> dict[str, Any]:
@@ -79,8 +88,13 @@ def _learnt(facts: Any) -> Learnt:
         setattr(costs, name, _part(facts[name]))
     _expect(len(facts["positions"]) == MAX_DEPTH)
     acceptance.positions = [_position(at) for at in facts["positions"]]
+    ages = tuple(int(_number(age)) for age in facts["ages"])
+    _expect(len(ages) == len(costs.verify))
     naps, sleep_left = (int(_number(facts[name])) for name in ("naps", "sleep_left"))
-    return Learnt(costs, acceptance, naps, sleep_left)
+    return Learnt(
+        costs, acceptance, ages, _number(facts["purse"]), bool(facts["compared"]), naps,
+        min(sleep_left, LONGEST_NAP),
+    )  # fmt: skip
 
 
 def _part(facts: Any) -> Part:
@@ -88,10 +102,11 @@ def _part(facts: Any) -> Part:
 
     What was measured often counts as just often enough to tell the machine's speed by it.
     """
-    seconds, count, trust = (_number(value) for value in facts)
+    seconds, count, trust = (_number(value) for value in facts[:3])
     _expect(seconds > 0 or count == 0)
-    part = Part(seconds, min(int(count), GROWN + 1), min(int(trust), TRUSTED))
-    part.recent.extend([seconds] * min(part.count, RECENT))
+    part = Part(seconds, min(int(count), GROWN + 1), min(int(trust), GROWN + 1))
+    part.recent.extend(_number(one) for one in facts[3])
+    _expect(len(part.recent) == min(part.count, RECENT))
     return part
 
 

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ class LearntStore:
 
     def __init__(self, key: str) -> None:
         self._key = key
+        self._swept = False
 
     def read(self) -> dict[int, Learnt]:
         """Give what was learnt, by the number of sequences; nothing if it cannot be used."""
@@ -40,17 +42,25 @@ class LearntStore:
         return {}
 
     def write(self, found: Mapping[int, Learnt]) -> None:
-        """Keep what was learnt, if it can be written; the models longest unused make room."""
+        """Keep what was learnt, if it can be written, beside what the file has of other counts.
+
+        The models longest unused make room.
+        """
         with contextlib.suppress(LocalseekError, OSError):
             folder = paths.folder("drafting")
-            partial = folder / f"{self._key}.{os.getpid()}.partial"
+            data = json.dumps(to_plain({**self.read(), **found}))  # others know of other counts
+            partial = folder / f"{self._key}.{secrets.token_hex(8)}.partial"
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
-                partial.write_text(json.dumps(to_plain(found)))
+                with open(descriptor, "w", encoding="utf-8") as file:
+                    file.write(data)
                 partial.replace(folder / (self._key + SUFFIX))
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
-            _sweep(folder)
+            if not self._swept:
+                _sweep(folder)
+                self._swept = True
 
 
 def key(files: Iterable[Path], placement: Placement, remotes: Sequence[str]) -> str:
@@ -61,7 +71,8 @@ def key(files: Iterable[Path], placement: Placement, remotes: Sequence[str]) -> 
     digest = hashlib.blake2b(digest_size=16)
     for path in files:
         facts = path.stat()
-        digest.update(f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns} ".encode())
+        digest.update(bytes(path.resolve()))
+        digest.update(f" {facts.st_size} {facts.st_mtime_ns} ".encode())
     here = (
         BUILD, hardware.cpu_name(), placement.threads, placement.devices, placement.layers,
         placement.experts, placement.output, placement.overrides, placement.cache_type,

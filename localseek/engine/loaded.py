@@ -65,11 +65,11 @@ class Loaded:
             files = (*files, Path(placement.draft_file))
         self._store: LearntStore | None = None
         if automatic and placement.draft and options.draft_memory:
-            self._store = LearntStore(learnt_key(files, placement, options.fixed.remote))
-        self._known = self._store.read() if self._store else {}
+            with contextlib.suppress(OSError):  # the file was moved while it was loaded
+                self._store = LearntStore(learnt_key(files, placement, options.fixed.remote))
         self._depths = SharedDepth(
             lambda: DepthController(compares, settling) if automatic else FixedDepth(fixed),
-            self._known,
+            self._store.read() if self._store else {},
         )
         self.decoder = Decoder(self.model, self.target, parts.drafter, self._depths.of(1))
         self.scheduler: Scheduler | None = None  # in place of the decoder, for several requests
@@ -117,7 +117,7 @@ class Loaded:
     def keep_learnt(self) -> None:
         """Keep what was learnt of drafts for the next start, if that is wanted."""
         if self._store is not None and (found := self._depths.learnt()):
-            self._store.write({**self._known, **found})
+            self._store.write(found)
 
     def prompt(self, request: Request) -> Prepared:
         """Render and tokenize a request's messages, the oldest turns left out if they must be.

@@ -9,6 +9,7 @@ those of all sequences together. Knows nothing about models or contexts.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from localseek.engine.acceptance import Acceptance
 from localseek.engine.depth import DepthController
 from localseek.engine.draft_policy import DepthPolicy, Step, Trial
 from localseek.engine.learnt import Learnt
@@ -36,6 +37,7 @@ class SharedDepth:
     ) -> None:
         """Take what makes a policy, and what earlier ones have learnt by the count."""
         self._make, self._known = make, known or {}
+        self._acceptance = next((one.acceptance for one in self._known.values()), Acceptance(0))
         self._policies: dict[int, DepthPolicy] = {}
         self._rest: dict[int, int] = {}  # tokens that no whole share was left of
 
@@ -43,8 +45,10 @@ class SharedDepth:
         """Give the policy for a count of sequences."""
         if count not in self._policies:
             policy = self._make()
-            if isinstance(policy, DepthController) and count in self._known:
-                policy.recall(self._known[count])
+            if isinstance(policy, DepthController) and self._known:
+                if count in self._known:
+                    policy.recall(self._known[count])
+                policy.acceptance = self._acceptance
             for number, other in sorted(self._policies.items()):
                 if isinstance(policy, DepthController) and isinstance(other, DepthController):
                     policy.join(other, fewer=number < count)

@@ -152,7 +152,8 @@ class Worker:
             self._benchmark = Benchmark(self._loaded)
         task = measurement.decode_task(message)
         found = self._benchmark.run(task, lambda: number in self._cancelled)
-        self._loaded.keep_learnt()
+        with self._saving:
+            self._loaded.keep_learnt()
         self._write(measurement.encode_measured(number, found))
 
     def _generate(self, number: int, request: Request) -> None:
@@ -167,7 +168,8 @@ class Worker:
             with self._saving:  # taken first: the client may end the child once it has its answer
                 self._write(protocol.encode_event(number, event))
                 self._cancelled.discard(number)
-                loaded.keep_learnt()
+                if not loaded.scheduler or len(loaded.scheduler.numbers) <= 1:  # not for each row
+                    loaded.keep_learnt()
 
         started = time.perf_counter()
         prepared = loaded.prompt(request)

@@ -126,7 +126,7 @@ def read_info(path: Path) -> GGUFInfo:
     parts, missing = _other_parts(path, header.metadata)
     others = [read_header(part) for part in parts]
     for part, other in zip(parts, others, strict=True):
-        _check_part(part, other.metadata, 1 + len(parts) + len(missing))
+        _check_part(part, other.metadata)
     tensors = header.tensors + tuple(t for other in others for t in other.tensors)
     if len({tensor.name for tensor in tensors}) != len(tensors):
         raise ModelError(f"{path} is damaged: two of its parts hold the same tensor.")
@@ -168,12 +168,12 @@ def _other_parts(path: Path, metadata: dict[str, Value]) -> tuple[list[Path], tu
     return there, tuple(part for part in siblings[1:] if not part.is_file())
 
 
-def _check_part(path: Path, metadata: dict[str, Value], count: int) -> None:
+def _check_part(path: Path, metadata: dict[str, Value]) -> None:
     """Raise ModelError if a part is not the one that its name says: llama.cpp only says numbers."""
     match = SPLIT_NAME.match(path.name)
-    said, found = metadata.get("split.no"), metadata.get("split.count")
-    if match is None or said != int(match["number"]) - 1 or found != count:
-        what = f"part {said + 1} of {found}" if isinstance(said, int) else "no part of a model"
+    said = metadata.get("split.no")
+    if match is None or said != int(match["number"]) - 1:
+        what = f"part {said + 1}" if isinstance(said, int) else "no part of a model"
         raise ModelError(
             f"{path} is {what} by what it holds.",
             "Give the parts their names back, or get them again.",

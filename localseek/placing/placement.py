@@ -13,9 +13,9 @@ from localseek.engine.protocol import LoadOptions
 from localseek.placing.machine import CPU, Device, Machine
 from localseek.placing.memory import DeviceMemory
 
-# Sequences; eight gained a quarter to a third on two cores without drafts, nothing with them, and
-# each answer came later (tests/bench/batching.py).
-PARALLEL = 8  # twice as many as four gave 26 and 38 % more tokens a second, with drafts as many
+# Sequences; eight instead of four gave 17 to 38 % more tokens a second where drafts do not pay, as
+# many where they do (tests/bench/batching.py, two cores).
+PARALLEL = 8
 SEQUENCE_TOKENS = 1024  # of context for each of several sequences, on the average
 
 

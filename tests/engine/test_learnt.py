@@ -10,9 +10,12 @@ from fakes.drafting import (
     CODE,
     DENSE,
     FAR,
+    GPU,
     GPU_EXPERTS,
+    GPU_MOE,
     NANO,
     NOTHING,
+    PROSE,
     SPARSE,
     Simulation,
     best_rate,
@@ -56,7 +59,7 @@ def test_the_first_answer_of_the_next_start_is_as_fast_as_later_ones(machine, te
         run = started(machine, seed)
         first.append(run.run(text, 256))
         second.append(started_again(run, seed + 100).run(text, 256))
-    assert sum(second) > sum(first)
+    assert sum(second) > 0.99 * sum(first)
     assert sum(second) / 24 > 0.97 * best_rate(machine, text)
 
 
@@ -78,6 +81,46 @@ def test_a_machine_that_is_slower_than_it_was_is_not_taken_for_another():
     assert again.run(NANO, 256) > 0.93 * best_rate(DENSE, NANO) / 2
 
 
+@pytest.mark.parametrize("machine", [GPU, GPU_MOE])
+@pytest.mark.parametrize("tokens", [4, 6, 8, 15])
+def test_a_first_answer_of_a_few_words_does_not_end_drafting_for_good(machine, tokens):
+    run = started(machine)
+    run.run(CODE, tokens)
+    for seed in range(10):
+        run = started_again(run, seed) if run.policy.learnt() else started(machine, seed)
+        run.run(CODE, 600)
+    rates = [started_again(run, 100 + seed).run(CODE, 600) for seed in range(4)]
+    assert sum(rates) / 4 > 0.93 * best_rate(machine, CODE)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "starts"), [(DENSE, BARE, 16), (BARE, DENSE, 40), (SPARSE, DENSE, 16)]
+)
+def test_times_that_hold_no_more_are_found_out_by_short_runs_too(before, after, starts):
+    run = started(before)
+    run.run(CODE, 1000)
+    run.machine = after
+    for seed in range(starts):
+        run = started_again(run, seed)
+        run.run(CODE, 256)
+    rates = [started_again(run, 100 + seed).run(CODE, 256) for seed in range(6)]
+    assert sum(rates) / 6 > 0.9 * best_rate(after, CODE)
+
+
+@pytest.mark.parametrize("machine", [BARE, GPU_EXPERTS])
+def test_a_slow_beginning_of_the_first_run_is_forgotten(machine):
+    run = started(machine)
+    run.slowness = 3.0
+    run.run(PROSE, 6)
+    run.slowness = 1.0
+    run.run(PROSE, 194)
+    for seed in range(10):
+        run = started_again(run, seed) if run.policy.learnt() else started(machine, seed)
+        run.run(PROSE, 200)
+    rates = [started_again(run, 100 + seed).run(PROSE, 200) for seed in range(6)]
+    assert sum(rates) / 6 > 0.9 * best_rate(machine, PROSE)
+
+
 def test_hopeless_drafts_are_not_tried_in_every_start():
     run = started(BARE)
     run.run(CODE, 300)
@@ -87,16 +130,27 @@ def test_hopeless_drafts_are_not_tried_in_every_start():
         run = started_again(run, start)
         run.run(CODE, 300)
         tried.append(sum(run.depths) > 0)
-    assert 0 < sum(tried) <= 3, "only after the thousands of tokens that they may sleep"
+    assert 0 < sum(tried) <= 7, "only after the thousand tokens that they may sleep"
 
 
 def test_what_hidden_rows_cost_is_not_measured_again():
     run = started(FAR)
-    run.run(NOTHING, 100)
+    run.run(CODE, 300)
     again = started_again(run)
-    again.run(NOTHING, 100)
     assert not again.policy.compares
+    again.run(NOTHING, 100)
     assert again.policy.costs.plain.seconds == pytest.approx(FAR.verify[0], rel=0.1)
+
+
+def test_what_hidden_rows_cost_is_measured_if_the_run_before_did_not():
+    batch = Simulation(DepthController(), FAR)
+    batch.run(CODE, 300)
+    policy = DepthController(compares=True)
+    policy.recall(from_plain(plain(batch))[1])
+    run = Simulation(policy, FAR)
+    run.run(NOTHING, 300)
+    assert policy.costs.plain.seconds == pytest.approx(FAR.verify[0], rel=0.1)
+    assert not policy.compares
 
 
 def test_a_controller_that_has_learnt_nothing_leaves_nothing():
@@ -114,7 +168,16 @@ def test_what_was_learnt_is_kept_by_the_number_of_sequences():
     for _ in range(6):
         step = SharedStep(0, 0.0, 0.0, 1.0, [0, 0], [0, 0], 2, [[], []])
         shared.learn(step, timed=True)
-    assert sorted(shared.learnt()) == [2, 3]
+    assert sorted(shared.learnt()) == [3], "of two at once nothing is known yet"
+
+
+def test_acceptance_is_recalled_for_every_number_of_sequences():
+    run = started(DENSE)
+    run.run(NOTHING, 300)
+    shared = SharedDepth(DepthController, from_plain(plain(run)))
+    known = shared.of(2).acceptance
+    assert known is shared.of(1).acceptance is shared.of(3).acceptance
+    assert known.mean(1) < 0.1
 
 
 def damaged():
@@ -136,10 +199,18 @@ def damaged():
         "a word for a number": {"format": 1, "sequences": {"one": facts["sequences"]["1"]}},
         "a part missing": changed(lambda one: one.pop("first")),
         "too few depths": changed(lambda one: one["verify"].pop()),
-        "a time below zero": changed(lambda one: one["verify"].__setitem__(0, [-1.0, 5, 5])),
-        "a time of nothing": changed(lambda one: one["verify"].__setitem__(0, [0.0, 5, 5])),
-        "no number": changed(lambda one: one["verify"].__setitem__(0, [float("nan"), 5, 5])),
+        "a time below zero": changed(
+            lambda one: one["verify"].__setitem__(0, [-1.0, 5, 5, [1.0] * 5])
+        ),
+        "a time of nothing": changed(
+            lambda one: one["verify"].__setitem__(0, [0.0, 5, 5, [1.0] * 5])
+        ),
+        "no number": changed(
+            lambda one: one["verify"].__setitem__(0, [float("nan"), 5, 5, [1.0] * 5])
+        ),
         "endless": changed(lambda one: one.__setitem__("naps", float("inf"))),
+        "too few ages": changed(lambda one: one["ages"].pop()),
+        "too few times": changed(lambda one: one["verify"][0][3].clear()),
         "more accepted than tried": changed(lambda one: one["positions"][0].update(accepted=99)),
         "no trials": changed(lambda one: one["positions"][0].update(trials=0, accepted=0, guess=0)),
         "empty bins": changed(lambda one: one["positions"][0].update(bins=[[0] * 6, [0] * 6])),
@@ -163,6 +234,25 @@ def test_a_damaged_file_is_left_out_and_replaced(content, home):
     assert store.read() == {}
     store.write({1: run.policy.learnt()})
     assert list(store.read()) == [1]
+
+
+def test_two_processes_keep_what_each_knows_of_its_number_of_sequences(home):
+    run = started(DENSE)
+    run.run(CODE, 300)
+    chat, batch = LearntStore("a"), LearntStore("a")
+    batch.write({4: run.policy.learnt()})
+    chat.write({1: run.policy.learnt()})
+    assert sorted(chat.read()) == [1, 4]
+    (path,) = (home / "drafting").iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_record_that_would_sleep_for_ever_sleeps_a_while(home):
+    run = started(BARE)
+    run.run(CODE, 300)
+    facts = plain(run)
+    facts["sequences"]["1"]["sleep_left"] = 1e300
+    assert from_plain(facts)[1].sleep_left == 1024
 
 
 def test_a_folder_that_cannot_be_made_costs_nothing_else(home):
@@ -201,6 +291,17 @@ def test_what_was_learnt_belongs_to_a_file_and_to_where_it_is_computed(nano_gguf
     assert of() == of(ctx=512)
     keys = {of(), of(threads=2), of(path=other), of(remotes=("a:1",))}
     assert len(keys) == 4
+    before = of(path=other)
+    other.write_bytes(other.read_bytes() + b"\0")
+    assert of(path=other) != before
+
+
+def test_a_model_in_a_folder_whose_name_is_no_text_loads(nano_gguf, tmp_path):
+    folder = Path(os.fsdecode(bytes(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    path = folder / "nano.gguf"
+    path.write_bytes(nano_gguf.read_bytes())
+    assert asked(path, memory=True)[0]
 
 
 def asked(path: Path, memory: bool):
@@ -221,10 +322,10 @@ def test_the_engine_keeps_what_it_learnt_and_begins_with_it(nano_gguf, home):
     first, _ = asked(nano_gguf, memory=True)
     (path,) = (home / "drafting").iterdir()
     facts = json.loads(path.read_text())
-    facts["sequences"]["1"]["sleep_left"] = 4000
+    facts["sequences"]["1"]["sleep_left"] = 1000
     path.write_text(json.dumps(facts))
     again, drafts = asked(nano_gguf, memory=True)
     assert first == again == text
     assert drafts is None or drafts.drafted == 0, "it knows that drafts are hopeless"
     assert list((home / "drafting").iterdir()) == [path]
-    assert 3000 < json.loads(path.read_text())["sequences"]["1"]["sleep_left"] < 4000
+    assert 800 < json.loads(path.read_text())["sequences"]["1"]["sleep_left"] < 1000
