@@ -56,8 +56,8 @@ class DepthController:
         `compares`: hidden rows may have a price. `settling`: steps that a change of depth slows
         down; with any, all steps are of one depth, whatever the probabilities of their drafts.
         """
-        self.weighs, self.compares, self._compared = True, False, False
-        self._may_compare, self._settling = compares, settling
+        self.weighs, self.compares = True, False
+        self._may_compare, self._compared, self._settling = compares, False, settling
         self._verified, self._alike = 0, 0  # of the last step; how many before it verified as many
         self.costs, self.acceptance = Costs(), Acceptance(MAX_DEPTH)
         self.depth = 0  # the best that is known, if drafts are of mean quality
@@ -77,13 +77,9 @@ class DepthController:
         self._surprise = False  # would it be if drafts did not pay, since they did?
         self._gathering = 0  # waiting rows before the first draft after a nap
 
-    def join(self, other: "DepthController", fewer: bool) -> None:
-        """Share what another controller knows of acceptance.
-
-        `fewer`: it serves fewer sequences; what is hopeless for these is so for more.
-        """
-        self.acceptance = other.acceptance
-        if fewer and other.hopeless:
+    def follow(self, other: "DepthController") -> None:
+        """Give up what a controller of fewer sequences has: hopeless for these, it is for more."""
+        if other.hopeless:
             self.asleep = self.hopeless = True
             self._sleep_left = other._sleep_left
 

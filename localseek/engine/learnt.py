@@ -13,7 +13,7 @@ from localseek.engine.acceptance import MIDDLES, Acceptance, Position
 from localseek.engine.costs import GROWN, MAX_DEPTH, RECENT, Costs, Part
 
 FORMAT = 1
-LONGEST_NAP = 1024  # tokens; drafts that were hopeless are tried again sooner than in one process
+LONGEST_SLEEP = 1024  # tokens; drafts that were hopeless are tried again sooner than in one process
 REMEMBERED = 4.0  # trials, at most, that acceptance counts for: the next text may be another
 SINGLE = ("first", "next", "catch_up", "plain", "change")  # parts of a step beside verifying
 POSITION = ("trials", "accepted", "guess")
@@ -93,7 +93,7 @@ def _learnt(facts: Any) -> Learnt:
     naps, sleep_left = (int(_number(facts[name])) for name in ("naps", "sleep_left"))
     return Learnt(
         costs, acceptance, ages, _number(facts["purse"]), bool(facts["compared"]), naps,
-        min(sleep_left, LONGEST_NAP),
+        min(sleep_left, LONGEST_SLEEP),
     )  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def _part(facts: Any) -> Part:
     _expect(seconds > 0 or count == 0)
     part = Part(seconds, min(int(count), GROWN + 1), min(int(trust), GROWN + 1))
     part.recent.extend(_number(one) for one in facts[3])
-    _expect(len(part.recent) == min(part.count, RECENT))
+    _expect(len(part.recent) == min(part.count, RECENT) and min(part.recent, default=1) > 0)
     return part
 
 

@@ -63,7 +63,7 @@ class LearntStore:
                 self._swept = True
 
 
-def key(files: Iterable[Path], placement: Placement, remotes: Sequence[str]) -> str:
+def learnt_key(files: Iterable[Path], placement: Placement, remotes: Sequence[str]) -> str:
     """Give what learnt times are bound to: files, build, processor, and what is computed where.
 
     Not to the length of the context, which moves all times alike.

@@ -15,8 +15,7 @@ from localseek.engine.decoder import Decoder
 from localseek.engine.depth import DepthController
 from localseek.engine.draft_policy import FixedDepth
 from localseek.engine.keeper import Keeper, origin
-from localseek.engine.learnt_store import LearntStore
-from localseek.engine.learnt_store import key as learnt_key
+from localseek.engine.learnt_store import LearntStore, learnt_key
 from localseek.engine.llama import AbortFlag, Sampler
 from localseek.engine.loading import load, remote_notices
 from localseek.engine.protocol import LoadOptions, Message, ModelInfo, Request

@@ -56,9 +56,7 @@ class LoadOptions:
     fixed: Fixed = field(default_factory=Fixed)
     prompt_cache: bool = False  # save what was read, and put it back in a later run
     parallel: int = 1  # requests that are answered at once at most; 0: chosen
-    draft_memory: bool = (
-        False  # keep what is learnt of drafts for the next start, and begin with it
-    )
+    draft_memory: bool = False  # begin with what an earlier run learnt of drafts, and keep it
 
 
 @dataclass(frozen=True, slots=True)

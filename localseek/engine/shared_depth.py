@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from localseek.engine.acceptance import Acceptance
+from localseek.engine.costs import MAX_DEPTH
 from localseek.engine.depth import DepthController
 from localseek.engine.draft_policy import DepthPolicy, Step, Trial
 from localseek.engine.learnt import Learnt
@@ -37,7 +38,8 @@ class SharedDepth:
     ) -> None:
         """Take what makes a policy, and what earlier ones have learnt by the count."""
         self._make, self._known = make, known or {}
-        self._acceptance = next((one.acceptance for one in self._known.values()), Acceptance(0))
+        known_already = (one.acceptance for one in self._known.values())
+        self._acceptance = next(known_already, Acceptance(MAX_DEPTH))
         self._policies: dict[int, DepthPolicy] = {}
         self._rest: dict[int, int] = {}  # tokens that no whole share was left of
 
@@ -45,13 +47,13 @@ class SharedDepth:
         """Give the policy for a count of sequences."""
         if count not in self._policies:
             policy = self._make()
-            if isinstance(policy, DepthController) and self._known:
+            if isinstance(policy, DepthController):
                 if count in self._known:
                     policy.recall(self._known[count])
                 policy.acceptance = self._acceptance
-            for number, other in sorted(self._policies.items()):
-                if isinstance(policy, DepthController) and isinstance(other, DepthController):
-                    policy.join(other, fewer=number < count)
+                for number, other in sorted(self._policies.items()):
+                    if isinstance(other, DepthController) and number < count:
+                        policy.follow(other)
             self._policies[count] = policy
         return self._policies[count]
 

@@ -86,16 +86,16 @@ def first_shown(
     most = n_ctx - reply
     goal = most - n_ctx // SHARE
     first = before = 0
-    for now, prompt in enumerate(prompts):
+    for turn, prompt in enumerate(prompts):
         before = first
-        used = prompt + sum(turns[first:now])
+        used = prompt + sum(turns[first:turn])
         if used <= most:
             continue
-        while used > goal and first < now - 1:
+        while used > goal and first < turn - 1:
             used -= turns[first]
             first += 1
-        if used > most and first < now:
-            first = now
+        if used > most and first < turn:
+            first = turn
     return first, before
 
 

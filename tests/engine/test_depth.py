@@ -26,6 +26,7 @@ from localseek.engine.costs import Costs
 from localseek.engine.depth import DepthController
 from localseek.engine.draft_counter import DraftCounter
 from localseek.engine.draft_policy import FixedDepth
+from localseek.engine.shared_depth import SharedDepth
 from localseek.engine.worth import Worth
 
 
@@ -289,3 +290,12 @@ def test_drafts_are_counted_by_position():
     assert stats.accepted_by_position == [0.6667, 0.5]
     assert (stats.mean_depth, stats.tokens_per_step) == (1.25, 1.75)
     assert DraftCounter().stats() is None
+
+
+def test_what_is_hopeless_for_fewer_sequences_is_not_tried_for_more():
+    for first, then, known in ((1, 3, True), (3, 1, False)):
+        shared = SharedDepth(DepthController)
+        Simulation(shared.of(first), BARE).run(CODE, 300)
+        assert shared.of(first).hopeless
+        assert shared.of(then).hopeless is shared.of(then).asleep is known
+        assert shared.of(then).acceptance is shared.of(first).acceptance

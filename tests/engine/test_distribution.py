@@ -22,6 +22,10 @@ class Choosy(FixedDepth):
 
     weighs = True
 
+    def __init__(self, depth: int) -> None:
+        super().__init__(depth)
+        self.kept: Counter[int] = Counter()
+
     def keep(self, probabilities: list[float]) -> int:
         for count, probability in enumerate(probabilities):
             if probability < 0.9:
@@ -29,7 +33,6 @@ class Choosy(FixedDepth):
         return len(probabilities)
 
     def learn(self, step: Step) -> None:
-        self.kept = getattr(self, "kept", Counter())
         self.kept[step.verified] += 1
 
 

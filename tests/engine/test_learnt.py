@@ -24,7 +24,7 @@ from fakes.drafting import (
 from localseek.engine.client import Engine
 from localseek.engine.depth import DepthController
 from localseek.engine.learnt import from_plain, to_plain
-from localseek.engine.learnt_store import LearntStore, key
+from localseek.engine.learnt_store import LearntStore, learnt_key
 from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
 from localseek.engine.shared_depth import SharedDepth, SharedStep
 from localseek.events import AnswerDelta, Finished, ReasoningDelta
@@ -180,48 +180,61 @@ def test_acceptance_is_recalled_for_every_number_of_sequences():
     assert known.mean(1) < 0.1
 
 
-def damaged():
+@pytest.fixture
+def facts():
     run = started(DENSE)
     run.run(CODE, 300)
-    facts = plain(run)
-
-    def changed(change):
-        copy = json.loads(json.dumps(facts))
-        change(copy["sequences"]["1"])
-        return copy
-
-    return {
-        "no object": 7,
-        "no text": None,
-        "another format": {**facts, "format": 2},
-        "no sequences": {"format": 1},
-        "a list of sequences": {"format": 1, "sequences": [1]},
-        "a word for a number": {"format": 1, "sequences": {"one": facts["sequences"]["1"]}},
-        "a part missing": changed(lambda one: one.pop("first")),
-        "too few depths": changed(lambda one: one["verify"].pop()),
-        "a time below zero": changed(
-            lambda one: one["verify"].__setitem__(0, [-1.0, 5, 5, [1.0] * 5])
-        ),
-        "a time of nothing": changed(
-            lambda one: one["verify"].__setitem__(0, [0.0, 5, 5, [1.0] * 5])
-        ),
-        "no number": changed(
-            lambda one: one["verify"].__setitem__(0, [float("nan"), 5, 5, [1.0] * 5])
-        ),
-        "endless": changed(lambda one: one.__setitem__("naps", float("inf"))),
-        "too few ages": changed(lambda one: one["ages"].pop()),
-        "too few times": changed(lambda one: one["verify"][0][3].clear()),
-        "more accepted than tried": changed(lambda one: one["positions"][0].update(accepted=99)),
-        "no trials": changed(lambda one: one["positions"][0].update(trials=0, accepted=0, guess=0)),
-        "empty bins": changed(lambda one: one["positions"][0].update(bins=[[0] * 6, [0] * 6])),
-        "too few bins": changed(lambda one: one["positions"][0].update(shares=[1.0])),
-        "a position too many": changed(lambda one: one["positions"].append({})),
-    }
+    return plain(run)
 
 
-@pytest.mark.parametrize("name", damaged())
-def test_facts_that_cannot_be_are_left_out(name):
-    assert from_plain(damaged()[name]) == {}
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("format", 2),
+        ("sequences", None),
+        ("sequences", [1]),
+        ("sequences", {"one": {}}),
+        ("sequences", {"1": 7}),
+    ],
+)
+def test_facts_of_another_shape_are_left_out(facts, name, value):
+    assert list(from_plain(facts)) == [1]
+    assert from_plain({**facts, name: value}) == {}
+    assert from_plain(value) == {}
+
+
+# Where, by keys and indices, and what stands there instead.
+IMPOSSIBLE = {
+    "a part missing": (["first"], None),
+    "too few depths": (["verify"], []),
+    "a time below zero": (["verify", 0, 0], -1.0),
+    "a time of nothing": (["verify", 0, 0], 0.0),
+    "no number": (["verify", 0, 0], float("nan")),
+    "a word": (["verify", 0, 1], "four"),
+    "too few times": (["verify", 0, 3], []),
+    "nothing among the times": (["verify", 0, 3, 0], 0.0),
+    "endless": (["naps"], float("inf")),
+    "too few ages": (["ages"], [0]),
+    "an empty purse below zero": (["purse"], -1.0),
+    "more accepted than tried": (["positions", 0, "accepted"], 99),
+    "nothing tried": (["positions", 0], {"trials": 0, "accepted": 0, "guess": 0}),
+    "empty bins": (["positions", 0, "bins"], [[0] * 6, [0] * 6]),
+    "too few bins": (["positions", 0, "shares"], [1.0]),
+    "too few positions": (["positions"], []),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_facts_that_cannot_be_are_left_out(facts, name):
+    (*way, last), value = IMPOSSIBLE[name]
+    place = facts["sequences"]["1"]
+    for step in way:
+        place = place[step]
+    if isinstance(value, dict):
+        place[last].update(value)
+    else:
+        place[last] = value
+    assert from_plain(facts) == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null"])
@@ -247,7 +260,7 @@ def test_two_processes_keep_what_each_knows_of_its_number_of_sequences(home):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_record_that_would_sleep_for_ever_sleeps_a_while(home):
+def test_a_record_that_would_sleep_for_ever_sleeps_a_while():
     run = started(BARE)
     run.run(CODE, 300)
     facts = plain(run)
@@ -284,7 +297,7 @@ def test_what_was_learnt_belongs_to_a_file_and_to_where_it_is_computed(nano_gguf
     machine = Machine((), 8 << 30, 8 << 30, 4, False, -1)
 
     def of(path=nano_gguf, remotes=(), **wishes):
-        return key([path], decide(shape, machine, Wishes(draft=True, **wishes)), remotes)
+        return learnt_key([path], decide(shape, machine, Wishes(draft=True, **wishes)), remotes)
 
     other = tmp_path / "other.gguf"
     other.write_bytes(nano_gguf.read_bytes())

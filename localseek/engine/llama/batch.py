@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from localseek.engine.llama.types import Floats
 
 _SEQUENCES = ctypes.POINTER(ctypes.POINTER(lib.llama_seq_id))
-
-
 FEW = 8  # rows that are written one by one: numpy takes longer for so few
 
 
