@@ -142,6 +142,10 @@ def test_small_weights_are_read_into_huge_pages_where_there_are_any():
     placement = decide(small, here, Wishes(draft=False))
     assert not placement.mmap and any("read, not mapped" in one for one in placement.reasons)
     assert decide(small, here, Wishes()).mmap  # steps that verify drafts gain too little
+    assert not decide(small, here, Wishes(drafts_pay=False)).mmap
+    worker = Device("a:1", "remote", 8 * GB, 8 * GB, bandwidth=1e8)
+    shared = decide(small, replace(here, devices=(worker,)), Wishes(gpu_layers=2))
+    assert shared.devices and not shared.mmap  # drafts rarely pay there
     assert decide(small, here, Wishes(mmap=True, draft=False)).mmap
     assert decide(small, replace(here, huge_pages=False), Wishes(draft=False)).mmap
     assert decide(V3, replace(gpu(ram=6000), huge_pages=True), Wishes(ctx=4096, draft=False)).mmap

@@ -11,6 +11,7 @@ from typing import Any
 
 from localseek.engine.acceptance import MIDDLES, Acceptance, Position
 from localseek.engine.costs import GROWN, MAX_DEPTH, RECENT, Costs, Part
+from localseek.engine.worth import Worth
 
 FORMAT = 1
 LONGEST_SLEEP = 1024  # tokens; drafts that were hopeless are tried again sooner than in one process
@@ -35,6 +36,13 @@ class Learnt:
     compared: bool
     naps: int
     sleep_left: int
+
+    @property
+    def drafts(self) -> bool:
+        """Tell whether drafts were made at last, or would be."""
+        worth = Worth()
+        worth.look_up(self.costs)
+        return not self.naps or worth.best(0, self.acceptance)[0] > 0
 
 
 def to_plain(found: Mapping[int, Learnt]) -> dict[str, Any]:

@@ -8,14 +8,12 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from localseek.engine.bridge import Remote
 from localseek.engine.decoder import Decoder
 from localseek.engine.depth import DepthController
 from localseek.engine.draft_policy import FixedDepth
 from localseek.engine.keeper import Keeper, origin
-from localseek.engine.learnt_store import LearntStore, learnt_key
 from localseek.engine.llama import AbortFlag, Sampler
 from localseek.engine.loading import load, remote_notices
 from localseek.engine.protocol import LoadOptions, Message, ModelInfo, Request
@@ -59,13 +57,7 @@ class Loaded:
         away = placement.gpu_layers > 0
         settling = GRAPH_STEPS if away else 0
         compares = away and parts.parallel == 1
-        files = info.parts
-        if placement.draft_file:
-            files = (*files, Path(placement.draft_file))
-        self._store: LearntStore | None = None
-        if automatic and placement.draft and options.draft_memory:
-            with contextlib.suppress(OSError):  # the file was moved while it was loaded
-                self._store = LearntStore(learnt_key(files, placement, options.fixed.remote))
+        self._store = parts.planned.learnt
         self._depths = SharedDepth(
             lambda: DepthController(compares, settling) if automatic else FixedDepth(fixed),
             self._store.read() if self._store else {},
@@ -84,7 +76,7 @@ class Loaded:
             store = SequenceStore()
             with contextlib.suppress(OSError):  # what cannot go now goes with the next one saved
                 store.evict()  # the limit may have been lowered
-            self.keeper = Keeper(self.decoder, store, origin(files, caches))
+            self.keeper = Keeper(self.decoder, store, origin(parts.planned.files, caches))
         bos, eos = self.model.text(self.model.bos), self.model.text(self.model.eos)
         source = info.chat_template
         self.template = ChatTemplate(source, bos, eos) if source else None

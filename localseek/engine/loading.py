@@ -6,7 +6,7 @@ child; knows nothing about requests.
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from localseek import hardware
@@ -14,6 +14,7 @@ from localseek.engine.bridge import Remote
 from localseek.engine.costs import MAX_DEPTH
 from localseek.engine.draft import Drafter
 from localseek.engine.lanes import Lanes
+from localseek.engine.learnt_store import LearntStore, learnt_key
 from localseek.engine.llama import (
     AbortFlag,
     Allotted,
@@ -47,6 +48,12 @@ class Planned:
     devices: Devices
     placement: Placement
     notice: str = ""  # who drafts, or why nobody does
+    learnt: LearntStore | None = None  # where what drafting learns is kept
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Give the model's files, and the one that drafts for it."""
+        return _files(self.info, self.placement)
 
 
 @dataclass(frozen=True)
@@ -140,12 +147,38 @@ def plan_load(
     shape = read_shape(info, drafting.file)
     wishes = wishes_from(options, drafting.on)
     placement = decide(shape, machine, wishes)
+    if not _drafts_pay(_find_learnt(options, info, placement)):
+        wishes = replace(wishes, drafts_pay=False)
+        placement = decide(shape, machine, wishes)
     ram = placement.memory[0]
     if always_measure or placement.devices or ram.total > EASY_SHARE * machine.ram_free:
         placement = decide(
             shape, machine, wishes, lambda one: measure_compute(options.model, one, devices)
         )
-    return Planned(info, shape, machine, devices, placement, drafting.notice)
+    learnt = _find_learnt(options, info, placement)
+    return Planned(info, shape, machine, devices, placement, drafting.notice, learnt)
+
+
+def _files(info: GGUFInfo, placement: Placement) -> tuple[Path, ...]:
+    drafting = (Path(placement.draft_file),) if placement.draft_file else ()
+    return (*info.parts, *drafting)
+
+
+def _find_learnt(
+    options: LoadOptions, info: GGUFInfo, placement: Placement
+) -> LearntStore | None:  # fmt: skip
+    """Give where what drafting learns is kept, if the depth is automatic and it shall be."""
+    if options.mtp != "auto" or not placement.draft or not options.draft_memory:
+        return None
+    with contextlib.suppress(OSError):  # the file was moved meanwhile
+        return LearntStore(learnt_key(_files(info, placement), placement, options.fixed.remote))
+    return None
+
+
+def _drafts_pay(learnt: LearntStore | None) -> bool:
+    """Tell whether drafts pay as far as earlier starts know; they may if none does."""
+    known = learnt.read() if learnt else {}
+    return not known or any(one.drafts for one in known.values())
 
 
 def measure_compute(path: str, placement: Placement, devices: Devices) -> dict[str, int]:

@@ -386,7 +386,8 @@ class Decision:
         mapped, threads = self.wishes.mmap, self.wishes.threads
         whys = []
         if mapped is None:
-            mapped, why = choose_mapping(self.shape, self.machine, gpu, ram, fits, self.draft)
+            pay = self.draft and self.wishes.drafts_pay and not used  # at workers they rarely do
+            mapped, why = choose_mapping(self.shape, self.machine, gpu, ram, fits, pay)
             whys.append(why)
         if not threads:
             threads, why = choose_threads(self.shape, self.machine)

@@ -21,7 +21,10 @@ SEQUENCE_TOKENS = 1024  # of context for each of several sequences, on the avera
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the user has fixed; None, 0 and empty leave it to the decision."""
+    """What the user has fixed; None, 0 and empty leave it to the decision.
+
+    `drafts_pay` is no wish, but known from earlier starts.
+    """
 
     ctx: int = 0
     gpu_layers: int | None = None  # as llama.cpp counts: the output is one
@@ -32,6 +35,7 @@ class Wishes:
     mmap: bool | None = None
     threads: int = 0
     draft: bool = True
+    drafts_pay: bool = True
     parallel: int = 1  # sequences at once; 0: chosen
 
 

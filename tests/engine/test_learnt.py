@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,12 @@ from fakes.drafting import (
     best_rate,
 )
 
+from localseek import hardware
 from localseek.engine.client import Engine
 from localseek.engine.depth import DepthController
 from localseek.engine.learnt import from_plain, to_plain
 from localseek.engine.learnt_store import LearntStore, learnt_key
+from localseek.engine.loading import plan_load
 from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
 from localseek.engine.shared_depth import SharedDepth, SharedStep
 from localseek.events import AnswerDelta, Finished, ReasoningDelta
@@ -327,6 +330,39 @@ def asked(path: Path, memory: bool):
     text = "".join(one.text for one in events if isinstance(one, AnswerDelta | ReasoningDelta))
     assert isinstance(events[-1], Finished)
     return text, events[-1].stats.draft
+
+
+@pytest.mark.parametrize(("machine", "text"), [(BARE, CODE), (DENSE, NOTHING), (FAR, CODE)])
+def test_drafts_that_did_not_pay_are_known_not_to(machine, text):
+    run = started(machine)
+    run.run(text, 1000)
+    assert not from_plain(plain(run))[1].drafts
+
+
+@pytest.mark.parametrize("machine", [DENSE, SPARSE])
+def test_drafts_that_paid_are_known_to(machine):
+    for seed in range(8):
+        run = started(machine, seed)
+        run.run(CODE, 300)
+        assert from_plain(plain(run))[1].drafts
+
+
+def test_weights_are_read_where_drafts_do_not_pay_and_mapped_where_they_do(
+    nano_gguf, home, monkeypatch
+):
+    machine = replace(hardware.read_machine(()), ram_free=8 << 30, huge_pages=True)
+    monkeypatch.setattr(hardware, "read_machine", lambda _devices: machine)
+    options = LoadOptions(str(nano_gguf), draft_memory=True)
+    found = plan_load(options)
+    assert found.placement.mmap and found.learnt
+    for simulated, mapped in ((BARE, False), (DENSE, True)):
+        run = started(simulated)
+        run.run(CODE, 1000)
+        found.learnt.write({1: run.policy.learnt()})
+        assert plan_load(options).placement.mmap == mapped
+        assert plan_load(replace(options, ctx=512)).placement.mmap == mapped
+        assert plan_load(replace(options, mtp=1)).placement.mmap
+        assert plan_load(replace(options, draft_memory=False)).placement.mmap
 
 
 def test_the_engine_keeps_what_it_learnt_and_begins_with_it(nano_gguf, home):
