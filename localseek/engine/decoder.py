@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from localseek.engine.draft import Drafter
 from localseek.engine.draft_counter import DraftCounter
-from localseek.engine.draft_policy import DOZE, DepthPolicy, FixedDepth, Step
+from localseek.engine.draft_policy import DOZE, SURE, DepthPolicy, FixedDepth, Step
 from localseek.engine.llama import Aborted, Batch, Context, Model, Sampler
 from localseek.errors import LocalseekError
 from localseek.events import FinishReason
@@ -294,11 +294,11 @@ class Decoder:
         if room < 1 or not self.policy.begin(drafter.waiting):
             return [], []
         started = time.perf_counter()
-        weigh = self.policy.weighs
-        token, probability, step.hindsight = drafter.first(weigh)
+        weigh, deep = self.policy.weighs, self.policy.deeper([SURE])
+        token, probability, step.hindsight = drafter.first(weigh, deep)
         drafted, probabilities = [token], [probability]
         begun = time.perf_counter()
-        while len(drafted) < room and self.policy.deeper(probabilities):
+        while deep and len(drafted) < room and self.policy.deeper(probabilities):
             token, probability = drafter.next(token, weigh)
             drafted.append(token)
             probabilities.append(probability)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from localseek.engine.costs import MAX_DEPTH
 from localseek.engine.draft import WORTH_READING
 from localseek.engine.llama import Batch, Context, Floats, Full, Model
 
@@ -55,6 +56,7 @@ class Lanes:
         # What waits in all lanes, and their last tokens, are drafted from in one decode.
         room = self.context.n_batch // sequences - 1
         self._lanes = [Lane(room, model.n_embd) for _ in range(sequences)]
+        self._outputs: dict[int, int] = {}  # each sequence's last one of the last decode
 
     def on(self, sequence: int) -> bool:
         """Tell whether a sequence has a lane."""
@@ -127,47 +129,54 @@ class Lanes:
         lane.carried = first + len(tokens) - 1
 
     def first(
-        self, lasts: dict[int, tuple[int, int]], weigh: bool
-    ) -> dict[int, tuple[int, float]]:  # fmt: skip
+        self, lasts: dict[int, tuple[int, int]], weigh: bool, deep: bool
+    ) -> dict[int, tuple[int, float]]:
         """Draft the token after each sequence's last one, given with its position.
 
-        Gives token and probability (1 unless `weigh`) of those that can be drafted for.
+        `deep`: `next` may be called then. Gives token and probability (1 unless `weigh`) of those
+        that can be drafted for.
         """
-        self._batch.clear()
-        drafting = []
+        drafting = {}
         for sequence, (token, position) in lasts.items():
             lane = self._lanes[sequence]
-            if not lane.on or lane.carried != position - 1:
-                continue
-            self._forget_from(sequence, position)
-            if lane.waiting:
+            if lane.on and lane.carried == position - 1:
+                self._forget_from(sequence, position)
+                drafting[sequence] = token
+                if deep and lane.waiting > MAX_DEPTH:
+                    self._enter(sequence, [], lane.rows[:0])
+        self._batch.clear()
+        self._outputs, outputs = {}, 0
+        for sequence, token in drafting.items():
+            lane = self._lanes[sequence]
+            waiting = lane.waiting
+            # All rows are outputs if hidden rows are wanted, see `Drafter`.
+            more = waiting if deep else 0
+            if waiting:
                 self._batch.add(
-                    lane.tokens[: lane.waiting], lane.length, sequence, lane.rows[: lane.waiting]
+                    lane.tokens[:waiting], lane.length, sequence, lane.rows[:waiting], more
                 )
             self._batch.add([token], lane.end, sequence, lane.carry[None], 1)
-            drafting.append(sequence)
+            outputs += more + 1
+            self._outputs[sequence] = outputs - 1
         if not drafting or not self._run():
             return {}
         for sequence in drafting:
             lane = self._lanes[sequence]
             lane.length, lane.waiting = lane.end + 1, 0
-        return self._likeliest(drafting, weigh)
+        return self._likeliest(weigh)
 
     def next(
-        self, drafted: dict[int, tuple[int, int]], among: Sequence[int], weigh: bool
-    ) -> dict[int, tuple[int, float]]:
-        """Draft one token more after each sequence's last draft, given with how many it has.
-
-        `among`: the sequences of the draft before this one, in their order.
-        """
-        rows = self.context.hidden(len(among))
-        order = list(among)
+        self, drafted: dict[int, tuple[int, int]], weigh: bool
+    ) -> dict[int, tuple[int, float]]:  # fmt: skip
+        """Draft one token more after each sequence's last draft, given with how many it has."""
+        rows = self.context.hidden(1 + max(self._outputs.values()))
         self._batch.clear()
         for sequence, (token, count) in drafted.items():
-            row = rows[order.index(sequence)][None]
+            row = rows[self._outputs[sequence]][None]
             position = self._lanes[sequence].length + count - 1
             self._batch.add([token], position, sequence, row, 1)
-        return self._likeliest(list(drafted), weigh) if self._run() else {}
+        self._outputs = {sequence: index for index, sequence in enumerate(drafted)}
+        return self._likeliest(weigh) if self._run() else {}
 
     def end(self, sequences: Sequence[int]) -> None:
         """Forget the entries of drafted tokens."""
@@ -184,8 +193,10 @@ class Lanes:
         """Free the context."""
         self.context.close()
 
-    def _likeliest(self, sequences: list[int], weigh: bool) -> dict[int, tuple[int, float]]:
-        logits = self.context.logits(len(sequences))
+    def _likeliest(self, weigh: bool) -> dict[int, tuple[int, float]]:
+        """Give the likeliest token of each sequence's last row."""
+        sequences, rows = list(self._outputs), list(self._outputs.values())
+        logits = self.context.logits(1 + rows[-1])[rows]
         tokens = logits.argmax(axis=1)
         if weigh:
             best = np.take_along_axis(logits, tokens[:, None], axis=1)

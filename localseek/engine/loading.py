@@ -192,7 +192,7 @@ def measure_compute(path: str, placement: Placement, devices: Devices) -> dict[s
         target = _target(models[0], placement, None, parallel)
         opened.callback(target.close)
         contexts = [target]
-        if (drafts := _drafts(models[1], target, placement, parallel)) is not None:
+        if (drafts := _drafts(models[1], target, devices, placement, parallel)) is not None:
             opened.callback(drafts.context.close)
             contexts.append(drafts.context)
         for context in contexts:
@@ -211,7 +211,7 @@ def load(
     model, layer = _models(options.model, placement, planned.devices, progress)
     parallel = _parallel(model, placement)
     target = _target(model, placement, abort, parallel)
-    drafts = _drafts(layer, target, placement, parallel)
+    drafts = _drafts(layer, target, planned.devices, placement, parallel)
     drafter = drafts if isinstance(drafts, Drafter) else None
     lanes = drafts if isinstance(drafts, Lanes) else None
     return LoadedParts(planned, model, target, drafter, lanes, parallel)
@@ -235,14 +235,15 @@ def _models(
 
 
 def _drafts(
-    layer: Model, target: Context, placement: Placement, parallel: int
+    layer: Model, target: Context, devices: Devices, placement: Placement, parallel: int
 ) -> Drafter | Lanes | None:
     """Make what drafts for a target context: for one sequence, for several, or nothing."""
     if not placement.draft:
         return None
     if parallel > 1:
         return Lanes(layer, target, placement.threads, parallel)
-    return Drafter(layer, target, placement.threads)
+    gpus = {one.name for one in devices.values if one.kind == "gpu"}
+    return Drafter(layer, target, placement.threads, alike=placement.layers[-1] in gpus)
 
 
 def _parallel(model: Model, placement: Placement) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from localseek.engine.cells import Cells
 from localseek.engine.decoder import common_prefix
-from localseek.engine.draft_policy import DepthPolicy, Trial
+from localseek.engine.draft_policy import SURE, DepthPolicy, Trial
 from localseek.engine.lanes import Lanes
 from localseek.engine.llama import Aborted, Batch, Context, Full, Model
 from localseek.engine.sequence import Job, Sequence
@@ -328,7 +328,8 @@ class Scheduler:
             slot: (turn.sequence.tokens[-1], len(turn.sequence.tokens) - 1)
             for slot, turn in able.items()
         }
-        drafted = lanes.first(lasts, policy.weighs)
+        deep = policy.deeper([SURE])
+        drafted = lanes.first(lasts, policy.weighs, deep)
         begun = time.perf_counter()
         order = list(drafted)
         while drafted:
@@ -338,12 +339,11 @@ class Scheduler:
             deeper = {
                 slot: (token, len(able[slot].drafted))
                 for slot, (token, _) in drafted.items()
-                if len(able[slot].drafted) < self._room(able[slot].sequence)
+                if deep
+                and len(able[slot].drafted) < self._room(able[slot].sequence)
                 and policy.deeper(able[slot].chances)
             }
-            drafted, before = {}, list(drafted)
-            if deeper:
-                drafted = lanes.next(deeper, before, policy.weighs)
+            drafted = lanes.next(deeper, policy.weighs) if deeper else {}
         lanes.end([slot for slot in order if len(able[slot].drafted) > 1])
         learnt.first_s, learnt.next_s = begun - started, time.perf_counter() - begun
         for turn in able.values():

@@ -19,10 +19,12 @@ from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.depth import DepthController
 from localseek.engine.draft import Drafter
 from localseek.engine.draft_policy import DepthPolicy, FixedDepth
+from localseek.engine.lanes import Lanes
 from localseek.engine.llama import Batch, Context, Model, Sampler, SamplerOptions
 from localseek.engine.state import Origin, image, restore
 from localseek.gguf.info import check_runnable, read_info
 from localseek.gguf.nextn import draft_obstacle
+from localseek.nano import prompts
 from localseek.placing.shape import read_shape
 
 from .naps import Alternating
@@ -39,6 +41,7 @@ V4 = checkpoints_v4.Dims(
     moe_intermediate_size=32, n_routed_experts=4, num_experts_per_tok=4, q_lora_rank=64,
     o_lora_rank=32, index_topk=512, compress_ratios=(0, 4, 128, 0),
 )  # fmt: skip
+SAID = "We need 348+257.\n348+257:\nones: 8+7=15, carry 1 → 5\ntens: 4+5+1="
 KINDS = (*PULLS, "deepseek32", "deepseek4")
 
 
@@ -66,33 +69,51 @@ def files_of(kind: str, folder: Path) -> tuple[Path, Path]:
     """Write a file of a family, and the file with the layer that drafts, which may be the same."""
     if kind in PULLS:
         path = write_nextn(folder / f"{kind}.gguf", kind, nextn=2 if kind == "hy_v3" else 1)
-        return (foreshadow(path, PULLS[kind]),) * 2
+        return path, path
     exact = ConvertOptions(type="F32", threads=1, tensor_types=(("exps", "F32"),))
     if kind == "deepseek32":
         source = checkpoints_v32.make_v32(folder / kind, V32, config={"index_topk": 2048})
         convert(source, folder / "v32.gguf", exact)
-        return (foreshadow(folder / "v32.gguf", 0.4),) * 2
+        return (folder / "v32.gguf",) * 2
     source = checkpoints_v4.make_v4(folder / kind, V4)
     paths = folder / "v4.gguf", folder / "v4-mtp.gguf"
     for path, mtp in zip(paths, ("drop", "only"), strict=True):
         options = ConvertOptions(type="F32", threads=1, mtp=mtp, tensor_types=exact.tensor_types)
         convert(source, path, options)
-        foreshadow(path, 0.4)
     return paths
+
+
+@contextlib.contextmanager
+def loaded(kind: str, trunk: Path, layer: Path) -> Iterator[Pair]:
+    """Load both."""
+    model = Model(str(trunk), load_mtp=trunk == layer)
+    drafting = model if trunk == layer else Model(str(layer), load_mtp=True)
+    yield Pair(kind, model, drafting)
+    for one in {model, drafting}:
+        one.close()
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def pair(request, tmp_path_factory):
+    """A family's model with a layer that drafts well, whatever hidden rows it is given."""
     trunk, layer = files_of(request.param, tmp_path_factory.mktemp("nextn"))
     for path in {trunk, layer}:
+        foreshadow(path, PULLS.get(request.param, 0.4))
         check_runnable(read_info(path), alone=path == trunk)
     assert draft_obstacle(read_info(layer)) == ""
     assert read_shape(read_info(trunk)).branches == (request.param not in FOLDED)
-    model = Model(str(trunk), load_mtp=trunk == layer)
-    drafting = model if trunk == layer else Model(str(layer), load_mtp=True)
-    yield Pair(request.param, model, drafting)
-    for one in {model, drafting}:
-        one.close()
+    with loaded(request.param, trunk, layer) as found:
+        yield found
+
+
+@pytest.fixture(scope="module", params=(*KINDS, "deepseek2"))
+def random_pair(request, tmp_path_factory, nano_gguf):
+    """A family's model with a layer all of whose inputs count."""
+    files = (nano_gguf, nano_gguf) if request.param == "deepseek2" else (
+        files_of(request.param, tmp_path_factory.mktemp("nextn"))
+    )  # fmt: skip
+    with loaded(request.param, *files) as found:
+        yield found
 
 
 def generate(decoder: Decoder, prompt: list[int], limit: int) -> tuple[list[int], Outcome]:
@@ -156,6 +177,80 @@ def test_drafts_do_not_change_the_text_whatever_is_reused_of_the_prompt(pair):
                 accepted += stats.accepted if stats else 0
         assert accepted > 10 or isinstance(policy, DepthController)
     assert same >= len(policies) * (len(told) - 1)  # at most one text has a tie
+
+
+@pytest.fixture
+def read(random_pair):
+    """A target context that has read some tokens, these, and the hidden rows of all."""
+    target = Context(random_pair.trunk, CONTEXT, 1, hidden=True, cache_type="f32")
+    batch = Batch(CONTEXT)
+    tokens = [random.Random(3).randrange(5, 90) for _ in range(30)]
+    if random_pair.kind == "deepseek2":  # it is not random: hidden rows count only in its text
+        tokens = random_pair.trunk.tokenize(prompts.prompt("348 + 257") + SAID)
+    batch.fill(tokens, 0)
+    target.decode(batch)
+    yield target, tokens, target.hidden(len(tokens)).copy()
+    target.close()
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_drafts_are_the_same_however_many_tokens_waited_for_the_first(random_pair, read, alike):
+    target, tokens, rows = read
+    drafter, found = Drafter(random_pair.layer, target, 1, alike), []
+    for waiting in (1, 2, 3, 5, 8, 29):
+        drafter.begin_at(1)
+        settled = len(tokens) - waiting
+        if settled > 1:
+            drafter.accept(tokens[1:settled], rows[: settled - 1])
+            drafter.settle()
+        drafter.accept(tokens[settled:], rows[settled - 1 : -1])
+        drafts = [drafter.first(weigh=True, deep=True)[:2]]
+        while len(drafts) < 4:
+            drafts.append(drafter.next(drafts[-1][0], weigh=True))
+        drafter.end()
+        found.append(drafts)
+    drafter.close()
+    for drafts in found[1:]:
+        assert [token for token, _ in drafts] == [token for token, _ in found[0]]
+        first, second, *_ = np.log([p for _, p in drafts]) - np.log([p for _, p in found[0]])
+        # In some of these files the hidden row counts so little that another one is seen only
+        # there: by 2e-4 and more, with V3.2's indexer by 1.6e-3.
+        assert abs(first) < 1e-5
+        assert abs(second) < (5e-4 if random_pair.kind == "deepseek32" else 5e-5)
+
+
+def test_several_sequences_are_drafted_for_as_each_alone(random_pair, read):
+    if random_pair.kind in FOLDED:
+        pytest.skip("its cache cannot be shared")
+    target, tokens, rows = read
+    drafter, found = Drafter(random_pair.layer, target, 1), []
+    for end in (len(tokens), 20):
+        drafter.begin_at(1)
+        drafter.accept(tokens[1:end], rows[: end - 1])
+        drafts = [drafter.first(weigh=True, deep=True)[0]]
+        while len(drafts) < 3:
+            drafts.append(drafter.next(drafts[-1], weigh=True)[0])
+        found.append(drafts)
+    drafter.close()
+    shared = Context(random_pair.trunk, CONTEXT, 1, cache_type="f32", sequences=2)
+    lanes = Lanes(random_pair.layer, shared, 1, 2)
+    ends = {0: (len(tokens), 3), 1: (20, 1)}
+    for sequence, (end, waiting) in ends.items():
+        lanes.begin(sequence, sequence, 0)
+        before = end - 1 - waiting
+        lanes.read(sequence, 0, tokens[:before], rows[:before])
+        lanes.first({sequence: (tokens[before], before)}, weigh=False, deep=False)
+        lanes.read(sequence, before, tokens[before : end - 1], rows[before : end - 1])
+    lasts = {sequence: (tokens[end - 1], end - 1) for sequence, (end, _) in ends.items()}
+    drafted = lanes.first(lasts, weigh=False, deep=True)
+    chains = {sequence: [token] for sequence, (token, _) in drafted.items()}
+    for count in (1, 2):
+        last = {sequence: (chain[-1], count) for sequence, chain in chains.items()}
+        for sequence, (token, _) in lanes.next(last, weigh=False).items():
+            chains[sequence].append(token)
+    assert [chains[0], chains[1]] == found
+    lanes.close()
+    shared.close()
 
 
 def test_a_saved_sequence_goes_on_as_the_one_that_was_never_interrupted(pair):

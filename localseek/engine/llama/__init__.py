@@ -209,7 +209,8 @@ class Context:
     def hidden(self, rows: int) -> Floats:
         """Give the first hidden rows of the last decode, [rows, n_embd], until the next one.
 
-        With a target context (`target`), only output rows have one.
+        With a target context (`target`), only output rows have one, and it is theirs for certain
+        only where all rows are outputs.
         """
         return self._view(_hidden(self.handle), rows, self.model.n_embd)
 
