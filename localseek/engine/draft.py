@@ -45,6 +45,20 @@ class Drafter:
         # What waits is kept where llama.cpp will read it.
         self._tokens, self._rows = self._batch.tokens, self._batch.rows
 
+    def warm_up(self) -> None:
+        """Run a few rows and forget them.
+
+        The first of several rows take ten trips more to a worker and back, once (llama.cpp asks
+        for the sizes of tensors there).
+        """
+        rows = MAX_DEPTH + 1
+        self._tokens[:rows] = 0
+        self._rows[:rows] = 0.0
+        self._batch.place(rows, self.length)
+        self.context.decode(self._batch)
+        self.context.likeliest(0)  # waits for it
+        self.context.trim(0)
+
     def observe(self, tokens: Sequence[int], rows: Floats) -> None:
         """Take tokens that the trunk has read, with its hidden rows [len(tokens), n_embd].
 

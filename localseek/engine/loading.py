@@ -213,6 +213,8 @@ def load(
     target = _target(model, placement, abort, parallel)
     drafts = _drafts(layer, target, planned.devices, placement, parallel)
     drafter = drafts if isinstance(drafts, Drafter) else None
+    if drafter and placement.layers[-1] != CPU:
+        drafter.warm_up()
     lanes = drafts if isinstance(drafts, Lanes) else None
     return LoadedParts(planned, model, target, drafter, lanes, parallel)
 

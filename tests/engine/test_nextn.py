@@ -219,6 +219,21 @@ def test_drafts_are_the_same_however_many_tokens_waited_for_the_first(random_pai
         assert abs(second) < (5e-4 if random_pair.kind == "deepseek32" else 5e-5)
 
 
+def test_a_warm_up_leaves_nothing_behind(random_pair, read):
+    target, tokens, rows = read
+    found = []
+    for warm in (False, True):
+        drafter = Drafter(random_pair.layer, target, 1)
+        empty = drafter.context.state_bytes()
+        if warm:
+            drafter.warm_up()
+        assert drafter.context.state_bytes() == empty
+        drafter.accept(tokens[1:], rows[:-1])
+        found.append(drafter.first(weigh=True, deep=False)[:2])
+        drafter.close()
+    assert found[0] == found[1]
+
+
 def test_several_sequences_are_drafted_for_as_each_alone(random_pair, read):
     if random_pair.kind in FOLDED:
         pytest.skip("its cache cannot be shared")
