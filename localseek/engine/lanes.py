@@ -237,7 +237,8 @@ class Lanes:
     def _enter(self, sequence: int, tokens: Sequence[int], rows: Floats) -> None:
         """Make the entries of what waits and of `tokens`, which follow it."""
         lane, batch = self._lanes[sequence], self._batch
-        everything = np.concatenate((lane.tokens[: lane.waiting], tokens))
+        new = np.asarray(tokens, dtype=np.int32)
+        everything = np.concatenate((lane.tokens[: lane.waiting], new))
         rows = np.concatenate((lane.rows[: lane.waiting], rows))
         for start in range(0, len(everything), batch.capacity):
             end = min(start + batch.capacity, len(everything))

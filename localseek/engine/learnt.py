@@ -94,6 +94,7 @@ def _learnt(facts: Any) -> Learnt:
     costs.verify = [_part(part) for part in facts["verify"]]
     for name in SINGLE:
         setattr(costs, name, _part(facts[name]))
+    _expect(costs.decoding() > 0)
     _expect(len(facts["positions"]) == MAX_DEPTH)
     acceptance.positions = [_position(at) for at in facts["positions"]]
     ages = tuple(int(_number(age)) for age in facts["ages"])

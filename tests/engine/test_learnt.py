@@ -212,6 +212,7 @@ IMPOSSIBLE = {
     "too few depths": (["verify"], []),
     "a time below zero": (["verify", 0, 0], -1.0),
     "a time of nothing": (["verify", 0, 0], 0.0),
+    "no step without drafts": (["verify", 0], [0.0, 0, 0, []]),
     "no number": (["verify", 0, 0], float("nan")),
     "a word": (["verify", 0, 1], "four"),
     "too few times": (["verify", 0, 3], []),

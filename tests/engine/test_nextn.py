@@ -239,7 +239,7 @@ def test_several_sequences_are_drafted_for_as_each_alone(random_pair, read):
         pytest.skip("its cache cannot be shared")
     target, tokens, rows = read
     drafter, found = Drafter(random_pair.layer, target, 1), []
-    for end in (len(tokens), 20):
+    for end in (len(tokens), 20, 20):
         drafter.begin_at(1)
         drafter.accept(tokens[1:end], rows[: end - 1])
         drafts = [drafter.first(weigh=True, deep=True)[0]]
@@ -247,9 +247,9 @@ def test_several_sequences_are_drafted_for_as_each_alone(random_pair, read):
             drafts.append(drafter.next(drafts[-1], weigh=True)[0])
         found.append(drafts)
     drafter.close()
-    shared = Context(random_pair.trunk, CONTEXT, 1, cache_type="f32", sequences=2)
-    lanes = Lanes(random_pair.layer, shared, 1, 2)
-    ends = {0: (len(tokens), 3), 1: (20, 1)}
+    shared = Context(random_pair.trunk, CONTEXT, 1, cache_type="f32", sequences=3)
+    lanes = Lanes(random_pair.layer, shared, 1, 3)
+    ends = {0: (len(tokens), 8), 1: (20, 1), 2: (20, 3)}
     for sequence, (end, waiting) in ends.items():
         lanes.begin(sequence, sequence, 0)
         before = end - 1 - waiting
@@ -263,7 +263,7 @@ def test_several_sequences_are_drafted_for_as_each_alone(random_pair, read):
         last = {sequence: (chain[-1], count) for sequence, chain in chains.items()}
         for sequence, (token, _) in lanes.next(last, weigh=False).items():
             chains[sequence].append(token)
-    assert [chains[0], chains[1]] == found
+    assert [chains[0], chains[1], chains[2]] == found
     lanes.close()
     shared.close()
 
