@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--type is for a config.json.", "A file has the type that it has.")
     options = LoadOptions(
         model="", ctx=arguments.ctx, threads=arguments.threads, mtp=arguments.mtp,
-        fixed=settings.fixed_from(arguments), draft_model=arguments.draft_model,
+        fixed=settings.fixed_from(arguments), draft_model=arguments.draft_model, draft_memory=True,
     )  # fmt: skip
     imagine = bool(arguments.vram or arguments.ram or arguments.cores)
     if imagine and arguments.remote:

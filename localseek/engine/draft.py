@@ -26,9 +26,9 @@ class Drafter:
     the last position that the trunk has read. More waiting tokens than the room for them make
     the layer begin anew with the last ones: its cache is then a window.
 
-    `alike` lets all decodes of a draft of several tokens have one row, and so one graph. On a GPU a
-    graph that is not as the one before takes longer than a row: on an H200 first drafts after 2.4
-    rows took 0.41 instead of 0.73 ms, deeper ones 0.19 instead of 0.61.
+    `alike` lets the decodes of drafts of several tokens have one row each, and so one graph. On a
+    GPU a graph that is not as the one before takes longer than a row: on an H200 first drafts after
+    2.4 rows took 0.41 instead of 0.73 ms, second ones 0.19 instead of 0.61.
     """
 
     def __init__(self, model: Model, target: Context, threads: int, alike: bool = False) -> None:

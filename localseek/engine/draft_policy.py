@@ -9,7 +9,7 @@ from typing import Protocol
 
 Trial = tuple[float, bool]  # the draft's probability, and whether it was accepted
 DOZE = 4  # plain steps of which a policy that sleeps is told at once, at most
-SURE = 1.0  # probability of a draft; if one more does not pay after such a one, it never does
+SURE = 1.0  # a draft's probability; a step has no second one that would not pay after such a first
 HINDSIGHT = 16  # waiting tokens of which it is seen whether they would have been drafted
 
 

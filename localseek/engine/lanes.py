@@ -239,15 +239,17 @@ class Lanes:
         lane, batch = self._lanes[sequence], self._batch
         new = np.asarray(tokens, dtype=np.int32)
         everything = np.concatenate((lane.tokens[: lane.waiting], new))
+        end = lane.length + len(everything)
         rows = np.concatenate((lane.rows[: lane.waiting], rows))
         for start in range(0, len(everything), batch.capacity):
-            end = min(start + batch.capacity, len(everything))
+            stop = min(start + batch.capacity, len(everything))
             batch.clear()
-            batch.add(everything[start:end], lane.length, sequence, rows[start:end])
+            batch.add(everything[start:stop], lane.length, sequence, rows[start:stop])
             lane.waiting = 0
             if not self._run():
+                self._renew(sequence, end)
                 return
-            lane.length += end - start
+            lane.length += stop - start
 
     def _run(self) -> bool:
         """Decode; False when the cache has no room: all lanes begin anew."""

@@ -36,7 +36,7 @@ class LearntStore:
     def read(self) -> dict[int, Learnt]:
         """Give what was learnt, by the number of sequences; nothing if it cannot be used."""
         with contextlib.suppress(LocalseekError, OSError, ValueError, RecursionError):
-            path = paths.folder("drafting") / (self._key + SUFFIX)
+            path = paths.home() / "drafting" / (self._key + SUFFIX)
             with path.open("rb") as file:
                 return from_plain(json.loads(file.read(MOST_BYTES)))
         return {}

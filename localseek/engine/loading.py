@@ -147,7 +147,7 @@ def plan_load(
     shape = read_shape(info, drafting.file)
     wishes = wishes_from(options, drafting.on)
     placement = decide(shape, machine, wishes)
-    if not _drafts_pay(_find_learnt(options, info, placement)):
+    if not _drafts_pay(_find_learnt(options, info, placement), placement.parallel):
         wishes = replace(wishes, drafts_pay=False)
         placement = decide(shape, machine, wishes)
     ram = placement.memory[0]
@@ -175,10 +175,14 @@ def _find_learnt(
     return None
 
 
-def _drafts_pay(learnt: LearntStore | None) -> bool:
-    """Tell whether drafts pay as far as earlier starts know; they may if none does."""
-    known = learnt.read() if learnt else {}
-    return not known or any(one.drafts for one in known.values())
+def _drafts_pay(learnt: LearntStore | None, most: int) -> bool:
+    """Tell whether drafts pay as far as earlier starts know; they may if none does.
+
+    `most`: sequences at once.
+    """
+    found = learnt.read() if learnt else {}
+    known = [one.drafts for count, one in found.items() if count <= most]
+    return not known or any(known)
 
 
 def measure_compute(path: str, placement: Placement, devices: Devices) -> dict[str, int]:
@@ -192,7 +196,7 @@ def measure_compute(path: str, placement: Placement, devices: Devices) -> dict[s
         target = _target(models[0], placement, None, parallel)
         opened.callback(target.close)
         contexts = [target]
-        if (drafts := _drafts(models[1], target, devices, placement, parallel)) is not None:
+        if (drafts := _drafts(models[1], target, placement, parallel)) is not None:
             opened.callback(drafts.context.close)
             contexts.append(drafts.context)
         for context in contexts:
@@ -211,9 +215,10 @@ def load(
     model, layer = _models(options.model, placement, planned.devices, progress)
     parallel = _parallel(model, placement)
     target = _target(model, placement, abort, parallel)
-    drafts = _drafts(layer, target, planned.devices, placement, parallel)
+    where = _drafting_kind(planned)
+    drafts = _drafts(layer, target, placement, parallel, alike=where == "gpu")
     drafter = drafts if isinstance(drafts, Drafter) else None
-    if drafter and placement.layers[-1] != CPU:
+    if drafter and where:
         drafter.warm_up()
     lanes = drafts if isinstance(drafts, Lanes) else None
     return LoadedParts(planned, model, target, drafter, lanes, parallel)
@@ -237,15 +242,22 @@ def _models(
 
 
 def _drafts(
-    layer: Model, target: Context, devices: Devices, placement: Placement, parallel: int
+    layer: Model, target: Context, placement: Placement, parallel: int, alike: bool = False
 ) -> Drafter | Lanes | None:
     """Make what drafts for a target context: for one sequence, for several, or nothing."""
     if not placement.draft:
         return None
     if parallel > 1:
         return Lanes(layer, target, placement.threads, parallel)
-    gpus = {one.name for one in devices.values if one.kind == "gpu"}
-    return Drafter(layer, target, placement.threads, alike=placement.layers[-1] in gpus)
+    return Drafter(layer, target, placement.threads, alike)
+
+
+def _drafting_kind(planned: Planned) -> str:
+    """Give the kind of device that has the layer that drafts, "" if none."""
+    if not planned.placement.draft:
+        return ""
+    name = planned.placement.layers[-len(planned.shape.draft_layers)]  # the first of several
+    return next((one.kind for one in planned.devices.values if one.name == name), "")
 
 
 def _parallel(model: Model, placement: Placement) -> int:

@@ -247,6 +247,7 @@ def test_a_damaged_file_is_left_out_and_replaced(content, home):
     run.run(CODE, 300)
     store = LearntStore("a")
     assert store.read() == {}
+    (home / "drafting").mkdir()
     (home / "drafting" / "a.json").write_bytes(content)
     assert store.read() == {}
     store.write({1: run.policy.learnt()})

@@ -15,16 +15,20 @@ from chains import foreshadow
 from nextn_files import write_nextn
 
 from converters import ConvertOptions, convert
+from localseek.engine import loading
 from localseek.engine.decoder import Decoder, Outcome
 from localseek.engine.depth import DepthController
 from localseek.engine.draft import Drafter
 from localseek.engine.draft_policy import DepthPolicy, FixedDepth
 from localseek.engine.lanes import Lanes
-from localseek.engine.llama import Batch, Context, Model, Sampler, SamplerOptions
+from localseek.engine.llama import AbortFlag, Batch, Context, Full, Model, Sampler, SamplerOptions
+from localseek.engine.loading import plan_load
+from localseek.engine.protocol import LoadOptions
 from localseek.engine.state import Origin, image, restore
 from localseek.gguf.info import check_runnable, read_info
 from localseek.gguf.nextn import draft_obstacle
 from localseek.nano import prompts
+from localseek.placing.machine import CPU, Device
 from localseek.placing.shape import read_shape
 
 from .naps import Alternating
@@ -239,17 +243,17 @@ def test_several_sequences_are_drafted_for_as_each_alone(random_pair, read):
         pytest.skip("its cache cannot be shared")
     target, tokens, rows = read
     drafter, found = Drafter(random_pair.layer, target, 1), []
-    for end in (len(tokens), 20, 20):
+    for end in (len(tokens), 20, 23):
         drafter.begin_at(1)
         drafter.accept(tokens[1:end], rows[: end - 1])
-        drafts = [drafter.first(weigh=True, deep=True)[0]]
+        drafts = [drafter.first(weigh=True, deep=True)[:2]]
         while len(drafts) < 3:
-            drafts.append(drafter.next(drafts[-1], weigh=True)[0])
+            drafts.append(drafter.next(drafts[-1][0], weigh=True))
         found.append(drafts)
     drafter.close()
     shared = Context(random_pair.trunk, CONTEXT, 1, cache_type="f32", sequences=3)
     lanes = Lanes(random_pair.layer, shared, 1, 3)
-    ends = {0: (len(tokens), 8), 1: (20, 1), 2: (20, 3)}
+    ends = {0: (len(tokens), 8), 1: (20, 1), 2: (23, 3)}
     for sequence, (end, waiting) in ends.items():
         lanes.begin(sequence, sequence, 0)
         before = end - 1 - waiting
@@ -257,13 +261,40 @@ def test_several_sequences_are_drafted_for_as_each_alone(random_pair, read):
         lanes.first({sequence: (tokens[before], before)}, weigh=False, deep=False)
         lanes.read(sequence, before, tokens[before : end - 1], rows[before : end - 1])
     lasts = {sequence: (tokens[end - 1], end - 1) for sequence, (end, _) in ends.items()}
-    drafted = lanes.first(lasts, weigh=False, deep=True)
-    chains = {sequence: [token] for sequence, (token, _) in drafted.items()}
+    chains = {sequence: [one] for sequence, one in lanes.first(lasts, True, deep=True).items()}
     for count in (1, 2):
-        last = {sequence: (chain[-1], count) for sequence, chain in chains.items()}
-        for sequence, (token, _) in lanes.next(last, weigh=False).items():
-            chains[sequence].append(token)
-    assert [chains[0], chains[1], chains[2]] == found
+        last = {sequence: (chain[-1][0], count) for sequence, chain in chains.items()}
+        for sequence, one in lanes.next(last, weigh=True).items():
+            chains[sequence].append(one)
+    for sequence, alone in enumerate(found):
+        chain = chains[sequence]
+        assert [token for token, _ in chain] == [token for token, _ in alone]
+        first, second, _ = np.log([p for _, p in chain]) - np.log([p for _, p in alone])
+        assert abs(first) < 1e-4
+        assert abs(second) < (5e-4 if random_pair.kind == "deepseek32" else 1e-4)
+    lanes.close()
+    shared.close()
+
+
+def test_a_lane_that_finds_no_room_begins_anew_where_its_trunk_is(random_pair, read, monkeypatch):
+    if random_pair.kind in FOLDED:
+        pytest.skip("its cache cannot be shared")
+    _, tokens, rows = read
+    shared = Context(random_pair.trunk, CONTEXT, 1, cache_type="f32", sequences=2)
+    lanes = Lanes(random_pair.layer, shared, 1, 2)
+    lanes.begin(0, 0, 0)
+    lanes.read(0, 0, tokens[:12], rows[:12])
+    decode, positions = lanes.context.decode, []
+
+    def full_once(batch: Batch) -> None:
+        positions.append(batch.pos[: batch.count].tolist())
+        if len(positions) == 1:
+            raise Full("no room")
+        decode(batch)
+
+    monkeypatch.setattr(lanes.context, "decode", full_once)
+    assert list(lanes.first({0: (tokens[12], 12)}, weigh=False, deep=True)) == [0]
+    assert positions == [list(range(1, 12)), [12]]
     lanes.close()
     shared.close()
 
@@ -300,6 +331,32 @@ def test_more_than_the_snapshots_hold_is_never_taken_back(pair):
     kept = context.trim(8)  # 4 rows, the last decode had 3
     assert kept == (pair.kind not in FOLDED)
     context.close()
+
+
+@pytest.mark.parametrize("kind", ["", "remote", "gpu"])
+def test_drafts_are_made_as_the_device_of_their_layer_likes_it(nano_gguf, home, monkeypatch, kind):
+    def planned(*arguments):
+        found = plan_load(*arguments)
+        found.devices.values += [Device(CPU, kind, 0, 0)] if kind else []  # its layers are there
+        return found
+
+    made = []
+
+    class Recorded(Drafter):
+        def __init__(self, model: Model, target: Context, threads: int, alike: bool) -> None:
+            made.append(alike)
+            super().__init__(model, target, threads, alike)
+
+        def warm_up(self) -> None:
+            made.append("warm")
+            super().warm_up()
+
+    monkeypatch.setattr(loading, "plan_load", planned)
+    monkeypatch.setattr(loading, "Drafter", Recorded)
+    parts = loading.load(LoadOptions(str(nano_gguf), ctx=512), lambda _: None, AbortFlag())
+    assert made == {"": [False], "remote": [False, "warm"], "gpu": [True, "warm"]}[kind]
+    for one in (parts.drafter, parts.target, parts.model):
+        one.close()
 
 
 def test_a_family_that_cannot_take_drafts_back_runs_without_and_says_why(tmp_path):
