@@ -115,11 +115,11 @@ class Drafter:
             return self.context.likeliest(outputs - 1), 1.0, []
         logits = self.context.logits(outputs)
         hindsight: list[Trial] = []
-        if not looks_back:
-            return *self._weighed(logits[-1]), hindsight
-        for row, came in zip(logits[:-1], self._tokens[count - outputs + 1 : count], strict=True):
-            token, probability = self._weighed(row)
-            hindsight.append((probability, token == came))
+        if looks_back:
+            came = self._tokens[count - outputs + 1 : count]
+            for row, known in zip(logits[:-1], came, strict=True):
+                token, probability = self._weighed(row)
+                hindsight.append((probability, token == known))
         return *self._weighed(logits[-1]), hindsight
 
     def next(self, token: int, weigh: bool) -> tuple[int, float]:

@@ -1,4 +1,7 @@
-"""Drafts of every family's NextN layer, and caches that cannot be trimmed at will."""
+"""Drafts of every family's NextN layer, for one sequence and several, wherever the layer lies.
+
+And caches that cannot be trimmed at will.
+"""
 
 import contextlib
 import random
