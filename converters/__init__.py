@@ -1,11 +1,11 @@
 """Checkpoints as DeepSeek releases them → GGUF files, in one pass and without torch."""
 
-from converters.audit import Audit, TensorAudit, audit
+from converters.checking.audit import Audit, TensorAudit, audit
+from converters.checking.preview import PartPreview, Preview, TypeUse, preview
 from converters.convert import ConvertOptions, ConvertResult, Progress, convert
 from converters.errors import ConvertError, OptionError
-from converters.fitting import FitLine, Fitted
-from converters.preview import PartPreview, Preview, TypeUse, preview
-from converters.recipe import KEEP, TYPE_NAMES
+from converters.types.fitting import FitLine, Fitted
+from converters.types.recipe import KEEP, TYPE_NAMES
 
 __all__ = [
     "KEEP",

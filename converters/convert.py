@@ -13,16 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.checkpoint import Checkpoint
 from converters.errors import ConvertError, OptionError
-from converters.fitting import Fitted
-from converters.gguf_source import GGUFFile, is_part
-from converters.imatrix import Imatrix, open_imatrix
-from converters.plan import Mtp, Plan, make_plan
-from converters.quantize import load_kernels, make_tables
-from converters.recipe import KEEP
-from converters.requantize import plan_requantized
-from converters.writer import WriteOptions, journal_path, source_bytes, write_file
+from converters.kernels.quantize import load_kernels, make_tables
+from converters.source.checkpoint import Checkpoint
+from converters.source.gguf_source import GGUFFile, is_part
+from converters.types.fitting import Fitted
+from converters.types.imatrix import Imatrix, open_imatrix
+from converters.types.recipe import KEEP
+from converters.writing.plan import Mtp, Plan, make_plan
+from converters.writing.requantize import plan_requantized
+from converters.writing.writer import WriteOptions, journal_path, source_bytes, write_file
 
 
 @dataclass(frozen=True)

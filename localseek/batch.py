@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast, get_args
 
-from localseek.engine.protocol import Message, Role
 from localseek.errors import LocalseekError, UsageError
+from localseek.options import Message, Role
 
 HASH_DIGITS = 16
 FIRST_BYTES = b'{"index": '  # of every line that is written here

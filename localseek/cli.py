@@ -94,6 +94,6 @@ def _run(words: list[str]) -> int:
 
 
 def _complain(text: str) -> None:
-    from localseek.messages import complain  # noqa: PLC0415  # `--help` needs none of it
+    from localseek.terminal.messages import complain  # noqa: PLC0415  # `--help` needs none of it
 
     complain(text)

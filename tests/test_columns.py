@@ -2,11 +2,11 @@
 
 from shapes import latent_shape
 
-from localseek.columns import folded, table
 from localseek.placing.deciding import decide
-from localseek.placing.drawing import layer_rows
-from localseek.placing.machine import imagined
 from localseek.placing.placement import Wishes
+from localseek.system.machine import imagined
+from localseek.terminal.columns import folded, table
+from localseek.terminal.drawing import layer_rows
 
 ROWS = [
     ("answers", "tok/s", "of plain"),

@@ -16,7 +16,8 @@ from fakes.gguf_file import (
 )  # fmt: skip
 
 from localseek.errors import ModelError
-from localseek.gguf.info import check_runnable, is_later_part, read_info
+from localseek.gguf.info import is_later_part, read_info
+from localseek.gguf.runnable import check_runnable
 
 
 def refusal(path: Path, content: bytes) -> str:

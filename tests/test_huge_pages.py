@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from localseek.engine.client import Engine
-from localseek.engine.protocol import Fixed, LoadOptions
-from localseek.huge_pages import are_lent, with_huge_pages
+from localseek.engine.process.client import Engine
+from localseek.options import Fixed, LoadOptions
+from localseek.system.huge_pages import are_lent, with_huge_pages
 
 
 @pytest.mark.parametrize(

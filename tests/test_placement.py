@@ -6,13 +6,13 @@ from dataclasses import asdict, replace
 import pytest
 from shapes import latent_info, latent_shape
 
-from localseek.engine.protocol import Fixed, LoadOptions
 from localseek.errors import ModelError, UsageError
+from localseek.options import Fixed, LoadOptions
 from localseek.placing.deciding import decide
 from localseek.placing.filling import Need, Room, best_filling
-from localseek.placing.machine import CPU, Device, Machine, imagined
 from localseek.placing.placement import Wishes, placement_from, wishes_from
 from localseek.placing.shape import read_shape
+from localseek.system.machine import CPU, Device, Machine, imagined
 
 V3 = latent_shape()
 GB = 10**9

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from localseek.errors import UsageError
-from localseek.sequences import STALE_SECONDS, SequenceStore
+from localseek.store.sequences import STALE_SECONDS, SequenceStore
 
 
 def put(store: SequenceStore, prefix: str, size: int, used: int) -> str:
@@ -85,7 +85,7 @@ def test_what_is_no_file_of_its_own_is_neither_read_nor_removed(tmp_path):
 
 
 def test_many_small_files_are_kept_within_a_limit_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("localseek.sequences.LIMIT_FILES", 2)
+    monkeypatch.setattr("localseek.store.sequences.LIMIT_FILES", 2)
     store = SequenceStore(tmp_path)
     put(store, "a", 1, 1000)
     kept = [put(store, "b", 1, 2000), put(store, "c", 1, 3000)]

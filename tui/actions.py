@@ -6,8 +6,8 @@ events. `reduce.py` gives each its meaning. Knows nothing about Textual or threa
 
 from dataclasses import dataclass
 
-from localseek.engine.protocol import ModelInfo
 from localseek.events import Event
+from localseek.options import ModelInfo
 
 
 @dataclass(frozen=True, slots=True)

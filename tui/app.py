@@ -1,10 +1,12 @@
 """The terminal app: it holds the state, reduces actions into it, and does what the state asks.
 
-Takes a model path and `Options`, gives an exit status. Behaviour is in `reduce.py`, drawing in
-the widgets; here are only the border between them: keys and slash words in, engine jobs out.
+Takes a model path and `GenerationOptions`, gives an exit status. Behaviour is in `reduce.py`,
+drawing in the widgets; here is only the border between them: keys and slash words in, engine jobs
+out.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import ClassVar
@@ -13,12 +15,11 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Markdown
 
-from localseek.engine.client import Engine
-from localseek.engine.protocol import Request
+from localseek.engine.process.client import Engine
+from localseek.options import GenerationOptions, Request
 from tui import actions as act
 from tui import commands, export
 from tui.offers import offered
-from tui.options import Options
 from tui.reduce import next_turn, reduce, wants_load
 from tui.screens.chat import ChatScreen
 from tui.session import EngineFactory, Session
@@ -48,12 +49,12 @@ class LocalseekApp(Verbs):
     ]
 
     def __init__(
-        self, model_path: Path, options: Options, engine_factory: EngineFactory = Engine
+        self, model_path: Path, options: GenerationOptions, engine_factory: EngineFactory = Engine
     ) -> None:
         super().__init__()
         self.options = options
         model = ModelView(clean(model_path.stem))
-        self.state = AppState(model, system=options.system, think=options.think)
+        self.state = AppState(model, system=options.system, think=options.request.think)
         self.unsent = ""  # what is in the prompt, kept here so that a crash cannot take it
         self._session = Session(engine_factory, options.load_options(model_path))
         self._offers: dict[str, bool] = {}
@@ -94,14 +95,8 @@ class LocalseekApp(Verbs):
         self._session.close()
 
     def _request(self, turn: TurnView) -> Request:
-        return Request(
-            messages=self.state.messages_for(turn.id),
-            sampling=self.options.sampling,
-            max_tokens=self.options.max_tokens,
-            stop=self.options.stop,
-            think=self.state.think,
-            think_budget=self.options.think_budget,
-        )
+        request = self.options.request_for(self.state.messages_for(turn.id))
+        return replace(request, think=self.state.think)
 
     def _frame(self) -> None:
         if not self.screen_stack:
@@ -151,7 +146,7 @@ class LocalseekApp(Verbs):
         self.say(f"Copied, not opened: {event.href}")
 
 
-def run(model_path: Path, options: Options) -> int:
+def run(model_path: Path, options: GenerationOptions) -> int:
     """Run the app until the user leaves; gives the exit status."""
     return run_app(LocalseekApp(model_path, options))
 

@@ -8,8 +8,8 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-from localseek import paths
 from localseek.errors import LocalseekError
+from localseek.system import paths
 from tui.state import AppState, TurnView
 
 

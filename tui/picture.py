@@ -10,11 +10,10 @@ import re
 import sys
 from pathlib import Path
 
-from localseek.engine.client import Engine
-from localseek.engine.protocol import Sampling
+from localseek.engine.process.client import Engine
+from localseek.options import GenerationOptions, Request, Sampling
 from tui import actions as act
 from tui.app import LocalseekApp
-from tui.options import Options
 from tui.session import EngineFactory
 from tui.widgets.answer import Answer
 
@@ -43,7 +42,8 @@ async def picture(
 
 def draw(model: Path, prompts: list[str], engine_factory: EngineFactory = Engine) -> str:
     """Give the picture of a conversation with a model."""
-    app = LocalseekApp(model, Options(sampling=Sampling(temperature=0.0)), engine_factory)
+    options = GenerationOptions(request=Request(sampling=Sampling(temperature=0.0)))
+    app = LocalseekApp(model, options, engine_factory)
     try:
         return asyncio.run(picture(app, prompts))
     finally:

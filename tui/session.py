@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from localseek.engine.protocol import LoadOptions, ModelInfo, Request
 from localseek.errors import LocalseekError
 from localseek.events import AnswerDelta, Event, Failed, Finished, ReasoningDelta, Stats
+from localseek.options import LoadOptions, ModelInfo, Request
 from tui.actions import Action, Loaded, LoadFailed, Loading, Streamed
 
 
 class EngineLike(Protocol):
-    """What the session needs of an engine; `localseek.engine.client.Engine` has it."""
+    """What the session needs of an engine; `localseek.engine.process.client.Engine` has it."""
 
     @property
     def alive(self) -> bool: ...

@@ -7,9 +7,9 @@ monotonic clock that the caller reads. Knows nothing about Textual, threads or t
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from localseek.conversation import Conversation, Reply, Turn
-from localseek.engine.protocol import Message
 from localseek.events import DraftStats
+from localseek.options import Message
+from localseek.text.conversation import Conversation, Reply, Turn
 
 Phase = Literal[
     "waiting", "reading", "thinking", "answering", "stopping", "done", "stopped", "failed"

@@ -11,10 +11,10 @@ import importlib
 from collections.abc import Iterator
 from typing import Protocol, cast
 
-from converters.checkpoint import Checkpoint
-from converters.config import Config, architecture_of
 from converters.errors import ConvertError
 from converters.layout import Described, Dropped, Target
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import Config, architecture_of
 
 _MODULES = (
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek", "llama", "qwen2",

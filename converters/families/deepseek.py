@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from converters.checkpoint import Checkpoint
-from converters.config import Config
 from converters.errors import ConvertError
 from converters.families import dense
 from converters.layout import Described, Dropped, Piece, Target, whole
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import Config
 
 ARCHITECTURES = ("DeepseekForCausalLM",)
 GGUF_ARCHITECTURE = "deepseek"

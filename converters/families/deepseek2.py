@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from converters.checkpoint import Checkpoint
-from converters.config import BETA_FAST, BETA_SLOW, Config, Rope, Yarn, read_rope
 from converters.errors import ConvertError
 from converters.families.dense import feed_forward
 from converters.layout import Described, Dropped, Piece, Target, Value, whole
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import BETA_FAST, BETA_SLOW, Config, Rope, Yarn, read_rope
 
 # llama.cpp's LLAMA_EXPERT_GATING_FUNC_TYPE_*
 _GATING = {"softmax": 1, "sigmoid": 2}

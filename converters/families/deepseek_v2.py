@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from converters.checkpoint import Checkpoint
-from converters.config import Config
 from converters.errors import ConvertError
 from converters.families import deepseek2
 from converters.layout import Described, Dropped, Target
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import Config
 
 ARCHITECTURES = ("DeepseekV2ForCausalLM",)
 GGUF_ARCHITECTURE = "deepseek2"

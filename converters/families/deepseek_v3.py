@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from converters.checkpoint import Checkpoint
-from converters.config import Config
 from converters.errors import ConvertError
 from converters.families import deepseek2
 from converters.families.deepseek2 import Model
 from converters.layout import Described, Dropped, Target, whole
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import Config
 
 ARCHITECTURES = ("DeepseekV3ForCausalLM",)
 GGUF_ARCHITECTURE = "deepseek2"

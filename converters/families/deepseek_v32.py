@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from converters.checkpoint import Checkpoint
-from converters.config import Config
 from converters.errors import ConvertError
 from converters.families import deepseek_v3
 from converters.families.deepseek2 import Indexer, Model
 from converters.layout import Described, Dropped, Target
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import Config
 
 ARCHITECTURES = ("DeepseekV32ForCausalLM",)
 GGUF_ARCHITECTURE = "deepseek32"

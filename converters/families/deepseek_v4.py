@@ -13,10 +13,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from converters.checkpoint import Checkpoint
-from converters.config import BETA_FAST, BETA_SLOW, Config, Rope, read_rope
 from converters.errors import ConvertError
 from converters.layout import Described, Dropped, Piece, Target, Value, whole
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import BETA_FAST, BETA_SLOW, Config, Rope, read_rope
 
 ARCHITECTURES = ("DeepseekV4ForCausalLM",)
 GGUF_ARCHITECTURE = "deepseek4"

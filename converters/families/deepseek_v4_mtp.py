@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from converters.checkpoint import Checkpoint
-from converters.config import Config
 from converters.errors import ConvertError
 from converters.families.deepseek_v4 import Model, describe, hyper_head, layer_tensors, read_model
 from converters.layout import Described, Dropped, Piece, Target, whole
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import Config
 
 ARCHITECTURES: tuple[str, ...] = ()  # found through deepseek_v4.DRAFT_MODULE
 GGUF_ARCHITECTURE = "deepseek4"

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from converters.checkpoint import Checkpoint
-from converters.config import Config
 from converters.errors import ConvertError
 from converters.layout import Dropped, Piece, Target, Value, computed, whole
-from converters.rope import KINDS, RopeLayout, read_rope_layout
+from converters.metadata.rope import KINDS, RopeLayout, read_rope_layout
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import Config
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from converters.checkpoint import Checkpoint
-from converters.config import Config
 from converters.families import dense
 from converters.layout import Described, Dropped, Target
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import Config
 
 ARCHITECTURES = ("LlamaForCausalLM",)
 GGUF_ARCHITECTURE = "llama"

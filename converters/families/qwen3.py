@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from converters.checkpoint import Checkpoint
-from converters.config import Config
 from converters.families import dense
 from converters.families.dense import Model
 from converters.layout import Described, Dropped, Target, whole
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import Config
 
 ARCHITECTURES = ("Qwen3ForCausalLM",)
 GGUF_ARCHITECTURE = "qwen3"

@@ -1,0 +1,1 @@
+"""How fast a model is here: loads and rounds in turns, findings, report, chart."""

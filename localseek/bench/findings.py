@@ -6,8 +6,8 @@ engines or how it is shown.
 
 from dataclasses import dataclass, field
 
-from localseek.engine.measurement import Measured
-from localseek.engine.protocol import ModelInfo
+from localseek.engine.process.measurement import Measured
+from localseek.options import ModelInfo
 
 WARM_UP = -1  # the round that does not count
 Series = dict[int, float]  # round → value

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from localseek.bench.findings import Findings, Loads
 from localseek.bench.page_cache import drop, resident
-from localseek.engine.client import Engine
-from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
+from localseek.engine.process.client import Engine
 from localseek.errors import EngineError
 from localseek.events import Failed
+from localseek.options import LoadOptions, Message, Request, Sampling
 
 COLD = 0.01  # of the file may be in memory still
 LARGE = 4 * 10**9  # bytes; what is larger is loaded once each way

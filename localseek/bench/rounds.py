@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from localseek.bench.findings import WARM_UP, Answers, Findings, Series
-from localseek.engine.client import Engine
-from localseek.engine.costs import MAX_DEPTH
-from localseek.engine.measurement import Measured, Task
-from localseek.engine.protocol import Message, Mtp, Request, Sampling
+from localseek.engine.process.client import Engine
+from localseek.engine.process.measurement import Measured, Task
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, Failed, Finished, ReasoningDelta, Stats
+from localseek.options import MAX_DEPTH, Message, Mtp, Request, Sampling
 
 PARTS = ("load", "prompt", "decode", "drafts", "pipe", "first-token")
 

@@ -8,13 +8,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from localseek import settings
 from localseek.commands.replies import reply_object, to_json
 from localseek.commands.session import Session, stream
-from localseek.conversation import Conversation
 from localseek.errors import EngineError, UsageError
-from localseek.messages import is_terminal, prepare_streams
-from localseek.shapes import whole
+from localseek.terminal import settings
+from localseek.terminal.messages import is_terminal, prepare_streams
+from localseek.text.conversation import Conversation
+from localseek.text.shapes import whole
 
 EXAMPLES = """examples:
   localseek ask "What is 348 + 257?"
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     stats = arguments.stats
     if stats is None:
         stats = is_terminal(sys.stderr) and not arguments.quiet and not arguments.json
-    request = options.request(Conversation(options.system).messages(prompt))
+    request = options.request_for(Conversation(options.system).messages(prompt))
     with Session(options, arguments.quiet) as session:
         reply = stream(session, request, stats=stats, silent=arguments.json)
         mend = "" if session.alive else "Run the command again to start a new one."

@@ -13,14 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from localseek import batch, settings
+from localseek import batch
 from localseek.commands.replies import reply_object, to_json
 from localseek.commands.session import Session
 from localseek.commands.several import Several
-from localseek.conversation import Reply
-from localseek.engine.protocol import Request
 from localseek.errors import UsageError
-from localseek.messages import Line, note, prepare_streams, rough_time
+from localseek.options import GenerationOptions, Request
+from localseek.system.sizes import rough_time
+from localseek.terminal import settings
+from localseek.terminal.messages import Line, note, prepare_streams
+from localseek.text.conversation import Reply
 
 EXAMPLES = """examples:
   localseek batch questions.jsonl answers.jsonl
@@ -48,7 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Answer what is not answered yet."""
     prepare_streams()
-    options = replace(settings.options_from(arguments), parallel=_parallel(arguments))
+    options = settings.options_from(arguments)
+    options = replace(options, load=replace(options.load, parallel=_parallel(arguments)))
     batch.check_paths(arguments.source, arguments.target)
     rows = batch.read_rows(arguments.source)
     if not rows:
@@ -102,7 +105,7 @@ class Work:
     """The run over the rows that are left: an engine, counts, and the line of progress."""
 
     def __init__(
-        self, options: settings.GenerationOptions, output: batch.Output, total: int, before: int,
+        self, options: GenerationOptions, output: batch.Output, total: int, before: int,
         quiet: bool,
     ) -> None:  # fmt: skip
         self.options, self.output = options, output
@@ -148,7 +151,7 @@ class Work:
             try:
                 fields = row.parse()
                 options = settings.with_row(self.options, fields)
-                request = options.request(batch.messages_of(fields, options.system))
+                request = options.request_for(batch.messages_of(fields, options.system))
             except UsageError as error:
                 self.failed += 1
                 self.output.append({**self._head(row), "error": str(error)})

@@ -13,22 +13,24 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from localseek import __version__, hardware, settings
+from localseek import __version__
 from localseek.bench.findings import Findings
 from localseek.bench.loads import measure_loads
 from localseek.bench.questions import built_in
 from localseek.bench.report import Report, make_report
 from localseek.bench.rounds import PARTS, Plan, Rounds, Stopped, ways_to_draft
-from localseek.columns import folded
 from localseek.commands.ask import read_text
 from localseek.commands.bench_page import page, picture
 from localseek.commands.preparing import find_runnable_model
 from localseek.commands.session import cancelled_by_interrupt, end_now, engine_command
-from localseek.engine.client import Engine
-from localseek.engine.protocol import LoadOptions
+from localseek.engine.process.client import Engine
 from localseek.errors import LocalseekError, UsageError
 from localseek.gguf.info import GGUFInfo, read_info
-from localseek.messages import Status, clean, note, prepare_streams, width_of
+from localseek.options import LoadOptions
+from localseek.system import hardware
+from localseek.terminal import settings
+from localseek.terminal.columns import folded
+from localseek.terminal.messages import Status, clean, note, prepare_streams, width_of
 
 EXAMPLES = """examples:
   localseek bench nano

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from localseek.bench.chart import Bar, Group, draw
 from localseek.bench.report import Loading, Report, Spread
-from localseek.columns import table
-from localseek.messages import rough_size
-from localseek.placing.drawing import place_name
+from localseek.system.sizes import rough_size
+from localseek.terminal.columns import table
+from localseek.terminal.drawing import place_name
 
 NAMES = {"off": "drafts off", "auto": "drafts automatic"}
 

@@ -9,12 +9,20 @@ import argparse
 import sys
 from dataclasses import replace
 
-from localseek import settings
 from localseek.commands.replies import reply_object, to_json
 from localseek.commands.session import Session, stream
-from localseek.conversation import Conversation
 from localseek.errors import LocalseekError
-from localseek.messages import complain, has_colours, is_terminal, note, prepare_streams, stats_line
+from localseek.system import environment
+from localseek.terminal import settings
+from localseek.terminal.messages import (
+    complain,
+    has_colours,
+    is_terminal,
+    note,
+    prepare_streams,
+    stats_line,
+)
+from localseek.text.conversation import Conversation
 
 EXAMPLES = """examples:
   localseek chat
@@ -91,7 +99,7 @@ class Chat:
         except ImportError:  # not every Python has it; plain lines work too
             pass
         else:  # a paste of several lines arrives as one prompt, where the terminal marks it
-            dumb = settings.terminal_kind() == "dumb"
+            dumb = environment.terminal_kind() == "dumb"
             readline.parse_and_bind(f"set enable-bracketed-paste {'off' if dumb else 'on'}")
         self.session.start()
         note(f"{self.session.name} is ready. /help lists the words, Ctrl-D leaves.")
@@ -116,7 +124,7 @@ class Chat:
             lines.append(line[:-1])
 
     def _answer(self, prompt: str) -> None:
-        request = self.options.request(self.conversation.messages(prompt))
+        request = self.options.request_for(self.conversation.messages(prompt))
         show_stats = self.terminal and is_terminal(sys.stderr) and not self.session.quiet
         try:
             reply = stream(self.session, request, stats=show_stats, silent=self.json)
@@ -165,7 +173,7 @@ class Chat:
             note("The system prompt is set." if rest else "There is no system prompt now.")
         elif word == "/think" and rest in ("on", "off", "auto"):
             think = {"on": True, "off": False, "auto": None}[rest]
-            self.options = replace(self.options, think=think)
+            self.options = replace(self.options, request=replace(self.options.request, think=think))
             note(f"Reasoning: {rest}.")
         elif word == "/retry" and turns:
             self._retry()

@@ -9,16 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localseek.errors import LocalseekError, UsageError
-from localseek.messages import (
-    Line,
-    is_terminal,
-    note,
-    one_line,
-    prepare_streams,
-    rough_size,
-    rough_time,
-)  # fmt: skip
-from localseek.sizes import parse_size
+from localseek.system.sizes import parse_size, rough_size, rough_time
+from localseek.terminal.messages import Line, is_terminal, note, one_line, prepare_streams
 
 if TYPE_CHECKING:
     from converters import ConvertError, ConvertOptions, ConvertResult, Progress

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from localseek.messages import clean, has_colours, is_terminal, rough_size, rough_time
+from localseek.system.sizes import rough_size, rough_time
+from localseek.terminal.messages import clean, has_colours, is_terminal
 
 if TYPE_CHECKING:
     from converters import Fitted, PartPreview, Preview, TypeUse

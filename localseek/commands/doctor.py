@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from localseek import __version__, hardware, nano, paths, settings
+from localseek import __version__, nano
 from localseek.errors import LocalseekError
-from localseek.messages import has_colours, one_line, prepare_streams, rough_size
+from localseek.system import hardware, paths
+from localseek.system.sizes import rough_size
+from localseek.terminal import settings
+from localseek.terminal.messages import has_colours, one_line, prepare_streams
 
 EXAMPLES = """examples:
   localseek doctor
@@ -85,7 +88,7 @@ def _versions() -> Iterator[Check]:
 
 
 def _engine(remote: list[str]) -> Iterator[Check]:
-    from localseek.engine.client import diagnose
+    from localseek.engine.process.client import diagnose
 
     try:
         facts = diagnose(tuple(remote))

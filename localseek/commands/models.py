@@ -7,16 +7,19 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from localseek import library, nano, paths
-from localseek.columns import table
+from localseek import nano
 from localseek.commands import verify
 from localseek.commands.preparing import find_model
 from localseek.errors import ModelError
 from localseek.gguf.header import StoredArray, Value
 from localseek.gguf.info import GGUFInfo, read_info
 from localseek.gguf.nextn import holds_only_nextn
-from localseek.messages import complain, note, one_line, prepare_streams, rough_size, width_of
-from localseek.sequences import SequenceStore
+from localseek.store import library
+from localseek.store.sequences import SequenceStore
+from localseek.system import paths
+from localseek.system.sizes import rough_size
+from localseek.terminal.columns import table
+from localseek.terminal.messages import complain, note, one_line, prepare_streams, width_of
 
 EXAMPLES = """examples:
   localseek models list

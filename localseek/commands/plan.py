@@ -11,23 +11,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from localseek import hardware, settings
-from localseek.columns import folded, table
 from localseek.commands.preparing import find_runnable_model
 from localseek.commands.session import engine_command
-from localseek.engine.client import Engine
-from localseek.engine.protocol import LoadOptions
+from localseek.engine.process.client import Engine
 from localseek.errors import ModelError, UsageError
 from localseek.gguf.draft_file import choose_drafting
 from localseek.gguf.header import Tensor
 from localseek.gguf.info import GGUFInfo, read_info
-from localseek.messages import clean, one_line, prepare_streams, rough_size, width_of
+from localseek.options import LoadOptions
 from localseek.placing.deciding import decide
-from localseek.placing.drawing import cache_lines, layer_rows, memory_table
-from localseek.placing.machine import Machine, imagined
 from localseek.placing.placement import Placement, machine_from, placement_from, wishes_from
 from localseek.placing.shape import ModelShape, read_shape
-from localseek.sizes import read_size
+from localseek.system import hardware
+from localseek.system.machine import Machine, imagined
+from localseek.system.sizes import read_size, rough_size
+from localseek.terminal import settings
+from localseek.terminal.columns import folded, table
+from localseek.terminal.drawing import cache_lines, layer_rows, memory_table
+from localseek.terminal.messages import clean, one_line, prepare_streams, width_of
 
 EXAMPLES = """examples:
   localseek plan nano
@@ -136,9 +137,9 @@ def _measured(info: GGUFInfo, path: Path, options: LoadOptions) -> Planned:
 
 def _info_from_config(source: Path, type_name: str) -> GGUFInfo:
     """Give the facts of the file that a conversion would write."""
-    from converters.config_only import open_source
+    from converters.checking.config_only import open_source
     from converters.errors import ConvertError, OptionError
-    from converters.plan import make_plan
+    from converters.writing.plan import make_plan
 
     try:
         with open_source(source) as checkpoint:

@@ -6,10 +6,11 @@ Hands library.py the one thing it must not import: the converter of the embedded
 import hashlib
 from pathlib import Path
 
-from localseek import library
 from localseek.errors import ModelError
-from localseek.gguf.info import check_runnable, read_info
-from localseek.messages import note
+from localseek.gguf.info import read_info
+from localseek.gguf.runnable import check_runnable
+from localseek.store import library
+from localseek.terminal.messages import note
 
 
 def find_model(name: str) -> Path:

@@ -4,8 +4,9 @@ import argparse
 import json
 import sys
 
-from localseek import paths
-from localseek.messages import is_terminal, note, prepare_streams, rough_size
+from localseek.system import paths
+from localseek.system.sizes import rough_size
+from localseek.terminal.messages import is_terminal, note, prepare_streams
 
 EXAMPLES = """examples:
   localseek pull deepseek-ai/DeepSeek-V2-Lite-Chat
@@ -27,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Download and say what to do next."""
     prepare_streams()
-    from localseek import hub
+    from localseek.store import hub
 
     download = hub.look_up(arguments.repository, arguments.revision, arguments.file)
     kind = "checkpoint" if download.is_checkpoint else "GGUF"

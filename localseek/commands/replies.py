@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from localseek.conversation import Reply
+from localseek.text.conversation import Reply
 
 STATS = (
     "prompt_tokens", "cached_tokens", "prompt_tps", "generated_tokens", "decode_tps", "seconds",

@@ -12,13 +12,12 @@ from pathlib import Path
 from types import FrameType
 
 from localseek.commands.preparing import find_runnable_model
-from localseek.conversation import Reply
-from localseek.engine.client import Engine
-from localseek.engine.protocol import Request
+from localseek.engine.process.client import Engine
 from localseek.events import AnswerDelta, Event, Notice, PromptProgress, ReasoningDelta
-from localseek.messages import ReplyPrinter, Status, note, stats_line
-from localseek.settings import GenerationOptions
-from localseek.shapes import Shape, whole
+from localseek.options import GenerationOptions, Request, Shape
+from localseek.terminal.messages import ReplyPrinter, Status, note, stats_line
+from localseek.text.conversation import Reply
+from localseek.text.shapes import whole
 
 
 def engine_command() -> list[str] | None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from localseek.commands.session import Session, cancelled_by_interrupt
-from localseek.conversation import Reply
-from localseek.engine.client import Engine
-from localseek.engine.protocol import Request
+from localseek.engine.process.client import Engine
 from localseek.errors import EngineError
 from localseek.events import Failed, PromptProgress
+from localseek.options import Request
+from localseek.text.conversation import Reply
 
 Owner = TypeVar("Owner")
 

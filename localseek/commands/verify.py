@@ -8,12 +8,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localseek.columns import table
 from localseek.commands.convert import Meter, as_ours
 from localseek.commands.preparing import find_model
 from localseek.errors import UsageError
-from localseek.gguf.info import check_runnable, read_info
-from localseek.messages import is_terminal, one_line, rough_time, width_of
+from localseek.gguf.info import read_info
+from localseek.gguf.runnable import check_runnable
+from localseek.system.sizes import rough_time
+from localseek.terminal.columns import table
+from localseek.terminal.messages import is_terminal, one_line, width_of
 
 if TYPE_CHECKING:
     from converters import Audit, TensorAudit

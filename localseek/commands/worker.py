@@ -15,12 +15,14 @@ import sys
 import time
 from collections.abc import Iterator
 
-from localseek import hardware, paths, settings
-from localseek.engine.client import last_lines
-from localseek.engine.rpc import WorkerFacts, probe
+from localseek.engine.process.client import last_lines
+from localseek.engine.process.rpc import WorkerFacts, probe
 from localseek.errors import EngineError, UsageError
-from localseek.huge_pages import with_huge_pages
-from localseek.messages import note, prepare_streams, rough_size
+from localseek.system import hardware, paths
+from localseek.system.huge_pages import with_huge_pages
+from localseek.system.sizes import rough_size
+from localseek.terminal import settings
+from localseek.terminal.messages import note, prepare_streams
 
 EXAMPLES = """examples:
   localseek worker                           lend this machine, through an ssh tunnel
@@ -107,7 +109,8 @@ def _server(
 ) -> Iterator[tuple[subprocess.Popen[bytes], WorkerFacts]]:
     """Run the server in a process of its own, until the block is left."""
     path = paths.log_file("worker")
-    command = [sys.executable, "-P", "-m", "localseek.engine.serving", address, str(threads)]
+    serving = "localseek.engine.child.serving"
+    command = [sys.executable, "-P", "-m", serving, address, str(threads)]
     with path.open("ab") as log:
         start = log.tell()
         server = subprocess.Popen(

@@ -8,7 +8,7 @@ import argparse
 import os
 import sys
 
-from localseek.airgap import isolate
+from localseek.system.airgap import isolate
 
 
 def main() -> int:
@@ -19,13 +19,13 @@ def main() -> int:
     arguments = parser.parse_args()
     bridge = None
     if arguments.remote:
-        from localseek.engine.bridge import Bridge  # noqa: PLC0415  (most engines need none)
+        from localseek.engine.process.bridge import Bridge  # noqa: PLC0415  (most engines need none)
 
         os.environ["GGML_NO_BACKTRACE"] = "1"  # a lost worker is no fault to trace
         bridge = Bridge(arguments.remote, arguments.remote_timeout)
     reachable = isolate(loopback=bridge is not None)
     remotes = bridge.open() if bridge else []
-    from localseek.engine.worker import main as work  # noqa: PLC0415  (starts threads: numpy)
+    from localseek.engine.child.worker import main as work  # noqa: PLC0415  (starts threads: numpy)
 
     return work(reachable, remotes)
 

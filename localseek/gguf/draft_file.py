@@ -8,11 +8,12 @@ other weights than the trunk where streams join. Knows nothing about engines.
 from dataclasses import dataclass
 from pathlib import Path
 
-from localseek.engine.protocol import Mtp
 from localseek.errors import ModelError, UsageError
 from localseek.gguf.header import StoredArray, read_header
-from localseek.gguf.info import SPLIT_NAME, GGUFInfo, check_runnable, is_later_part, read_info
+from localseek.gguf.info import SPLIT_NAME, GGUFInfo, is_later_part, read_info
 from localseek.gguf.nextn import draft_obstacle, holds_only_nextn
+from localseek.gguf.runnable import check_runnable
+from localseek.options import Mtp
 
 SEPARATE = ("deepseek4",)  # whose NextN layer is looked for beside the model
 TOKENS = "tokenizer.ggml.tokens"

@@ -6,12 +6,7 @@ are an obstacle only: the model runs without drafts (llama.cpp 0.3.36: the `grap
 in src/models, llm_arch_supports_rs_rollback). Does not know how drafting works.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from localseek.gguf.info import GGUFInfo
+from localseek.gguf.info import GGUFInfo
 
 PARTS = ("eh_proj", "enorm", "hnorm")
 # Architectures whose NextN layer llama.cpp has a graph for.

@@ -6,12 +6,7 @@ src/models/deepseek4.cpp, src/llama-kv-cache.cpp). Does not know the tensors' sh
 checks these itself, and says so.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from localseek.gguf.info import GGUFInfo
+from localseek.gguf.info import GGUFInfo
 
 _INDEXER = ("head_count", "key_length", "top_k")
 _RATIOS = (0, 4, 128)

@@ -8,12 +8,11 @@ is decided around it. Knows nothing about files or llama.cpp's interface.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from localseek.engine.costs import MAX_DEPTH
 from localseek.errors import ModelError, UsageError
+from localseek.options import MAX_DEPTH
 from localseek.placing import words
 from localseek.placing.filling import Filling, Need, Room, best_filling
 from localseek.placing.host import choose_lock, choose_mapping, choose_threads
-from localseek.placing.machine import CPU, Device, Machine
 from localseek.placing.memory import (
     CONTEXT_STEP,
     DeviceMemory,
@@ -25,6 +24,7 @@ from localseek.placing.memory import (
 from localseek.placing.placement import Measure, Placement, Wishes, at_once
 from localseek.placing.rules import moved_parts, overrides
 from localseek.placing.shape import CACHE_TYPES, Layer, ModelShape, Part
+from localseek.system.machine import CPU, Device, Machine
 
 DEFAULT_CTX = 32_768
 LEAST_CTX = 4_096  # an automatic context shrinks to this before layers leave a device

@@ -4,9 +4,9 @@ Takes a model's shape, a machine and what lies in its memory, gives each choice 
 where there is nothing to say. Knows nothing about layers.
 """
 
-from localseek.placing.machine import Device, Machine
 from localseek.placing.memory import DeviceMemory
 from localseek.placing.shape import ModelShape
+from localseek.system.machine import Device, Machine
 
 SMALL_MODEL_BYTES = 64_000_000  # under it a second thread costs more than it computes
 PINNED_SHARE = 0.7  # of the memory: weights are read into it up to this, and mapped above

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from localseek.engine.protocol import LoadOptions
-from localseek.placing.machine import CPU, Device, Machine
+from localseek.options import LoadOptions
 from localseek.placing.memory import DeviceMemory
+from localseek.system.machine import CPU, Device, Machine
 
 # Sequences; eight instead of four gave 17 to 38 % more tokens a second where drafts do not pay, as
 # many where they do (tests/bench/batching.py, two cores).

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from localseek.errors import UsageError
-from localseek.placing.machine import CPU
 from localseek.placing.shape import ModelShape
+from localseek.system.machine import CPU
 
 # llama.cpp's expressions are ECMAScript's: (?:…), (?=…) and (?!…) only, no \A and \Z, no possessive
 # quantifiers, no classes that begin with ] or hold [:…:], no brace that does not repeat.

@@ -6,11 +6,11 @@ Takes what was decided, gives sentences; decides nothing.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from localseek.messages import rough_size
 from localseek.placing.filling import Filling
-from localseek.placing.machine import CPU, Device
 from localseek.placing.memory import DeviceMemory
 from localseek.placing.shape import ModelShape
+from localseek.system.machine import CPU, Device
+from localseek.system.sizes import rough_size
 
 DISK_SPEED = 3e9  # bytes a second of a good SSD
 SLOW_LINK = 50e6  # bytes a second: rows of a prompt wait longer on it than on arithmetic

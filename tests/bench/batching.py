@@ -22,10 +22,10 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from programs import Server, find_modules, spread  # noqa: E402 - the path above comes first
 
-from localseek.engine.client import Engine  # noqa: E402
-from localseek.engine.protocol import LoadOptions, Message, Mtp, Request, Sampling  # noqa: E402
+from localseek.engine.process.client import Engine  # noqa: E402
 from localseek.events import Failed, Finished  # noqa: E402
 from localseek.gguf.info import read_info  # noqa: E402
+from localseek.options import LoadOptions, Message, Mtp, Request, Sampling  # noqa: E402
 
 QUESTIONS = (
     "981 * 87", "4077 + 3098 + 617", "(512 - 77) * 6", "9163 / 7", "347 * 28", "999 * 99",

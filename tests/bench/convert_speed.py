@@ -134,7 +134,7 @@ def kernels(gguf: Path, threads: int) -> float:
     from gguf import GGMLQuantizationType as Kind
     from gguf import GGUFReader
 
-    from converters.quantize import quantize_rows, row_bytes
+    from converters.kernels.quantize import quantize_rows, row_bytes
 
     pool, spent = Pool(), 0.0
     for tensor in GGUFReader(gguf).tensors:

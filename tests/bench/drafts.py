@@ -13,10 +13,10 @@ import statistics
 import time
 from pathlib import Path
 
-from localseek.engine.decoder import Decoder, Outcome
-from localseek.engine.depth import DepthController
-from localseek.engine.draft import Drafter
-from localseek.engine.draft_policy import DepthPolicy, FixedDepth
+from localseek.engine.decoding.decoder import Decoder, Outcome
+from localseek.engine.drafting.depth import DepthController
+from localseek.engine.drafting.draft import Drafter
+from localseek.engine.drafting.draft_policy import DepthPolicy, FixedDepth
 from localseek.engine.llama import Context, Model, Sampler, SamplerOptions
 from localseek.nano import prompts
 

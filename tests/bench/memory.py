@@ -23,11 +23,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from engine.workers import serving  # noqa: E402
 
-from localseek.engine.client import Engine  # noqa: E402
-from localseek.engine.measurement import Task  # noqa: E402
-from localseek.engine.protocol import Fixed, LoadOptions  # noqa: E402
+from localseek.engine.process.client import Engine  # noqa: E402
+from localseek.engine.process.measurement import Task  # noqa: E402
 from localseek.gguf.draft_file import choose_drafting  # noqa: E402
 from localseek.gguf.info import GGUFInfo, read_info  # noqa: E402
+from localseek.options import Fixed, LoadOptions  # noqa: E402
 
 TOLERANCE = 0.03
 

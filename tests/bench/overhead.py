@@ -30,7 +30,8 @@ def child(report: Path) -> None:
     """Be the engine, with a clock around llama_decode; write its seconds after each answer."""
     import llama_cpp.llama_cpp as lib
 
-    from localseek.engine import protocol, worker
+    from localseek.engine.child import worker
+    from localseek.engine.process import protocol
     from localseek.events import Finished, PromptProgress
 
     decode, encode = lib.llama_decode, protocol.encode_event
@@ -59,8 +60,8 @@ class Timed:
     """An engine with a setting for drafts, and where its child reports."""
 
     def __init__(self, model: str, threads: int, mtp: Any) -> None:
-        from localseek.engine.client import Engine
-        from localseek.engine.protocol import LoadOptions
+        from localseek.engine.process.client import Engine
+        from localseek.options import LoadOptions
 
         self.report = Path(tempfile.mkstemp(suffix=".seconds")[1])
         command = [sys.executable, __file__, "--child", str(self.report)]
@@ -69,8 +70,8 @@ class Timed:
 
     def answer(self, question: str) -> tuple[float, float, int]:
         """Give the seconds of an answer after its prompt, those in llama_decode, and its tokens."""
-        from localseek.engine.protocol import Message, Request, Sampling
         from localseek.events import Finished, PromptProgress
+        from localseek.options import Message, Request, Sampling
 
         request = Request((Message("user", question),), Sampling(temperature=0.0), max_tokens=400)
         started = ended = 0.0

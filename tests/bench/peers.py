@@ -30,9 +30,9 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from programs import ROOM, LlamaBench, Ours, Server, find_modules, spread  # noqa: E402
 
 from localseek.bench.questions import built_in  # noqa: E402 - the path above comes first
-from localseek.engine.measurement import Measured  # noqa: E402
-from localseek.engine.protocol import Mtp  # noqa: E402
+from localseek.engine.process.measurement import Measured  # noqa: E402
 from localseek.gguf.info import read_info  # noqa: E402
+from localseek.options import Mtp  # noqa: E402
 
 DEPTHS: tuple[Mtp, ...] = (1, 2, 3, 4)
 FEATURE = re.compile(r"(\w+) = (\d+)")

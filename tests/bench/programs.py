@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from localseek.bench.findings import Answers
-from localseek.engine.client import Engine
-from localseek.engine.measurement import Measured, Task
-from localseek.engine.protocol import Fixed, LoadOptions, Mtp
+from localseek.engine.process.client import Engine
+from localseek.engine.process.measurement import Measured, Task
+from localseek.options import Fixed, LoadOptions, Mtp
 
 START_S, ANSWER_S = 300.0, 1800.0
 RUN_BEGINS = re.compile(

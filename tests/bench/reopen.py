@@ -21,10 +21,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from localseek.engine.client import Engine  # noqa: E402 - the path above comes first
-from localseek.engine.protocol import LoadOptions, Message, Request, Sampling  # noqa: E402
+from localseek.engine.process.client import Engine  # noqa: E402 - the path above comes first
 from localseek.events import AnswerDelta, Failed, Finished, ReasoningDelta  # noqa: E402
-from localseek.sequences import SequenceStore  # noqa: E402
+from localseek.options import LoadOptions, Message, Request, Sampling  # noqa: E402
+from localseek.store.sequences import SequenceStore  # noqa: E402
 
 ROOM = 256  # tokens for two answers and a question
 QUESTION = "How many people were on the train?"

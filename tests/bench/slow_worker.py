@@ -27,17 +27,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from localseek.engine.client import Engine  # noqa: E402 - the path above comes first
-from localseek.engine.protocol import (  # noqa: E402
-    Fixed,
-    LoadOptions,
-    Message,
-    Mtp,
-    Request,
-    Sampling,
-)  # fmt: skip
-from localseek.engine.rpc import connect  # noqa: E402
+from localseek.engine.process.client import Engine  # noqa: E402 - the path above comes first
+from localseek.engine.process.rpc import connect  # noqa: E402
 from localseek.events import AnswerDelta, Failed, Finished, ReasoningDelta  # noqa: E402
+from localseek.options import Fixed, LoadOptions, Message, Mtp, Request, Sampling  # noqa: E402
 from tests.engine.workers import serving  # noqa: E402
 
 QUESTIONS = ("981 * 87", "4077 + 3098 + 617", "(512 - 77) * 6", "9163 / 7", "347 * 28")

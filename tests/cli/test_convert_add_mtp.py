@@ -6,11 +6,11 @@ from typing import Literal
 
 import pytest
 
-from converters.gguf_source import GGUFFile
+from converters.source.gguf_source import GGUFFile
 from localseek import nano
-from localseek.engine.client import Engine
-from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
+from localseek.engine.process.client import Engine
 from localseek.events import AnswerDelta, Finished, ReasoningDelta
+from localseek.options import LoadOptions, Message, Request, Sampling
 
 CHECKPOINT = str(nano.CHECKPOINT)
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from converters import estimate
+from converters.checking import estimate
 from localseek import nano
-from localseek.sizes import parse_size
+from localseek.system.sizes import parse_size
 
 V3 = Path(__file__).parents[1] / "converters" / "configs" / "DeepSeek-V3.json"
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from fakes.gguf_file import write_dense, write_experts
 
-from localseek import library, nano
+from localseek import nano
 from localseek.errors import ModelError
+from localseek.store import library
 
 
 @pytest.fixture

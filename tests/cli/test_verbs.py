@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 import converters
-from converters.mixtures import NAMES_BY_GROUP
-from converters.recipe import NEED_IMATRIX
+from converters.types.mixtures import NAMES_BY_GROUP
+from converters.types.recipe import NEED_IMATRIX
 from localseek import cli
 from localseek.commands import convert
-from localseek.engine import client
+from localseek.engine.process import client
 from localseek.errors import EngineError
 
 ROOT = Path(__file__).parents[2]

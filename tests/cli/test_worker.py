@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from localseek.engine.rpc import probe
+from localseek.engine.process.rpc import probe
 
 
 @pytest.mark.parametrize(

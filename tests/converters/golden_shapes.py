@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from converters.layout import Metadata
-from converters.mixtures import Shape
+from converters.types.mixtures import Shape
 
 COLUMNS = 256
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import golden_models
 from golden_shapes import LISTED
 
-from converters.checkpoint import Checkpoint
-from converters.config import Config
 from converters.families import find_family
 from converters.layout import Target
-from converters.mixtures import MIXTURES, PLAIN, Facts, Shape
-from converters.recipe import NEED_IMATRIX, choose_types, model_facts
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import Config
+from converters.types.mixtures import MIXTURES, PLAIN, Facts, Shape
+from converters.types.recipe import NEED_IMATRIX, choose_types, model_facts
 
 FILE = Path(__file__).parent / "golden_types.json"
 CHECKPOINTS = tuple(name for name in golden_models.MODELS if name not in golden_models.SAME_TYPES)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from converters import Audit, ConvertError, ConvertOptions, audit, convert
-from converters.gguf_source import GGUFFile
-from converters.tile_errors import limits_of, measure_tile
+from converters.checking.tile_errors import limits_of, measure_tile
+from converters.source.gguf_source import GGUFFile
 
 
 @pytest.fixture(scope="module")

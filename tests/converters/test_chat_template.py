@@ -6,9 +6,9 @@ import checkpoints_v4
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from converters.chat_template import TEMPLATE, missing_template
-from converters.checkpoint import Checkpoint
-from converters.plan import make_plan
+from converters.metadata.chat_template import TEMPLATE, missing_template
+from converters.source.checkpoint import Checkpoint
+from converters.writing.plan import make_plan
 
 CHAT = [
     {"role": "system", "content": "S1"},

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from converters import ConvertError, ConvertOptions, convert, writer
+from converters import ConvertError, ConvertOptions, convert
+from converters.writing import writer
 
 
 def test_a_second_conversion_is_refused_until_the_first_has_its_final_name(

@@ -14,12 +14,12 @@ import pytest
 from gguf import GGUFReader
 
 from converters import ConvertOptions, convert
-from converters.checkpoint import Checkpoint
-from converters.config import Config
 from converters.errors import ConvertError
 from converters.families import find_family
-from converters.plan import make_plan
-from converters.rope import read_rope_layout
+from converters.metadata.rope import read_rope_layout
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import Config
+from converters.writing.plan import make_plan
 
 HERE = Path(__file__).parent
 SMALL = dense.Dims(64, 64, 1, 4, 2)
@@ -69,7 +69,7 @@ def test_llama_cpp_computes_the_logits_of_the_original(logits: Path, name: str) 
 def test_the_halves_of_a_head_are_dealt_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, kind: str
 ) -> None:
-    monkeypatch.setattr("converters.tiles.TILE_ELEMENTS", rows)
+    monkeypatch.setattr("converters.writing.tiles.TILE_ELEMENTS", rows)
     folder = dense.make_llama(tmp_path / "llama", SMALL, dtype=kind)
     convert(folder, tmp_path / "out.gguf", ConvertOptions(type=kind))
     tensors = {tensor.name: tensor for tensor in GGUFReader(tmp_path / "out.gguf").tensors}

@@ -6,7 +6,7 @@ import checkpoints
 import numpy as np
 import pytest
 
-from converters.dtypes import decode_fp8_rows, decode_rows, scale_shape
+from converters.kernels.dtypes import decode_fp8_rows, decode_rows, scale_shape
 
 
 def plain_e4m3(code: int) -> float:

@@ -7,14 +7,14 @@ from typing import Any
 import checkpoints
 import pytest
 
-from converters.checkpoint import Checkpoint
-from converters.config import Config
 from converters.errors import ConvertError
 from converters.families import deepseek_v2, deepseek_v3, find_family
 from converters.layout import Described
-from converters.plan import make_plan
-from converters.sampling import sampling_metadata
-from converters.tokenizer import tokenizer_metadata
+from converters.metadata.sampling import sampling_metadata
+from converters.metadata.tokenizer import tokenizer_metadata
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import Config
+from converters.writing.plan import make_plan
 
 V3 = checkpoints.v3_config(checkpoints.Dims())
 

@@ -10,10 +10,11 @@ import pytest
 from gguf import GGMLQuantizationType as Kind
 from gguf import GGUFReader
 
-from converters import ConvertError, ConvertOptions, Fitted, convert, estimate, preview
-from converters.fit import Fit, Item, Option, fit, make_items, smallest
-from converters.quantize import row_bytes
-from converters.type_errors import RELATIVE_ERRORS
+from converters import ConvertError, ConvertOptions, Fitted, convert, preview
+from converters.checking import estimate
+from converters.kernels.quantize import row_bytes
+from converters.types.fit import Fit, Item, Option, fit, make_items, smallest
+from converters.types.type_errors import RELATIVE_ERRORS
 
 CONFIGS = Path(__file__).parent / "configs"
 KINDS = (Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.Q8_0)

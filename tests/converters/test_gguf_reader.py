@@ -11,12 +11,12 @@ import pytest
 from fakes import gguf_file
 from gguf import GGMLQuantizationType as Kind
 
-from converters.dequantize import block_named, dequantize_rows
 from converters.errors import ConvertError
-from converters.gguf_reader import decode_value, read_head
-from converters.gguf_source import GGUFFile
 from converters.header import Entry, encode_head
+from converters.kernels.dequantize import block_named, dequantize_rows
 from converters.layout import RawValue
+from converters.source.gguf_reader import decode_value, read_head
+from converters.source.gguf_source import GGUFFile
 
 ENTRY = Entry("token_embd.weight", (2, 32), 0, 0)
 

@@ -12,7 +12,7 @@ from gguf import GGUFWriter
 from imatrices import Seen
 
 from converters.errors import ConvertError
-from converters.imatrix import Imatrix
+from converters.types.imatrix import Imatrix
 
 NAME = "blk.0.ffn_up.weight"
 Write = Callable[[Path, dict[str, Seen]], Path]

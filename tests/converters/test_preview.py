@@ -7,17 +7,11 @@ import checkpoints
 import pytest
 from gguf import GGMLQuantizationType as Kind
 
-from converters import (
-    ConvertError,
-    ConvertOptions,
-    Preview,
-    convert,
-    estimate,
-    preview,
-)
-from converters.config_only import ConfigOnly
-from converters.estimate import expected_seconds
-from converters.groups import group_of
+from converters import ConvertError, ConvertOptions, Preview, convert, preview
+from converters.checking import estimate
+from converters.checking.config_only import ConfigOnly
+from converters.checking.estimate import expected_seconds
+from converters.types.groups import group_of
 
 CONFIGS = Path(__file__).parent / "configs"
 SMALL = checkpoints.Dims(num_hidden_layers=2, n_routed_experts=8, num_experts_per_tok=2)

@@ -7,12 +7,13 @@ import pytest
 from gguf import GGMLQuantizationType as Kind
 from gguf import quants
 
-from converters import ConvertError, ConvertOptions, convert, estimate, preview
-from converters.mixtures import Facts, Shape
-from converters.quantize import quantize_rows, row_bytes
-from converters.recipe import choose_types
-from converters.recipes import RECIPES, outer_layers
-from converters.type_errors import RELATIVE_ERRORS
+from converters import ConvertError, ConvertOptions, convert, preview
+from converters.checking import estimate
+from converters.kernels.quantize import quantize_rows, row_bytes
+from converters.types.mixtures import Facts, Shape
+from converters.types.recipe import choose_types
+from converters.types.recipes import RECIPES, outer_layers
+from converters.types.type_errors import RELATIVE_ERRORS
 
 CONFIGS = Path(__file__).parent / "configs"
 V3 = CONFIGS / "DeepSeek-V3.json"

@@ -14,8 +14,9 @@ import imatrices
 import numpy as np
 import pytest
 
-from converters import ConvertError, ConvertOptions, Progress, convert, saver, tiles
+from converters import ConvertError, ConvertOptions, Progress, convert
 from converters.errors import UnfinishedError
+from converters.writing import saver, tiles
 
 OPTIONS = ConvertOptions(type="Q4_K_M", threads=2, name="tiny")
 

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from converters import ConvertError, ConvertOptions, convert, saver
+from converters import ConvertError, ConvertOptions, convert
+from converters.writing import saver
 from localseek.errors import ModelError
-from localseek.gguf.info import check_runnable, read_info
+from localseek.gguf.info import read_info
+from localseek.gguf.runnable import check_runnable
 
 HERE = Path(__file__).parent
 LIMIT = 64_000  # several parts of the tiny model

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from converters import ConvertOptions, convert
 from converters.errors import ConvertError
 from converters.layout import Described
-from converters.tokenizer import tokenizer_metadata
+from converters.metadata.tokenizer import tokenizer_metadata
 
 HERE = Path(__file__).parent
 SMALL = dense.Dims(32, 32, 1, 2, 2)

@@ -16,9 +16,9 @@ from gguf import GGUFReader
 from torch_files import View, number, pickle_of, text, write_zip
 
 from converters import ConvertError, ConvertOptions, convert
-from converters.checkpoint import Checkpoint
-from converters.torch_pickle import PickleError, read_tensors
-from converters.torch_zip import read_torch_file
+from converters.source.checkpoint import Checkpoint
+from converters.source.torch_pickle import PickleError, read_tensors
+from converters.source.torch_zip import read_torch_file
 
 SMALL = dense.Dims(64, 64, 2, 4, 2)
 

@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 
 from converters import ConvertOptions, audit, convert
-from converters.checkpoint import Checkpoint
-from converters.config import Config
 from converters.errors import ConvertError
 from converters.families import deepseek_v32
 from converters.layout import Target
-from converters.plan import make_plan
-from localseek.engine.client import Engine
-from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import Config
+from converters.writing.plan import make_plan
+from localseek.engine.process.client import Engine
 from localseek.events import AnswerDelta, Finished, ReasoningDelta
-from localseek.gguf.info import check_runnable, read_info
+from localseek.gguf.info import read_info
+from localseek.gguf.runnable import check_runnable
+from localseek.options import LoadOptions, Message, Request, Sampling
 
 HERE = Path(__file__).parent
 TYPES = json.loads((HERE / "golden_types_v32_v4.json").read_text())

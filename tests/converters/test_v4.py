@@ -14,17 +14,18 @@ from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
 from converters import ConvertError, ConvertOptions, audit, convert
-from converters.checkpoint import Checkpoint
-from converters.config import Config
-from converters.dtypes import decode_fp4_rows, repack_fp4
 from converters.families import deepseek_v4
-from converters.gguf_source import GGUFFile
-from converters.plan import make_plan
-from localseek.engine.client import Engine
-from localseek.engine.protocol import LoadOptions, Message, Request
+from converters.kernels.dtypes import decode_fp4_rows, repack_fp4
+from converters.source.checkpoint import Checkpoint
+from converters.source.config import Config
+from converters.source.gguf_source import GGUFFile
+from converters.writing.plan import make_plan
+from localseek.engine.process.client import Engine
 from localseek.errors import ModelError
 from localseek.events import Finished
-from localseek.gguf.info import check_runnable, read_info
+from localseek.gguf.info import read_info
+from localseek.gguf.runnable import check_runnable
+from localseek.options import LoadOptions, Message, Request
 
 HERE = Path(__file__).parent
 LOGITS = np.load(HERE / "golden_v32_v4.npz")

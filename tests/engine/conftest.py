@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from localseek.engine.client import Engine
-from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
+from localseek.engine.process.client import Engine
 from localseek.events import AnswerDelta, Event, ReasoningDelta
+from localseek.options import LoadOptions, Message, Request, Sampling
 
 
 @pytest.fixture(scope="module")

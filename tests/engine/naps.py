@@ -1,6 +1,6 @@
 """A policy whose draft layer sleeps and wakes by the clock of steps."""
 
-from localseek.engine.draft_policy import DOZE, FixedDepth, Step
+from localseek.engine.drafting.draft_policy import DOZE, FixedDepth, Step
 
 
 class Alternating(FixedDepth):

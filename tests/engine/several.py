@@ -6,16 +6,16 @@ from functools import partial
 
 import numpy as np
 
-from localseek.engine.decoder import Decoder, Outcome
-from localseek.engine.depth import DepthController
-from localseek.engine.draft_policy import DepthPolicy, FixedDepth
-from localseek.engine.lanes import Lanes
+from localseek.engine.decoding.decoder import Decoder, Outcome
+from localseek.engine.decoding.lanes import Lanes
+from localseek.engine.decoding.scheduler import Scheduler
+from localseek.engine.decoding.sequence import Job
+from localseek.engine.decoding.text_stream import TextStream
+from localseek.engine.decoding.thinking import Bounds, answer
+from localseek.engine.drafting.depth import DepthController
+from localseek.engine.drafting.draft_policy import DepthPolicy, FixedDepth
+from localseek.engine.drafting.shared_depth import SharedDepth
 from localseek.engine.llama import AbortFlag, Context, Model, Sampler, SamplerOptions
-from localseek.engine.scheduler import Scheduler
-from localseek.engine.sequence import Job
-from localseek.engine.shared_depth import SharedDepth
-from localseek.engine.text_stream import TextStream
-from localseek.engine.thinking import Bounds, answer
 from localseek.events import AnswerDelta, Event, Failed, Finished, ReasoningDelta
 from localseek.nano import prompts
 

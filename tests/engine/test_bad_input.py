@@ -8,13 +8,13 @@ import gguf
 import numpy as np
 import pytest
 
-from localseek import hardware
-from localseek.engine.client import Engine, death_message
 from localseek.engine.llama import AbortFlag
-from localseek.engine.loading import load, plan_load
-from localseek.engine.protocol import Fixed, LoadOptions
+from localseek.engine.loading.load import load, plan_load
+from localseek.engine.process.client import Engine, death_message
 from localseek.errors import EngineError, LocalseekError, ModelError, UsageError
 from localseek.events import Failed
+from localseek.options import Fixed, LoadOptions
+from localseek.system import hardware
 
 from .conftest import ask, text_of
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from localseek.engine.measurement import Task
+from localseek.engine.process.measurement import Task
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, Finished, ReasoningDelta
 

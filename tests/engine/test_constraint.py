@@ -9,10 +9,10 @@ import json
 import pytest
 from grammar.matching import fits
 
-from localseek.engine.client import Engine
-from localseek.engine.protocol import LoadOptions, Sampling
+from localseek.engine.process.client import Engine
 from localseek.events import Failed, Finished
 from localseek.grammar import check, grammar_of_value
+from localseek.options import LoadOptions, Sampling
 
 from .conftest import ask, text_of
 

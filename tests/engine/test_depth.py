@@ -21,13 +21,13 @@ from fakes.drafting import (
     best_rate,
 )  # fmt: skip
 
-from localseek.engine.acceptance import Acceptance
-from localseek.engine.costs import Costs
-from localseek.engine.depth import DepthController
-from localseek.engine.draft_counter import DraftCounter
-from localseek.engine.draft_policy import FixedDepth
-from localseek.engine.shared_depth import SharedDepth
-from localseek.engine.worth import Worth
+from localseek.engine.drafting.acceptance import Acceptance
+from localseek.engine.drafting.costs import Costs
+from localseek.engine.drafting.depth import DepthController
+from localseek.engine.drafting.draft_counter import DraftCounter
+from localseek.engine.drafting.draft_policy import FixedDepth
+from localseek.engine.drafting.shared_depth import SharedDepth
+from localseek.engine.drafting.worth import Worth
 
 
 def simulation(machine, seed=1, **changes):

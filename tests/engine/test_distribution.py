@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from localseek.engine.decoder import Decoder, Outcome
-from localseek.engine.draft import Drafter
-from localseek.engine.draft_policy import DepthPolicy, FixedDepth, Step
+from localseek.engine.decoding.decoder import Decoder, Outcome
+from localseek.engine.drafting.draft import Drafter
+from localseek.engine.drafting.draft_policy import DepthPolicy, FixedDepth, Step
 from localseek.engine.llama import Context, Model, Sampler, SamplerOptions
 
 SEEDS = 1200  # in each of two samples that are compared

@@ -9,12 +9,13 @@ import pytest
 from fakes import gguf_file
 
 from converters import ConvertOptions, convert
-from localseek.engine.client import Engine
-from localseek.engine.protocol import Fixed, LoadOptions
+from localseek.engine.process.client import Engine
 from localseek.errors import ModelError, UsageError
 from localseek.events import Finished, Notice
 from localseek.gguf.draft_file import choose_drafting
-from localseek.gguf.info import GGUFInfo, check_runnable, read_info
+from localseek.gguf.info import GGUFInfo, read_info
+from localseek.gguf.runnable import check_runnable
+from localseek.options import Fixed, LoadOptions
 
 from .conftest import ask, text_of
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from localseek.engine.client import Engine, death_message, diagnose
-from localseek.engine.decoder import Decoder, Outcome
-from localseek.engine.draft import Drafter
-from localseek.engine.draft_policy import FixedDepth
+from localseek.engine.decoding.decoder import Decoder, Outcome
+from localseek.engine.drafting.draft import Drafter
+from localseek.engine.drafting.draft_policy import FixedDepth
 from localseek.engine.llama import AbortFlag, Context, Model, Sampler, SamplerOptions
-from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
+from localseek.engine.process.client import Engine, death_message, diagnose
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, Failed, Finished, PromptProgress, ReasoningDelta
 from localseek.nano import prompts
+from localseek.options import LoadOptions, Message, Request, Sampling
 
 from .conftest import ask, text_of
 

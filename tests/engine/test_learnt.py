@@ -22,20 +22,20 @@ from fakes.drafting import (
     best_rate,
 )
 
-from localseek import hardware
-from localseek.engine.client import Engine
-from localseek.engine.depth import DepthController
-from localseek.engine.learnt import from_plain, to_plain
-from localseek.engine.learnt_store import LearntStore, learnt_key
-from localseek.engine.loading import plan_load
-from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
-from localseek.engine.shared_depth import SharedDepth, SharedStep
+from localseek.engine.drafting.depth import DepthController
+from localseek.engine.drafting.learnt import from_plain, to_plain
+from localseek.engine.drafting.learnt_store import LearntStore, learnt_key
+from localseek.engine.drafting.shared_depth import SharedDepth, SharedStep
+from localseek.engine.loading.load import plan_load
+from localseek.engine.process.client import Engine
 from localseek.events import AnswerDelta, Finished, ReasoningDelta
 from localseek.gguf.info import read_info
+from localseek.options import LoadOptions, Message, Request, Sampling
 from localseek.placing.deciding import decide
-from localseek.placing.machine import Machine
 from localseek.placing.placement import Wishes
 from localseek.placing.shape import read_shape
+from localseek.system import hardware
+from localseek.system.machine import Machine
 
 
 def started(machine, seed=1):

@@ -18,21 +18,22 @@ from chains import foreshadow
 from nextn_files import write_nextn
 
 from converters import ConvertOptions, convert
-from localseek.engine import loading
-from localseek.engine.decoder import Decoder, Outcome
-from localseek.engine.depth import DepthController
-from localseek.engine.draft import Drafter
-from localseek.engine.draft_policy import DepthPolicy, FixedDepth
-from localseek.engine.lanes import Lanes
+from localseek.engine.decoding.decoder import Decoder, Outcome
+from localseek.engine.decoding.lanes import Lanes
+from localseek.engine.drafting.depth import DepthController
+from localseek.engine.drafting.draft import Drafter
+from localseek.engine.drafting.draft_policy import DepthPolicy, FixedDepth
 from localseek.engine.llama import AbortFlag, Batch, Context, Full, Model, Sampler, SamplerOptions
-from localseek.engine.loading import plan_load
-from localseek.engine.protocol import LoadOptions
-from localseek.engine.state import Origin, image, restore
-from localseek.gguf.info import check_runnable, read_info
+from localseek.engine.loading import load as loading
+from localseek.engine.loading.load import plan_load
+from localseek.engine.loading.state import Origin, image, restore
+from localseek.gguf.info import read_info
 from localseek.gguf.nextn import draft_obstacle
+from localseek.gguf.runnable import check_runnable
 from localseek.nano import prompts
-from localseek.placing.machine import CPU, Device
+from localseek.options import LoadOptions
 from localseek.placing.shape import read_shape
+from localseek.system.machine import CPU, Device
 
 from .naps import Alternating
 

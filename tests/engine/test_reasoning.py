@@ -2,8 +2,8 @@ import random
 
 import pytest
 
-from localseek.reasoning import Splitter
-from localseek.stopping import StopFilter
+from localseek.text.reasoning import Splitter
+from localseek.text.stopping import StopFilter
 
 
 def split(text: str, opened: bool, cuts: list[int]) -> tuple[str, str]:

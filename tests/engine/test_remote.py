@@ -12,13 +12,13 @@ import threading
 
 import pytest
 
-from localseek.engine import rpc
-from localseek.engine.bridge import Passage
-from localseek.engine.client import Engine, diagnose
-from localseek.engine.protocol import Fixed, LoadOptions
+from localseek.engine.process import rpc
+from localseek.engine.process.bridge import Passage
+from localseek.engine.process.client import Engine, diagnose
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, Failed, ReasoningDelta
-from localseek.placing.machine import CPU
+from localseek.options import Fixed, LoadOptions
+from localseek.system.machine import CPU
 
 from .conftest import ask, text_of
 from .workers import free_port, serving
@@ -184,8 +184,8 @@ def test_doctor_tells_of_a_worker_and_that_the_rest_is_cut_off(workers):
 
 ESCAPE = """
 import json, socket, sys
-from localseek.airgap import isolate
-from localseek.engine.bridge import Bridge
+from localseek.system.airgap import isolate
+from localseek.engine.process.bridge import Bridge
 named, other = sys.argv[1:]
 bridge = Bridge([named], 5.0)
 reason = isolate(loopback=True)

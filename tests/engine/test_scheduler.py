@@ -5,8 +5,8 @@ import pytest
 
 from converters import ConvertOptions, convert
 from localseek import nano
-from localseek.engine import scheduler as scheduling
-from localseek.engine import text_stream
+from localseek.engine.decoding import scheduler as scheduling
+from localseek.engine.decoding import text_stream
 from localseek.engine.llama import Batch, Context, Model
 from localseek.events import PromptProgress
 

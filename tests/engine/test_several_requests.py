@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from localseek.engine.client import Engine
-from localseek.engine.protocol import LoadOptions
+from localseek.engine.process.client import Engine
 from localseek.errors import EngineError
 from localseek.events import Event, Failed, Finished
+from localseek.options import LoadOptions
 
 from .conftest import ask, text_of
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from localseek.engine.decoder import Decoder, Outcome
-from localseek.engine.draft import Drafter
-from localseek.engine.draft_policy import FixedDepth
+from localseek.engine.decoding.decoder import Decoder, Outcome
+from localseek.engine.drafting.draft import Drafter
+from localseek.engine.drafting.draft_policy import FixedDepth
 from localseek.engine.llama import Context, Model, Sampler, SamplerOptions
 from localseek.nano import prompts
 

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from localseek.engine.client import Engine
-from localseek.engine.decoder import Decoder, Outcome
-from localseek.engine.draft import Drafter
-from localseek.engine.draft_policy import FixedDepth
-from localseek.engine.keeper import Keeper, origin
+from localseek.engine.decoding.decoder import Decoder, Outcome
+from localseek.engine.drafting.draft import Drafter
+from localseek.engine.drafting.draft_policy import FixedDepth
 from localseek.engine.llama import Context, Model, Sampler, SamplerOptions
-from localseek.engine.protocol import LoadOptions
-from localseek.engine.state import Origin, StateError, image, read_head, restore
+from localseek.engine.loading.keeper import Keeper, origin
+from localseek.engine.loading.state import Origin, StateError, image, read_head, restore
+from localseek.engine.process.client import Engine
 from localseek.events import Finished, Notice
-from localseek.sequences import SequenceStore
+from localseek.options import LoadOptions
+from localseek.store.sequences import SequenceStore
 
 from .conftest import ask, text_of
 

@@ -1,9 +1,9 @@
 import pytest
 
-from converters.chat_template import TEMPLATE
-from localseek.engine.protocol import Message
+from converters.metadata.chat_template import TEMPLATE
 from localseek.errors import ModelError
-from localseek.template import ChatTemplate
+from localseek.options import Message
+from localseek.text.template import ChatTemplate
 
 HELLO = (Message("user", "Hello"),)
 R1 = "{{ bos_token }}{% for m in messages %}<U>{{ m['content'] }}{% endfor %}{{ '<A><think>\\n' }}"
@@ -111,7 +111,7 @@ def test_a_template_that_refuses_its_input_gives_its_reason():
     ],
 )
 def test_hostile_or_broken_templates_are_refused_in_one_line(source, monkeypatch):
-    monkeypatch.setattr("localseek.template.MAX_SECONDS", 1.0)
+    monkeypatch.setattr("localseek.text.template.MAX_SECONDS", 1.0)
     with pytest.raises(ModelError) as caught:
         render(source)
     assert "\n" not in str(caught.value)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from localseek.engine.client import Engine
-from localseek.engine.protocol import LoadOptions
-from localseek.engine.thinking import CLOSING, Bounds
+from localseek.engine.decoding.thinking import CLOSING, Bounds
+from localseek.engine.process.client import Engine
 from localseek.events import Finished
+from localseek.options import LoadOptions
 
 from .conftest import ask, text_of
 

@@ -3,11 +3,11 @@ import random
 import pytest
 
 from localseek.commands.replies import reply_object
-from localseek.conversation import Conversation, Reply
-from localseek.engine.client import Engine
-from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
-from localseek.engine.trimming import Overhead, Trimmer, reply_room
+from localseek.engine.decoding.trimming import Overhead, Trimmer, reply_room
+from localseek.engine.process.client import Engine
 from localseek.events import Failed, Notice, Stats
+from localseek.options import LoadOptions, Message, Request, Sampling
+from localseek.text.conversation import Conversation, Reply
 
 N_CTX = 1000
 GREEDY = Sampling(temperature=0.0)

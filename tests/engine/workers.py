@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from localseek.engine.rpc import probe
+from localseek.engine.process.rpc import probe
 
 
 def free_port() -> int:
@@ -19,7 +19,7 @@ def free_port() -> int:
 def serving(log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Give a worker's address and process, ready to be used."""
     address = f"127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "localseek.engine.serving", address, "1"]
+    command = [sys.executable, "-m", "localseek.engine.child.serving", address, "1"]
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out)
     try:

@@ -7,7 +7,7 @@ right and how sure the draft layer is of it. `Simulation` runs a policy as the d
 import random
 from dataclasses import dataclass
 
-from localseek.engine.draft_policy import DepthPolicy, Step
+from localseek.engine.drafting.draft_policy import DepthPolicy, Step
 
 MAX_DEPTH = 4
 

@@ -18,8 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from localseek.engine import protocol
-from localseek.engine.protocol import ModelInfo, Request
+from localseek.engine.process import protocol
 from localseek.events import (
     AnswerDelta,
     DraftStats,
@@ -31,6 +30,7 @@ from localseek.events import (
     ReasoningDelta,
     Stats,
 )  # fmt: skip
+from localseek.options import ModelInfo, Request
 
 DRAFT = DraftStats(10, 10, 9, [0.9], 1.0, 1.9)
 STATS = Stats(12, 4, 100.0, 19, 9, 42.5, 0.5, 31, 2048, DRAFT)

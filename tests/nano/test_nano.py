@@ -6,12 +6,12 @@ import pytest
 from tokenizers import Tokenizer
 
 from localseek import nano
-from localseek.engine.client import Engine
-from localseek.engine.protocol import LoadOptions, Message, Request, Sampling
+from localseek.bench.arithmetic import evaluate, held_out
+from localseek.engine.process.client import Engine
 from localseek.events import AnswerDelta
 from localseek.nano import phrases, problems, prompts
-from localseek.nano.evaluate import evaluate, held_out
-from localseek.template import ChatTemplate
+from localseek.options import LoadOptions, Message, Request, Sampling
+from localseek.text.template import ChatTemplate
 
 SAMPLE = 90  # ten of each family; the whole evaluation asks 1,000
 

@@ -23,7 +23,7 @@ from compare_llama_cpp import compare_metadata, compare_tensors  # noqa: E402 - 
 from gguf import GGUFReader  # noqa: E402
 
 from converters import ConvertOptions, convert  # noqa: E402
-from converters.mixtures import MIXTURES, PLAIN  # noqa: E402
+from converters.types.mixtures import MIXTURES, PLAIN  # noqa: E402
 from localseek import nano  # noqa: E402
 from localseek.nano import problems  # noqa: E402
 

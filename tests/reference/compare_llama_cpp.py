@@ -29,7 +29,7 @@ import golden_models  # noqa: E402 - the paths above come first
 from gguf import GGUFReader  # noqa: E402
 
 import converters  # noqa: E402
-from converters import recipe  # noqa: E402
+from converters.types import recipe  # noqa: E402
 
 PLAIN = ("F32", "F16", "BF16", "Q8_0")
 MIXTURES = tuple(name for name in recipe.MIXTURES if name not in (*PLAIN, *recipe.NEED_IMATRIX))

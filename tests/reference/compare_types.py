@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from localseek.engine.decoder import Decoder, Outcome
+from localseek.bench.arithmetic import held_out
+from localseek.engine.decoding.decoder import Decoder, Outcome
 from localseek.engine.llama import Batch, Context, Model, Sampler, SamplerOptions
 from localseek.nano import prompts
-from localseek.nano.evaluate import held_out
 
 CONTEXT = 2048
 Floats = npt.NDArray[np.float32]

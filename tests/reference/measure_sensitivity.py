@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from compare_types import compare, log_probabilities, texts_of
 
 from converters import ConvertOptions, convert
-from converters.type_errors import RELATIVE_ERRORS
+from converters.types.type_errors import RELATIVE_ERRORS
 from localseek.nano.prompts import __file__ as nano_file
 
 # nano has four trunk layers (0 dense, 1–3 with experts) and its MTP layer is not read here.

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from gguf import GGMLQuantizationType as Kind
 from gguf import quants
 
-from converters.quantize import row_bytes
-from converters.recipe import TENSOR_TYPES
+from converters.kernels.quantize import row_bytes
+from converters.types.recipe import TENSOR_TYPES
 
 ROWS, COLS = 64, 4096
 # Types that convert only with an importance matrix; here it weighs every column alike.

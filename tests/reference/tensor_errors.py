@@ -15,7 +15,7 @@ import numpy as np
 from gguf import GGUFReader
 from gguf.quants import dequantize
 
-from converters.groups import GROUPS, Group, group_of
+from converters.types.groups import GROUPS, Group, group_of
 
 
 def errors(first: Path, other: Path) -> dict[Group, float]:

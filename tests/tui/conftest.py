@@ -8,8 +8,8 @@ import pytest
 from scripted import Scripted
 from textual.pilot import Pilot
 
+from localseek.options import GenerationOptions
 from tui.app import LocalseekApp
-from tui.options import Options
 from tui.widgets.answer import Answer
 
 PATIENCE_S = 120.0  # of wall clock, on a machine that may be busy; only a failure waits so long
@@ -67,9 +67,10 @@ class Driver:
 def drive():
     @asynccontextmanager
     async def driven(
-        scripted: Scripted, size: tuple[int, int] = (100, 30), options: Options | None = None
+        scripted: Scripted, size: tuple[int, int] = (100, 30),
+        options: GenerationOptions | None = None,
     ) -> AsyncIterator[Driver]:
-        app = LocalseekApp(Path("/models/test.gguf"), options or Options(), scripted)
+        app = LocalseekApp(Path("/models/test.gguf"), options or GenerationOptions(), scripted)
         try:
             async with app.run_test(size=size) as pilot:
                 yield Driver(app, pilot, scripted)

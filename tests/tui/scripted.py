@@ -7,7 +7,6 @@ takes; it remembers every engine it made and every request they got.
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from localseek.engine.protocol import LoadOptions, ModelInfo, Request
 from localseek.errors import EngineError
 from localseek.events import (
     AnswerDelta,
@@ -19,6 +18,7 @@ from localseek.events import (
     ReasoningDelta,
     Stats,
 )
+from localseek.options import LoadOptions, ModelInfo, Request
 
 PATIENCE_S = 120.0  # a script that nobody releases ends here, so that no test hangs
 

@@ -1,16 +1,12 @@
 import asyncio
-from dataclasses import fields
-from pathlib import Path
 from time import process_time
 
 import pytest
 from scripted import DONE, Die, Hold, Scripted, thinking_script
 
-from localseek.engine.protocol import Fixed, LoadOptions, Message, Sampling
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, PromptProgress, ReasoningDelta
-from localseek.settings import GenerationOptions
-from tui.options import Options
+from localseek.options import GenerationOptions, LoadOptions, Message, Request, Sampling
 from tui.widgets.reasoning import Reasoning, ReasoningTitle
 
 READ = PromptProgress(20, 20)
@@ -34,8 +30,10 @@ async def test_a_prompt_is_sent_and_its_answer_appears(drive):
 
 async def test_the_second_request_carries_answers_and_options_but_no_reasoning(drive):
     scripted = Scripted(thinking_script("hm\n", "Yes."), thinking_script("hm\n", "No."))
-    options = Options(
-        system="Be brief.", sampling=Sampling(temperature=0.1), max_tokens=9, ctx=64, think=False
+    options = GenerationOptions(
+        system="Be brief.",
+        load=LoadOptions(ctx=64),
+        request=Request((), Sampling(temperature=0.1), max_tokens=9, think=False),
     )
     async with drive(scripted, options=options) as d:
         await d.ready()
@@ -268,18 +266,3 @@ async def test_an_answer_of_100000_characters_leaves_the_prompt_quick(drive):
         assert len(d.app.state.last_answer) >= 100_000
         assert d.app.chat.prompt.text == "hello"
         assert slowest < 1.0, f"a key took {slowest:.2f} s"
-
-
-def test_every_option_of_the_command_line_reaches_the_app():
-    # A shape comes as the sampling's grammar; several requests at once are for batches.
-    given = {field.name for field in fields(GenerationOptions)} - {"model", "shape", "parallel"}
-    taken = {field.name for field in [*fields(Options), *fields(Sampling)]}
-    assert given <= taken
-    assert "grammar" in taken
-    loaded = {field.name for field in fields(LoadOptions)} - {"model", "parallel", "draft_memory"}
-    options = Options(ctx=512, threads=3, mtp=2, fixed=Fixed(cpu_experts=1), prompt_cache=True)
-    assert all(
-        getattr(options.load_options(Path("m.gguf")), name) == getattr(options, name)
-        for name in loaded
-    )
-    assert options.load_options(Path("m.gguf")).draft_memory

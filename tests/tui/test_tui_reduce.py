@@ -1,7 +1,6 @@
 import itertools
 from dataclasses import replace
 
-from localseek.engine.protocol import ModelInfo
 from localseek.events import (
     AnswerDelta,
     DraftStats,
@@ -12,6 +11,7 @@ from localseek.events import (
     ReasoningDelta,
     Stats,
 )
+from localseek.options import ModelInfo
 from tui import actions as act
 from tui.commands import COMMANDS, by_word, parse_slash
 from tui.export import as_markdown

@@ -4,9 +4,9 @@ from pathlib import Path
 from scripted import DONE, Hold, Scripted, thinking_script
 
 from localseek.events import AnswerDelta, PromptProgress
+from localseek.options import GenerationOptions
 from tui.actions import Submitted, ThinkSet
 from tui.app import LocalseekApp, run_app
-from tui.options import Options
 from tui.state import TurnView
 
 READ = PromptProgress(20, 20)
@@ -157,7 +157,8 @@ class Crashing(LocalseekApp):
 
 def test_a_crash_saves_the_conversation_and_says_where(temporary_home, capsys):
     hold = Hold()
-    app = Crashing(Path("/m.gguf"), Options(), Scripted([READ, AnswerDelta("Kept.", 1), hold]))
+    scripted = Scripted([READ, AnswerDelta("Kept.", 1), hold])
+    app = Crashing(Path("/m.gguf"), GenerationOptions(), scripted)
     assert run_app(app, headless=True) == 1
     (saved,) = (temporary_home / "recovered").iterdir()
     text = saved.read_text()

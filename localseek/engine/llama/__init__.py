@@ -14,7 +14,6 @@ import numpy as np
 from llama_cpp import __version__ as llama_cpp_version
 from llama_cpp import llama_cpp_ext as ext
 
-from localseek.engine.costs import MAX_DEPTH
 from localseek.engine.llama.backend import (
     backend_facts,
     because,
@@ -37,6 +36,7 @@ from localseek.engine.llama.model import Model
 from localseek.engine.llama.sampler import Sampler, SamplerOptions
 from localseek.engine.llama.types import Bytes, Floats
 from localseek.errors import EngineError
+from localseek.options import MAX_DEPTH
 
 __all__ = [
     "BUILD", "AbortFlag", "Aborted", "Allotted", "Arrangement", "Batch", "Bytes", "Candidates",

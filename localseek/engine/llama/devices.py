@@ -10,8 +10,8 @@ import llama_cpp.llama_cpp as lib
 from llama_cpp._ggml import libggml
 
 from localseek.errors import EngineError, UsageError
-from localseek.placing.machine import CPU, Device
 from localseek.placing.placement import Placement
+from localseek.system.machine import CPU, Device
 
 GPU, IGPU = 1, 2  # enum ggml_backend_dev_type
 CPU_TYPE = 0

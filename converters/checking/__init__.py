@@ -1,0 +1,1 @@
+"""Before and after a conversion: what it would give, and whether every value is right."""

@@ -1,0 +1,1 @@
+"""The number formats: decoding what checkpoints store, ggml's own quantization, on all cores."""

@@ -1,0 +1,1 @@
+"""What a GGUF file says beside its tensors: tokenizer, chat template, sampling, rope."""

@@ -1,0 +1,249 @@
+"""The engine child's main loop: messages in, events out.
+
+Started by `client.Engine` through `__main__.py`, which has left the network. Talks over the
+standard input and output it was given; native code that prints goes to the log on standard error.
+"""
+
+import contextlib
+import gc
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+from localseek.engine.child.benchmark import Benchmark
+from localseek.engine.decoding.decoder import Outcome
+from localseek.engine.decoding.sequence import Job
+from localseek.engine.decoding.text_stream import TextStream
+from localseek.engine.decoding.thinking import Bounds, answer
+from localseek.engine.llama import AbortFlag, backend_facts
+from localseek.engine.loading.load import find_devices, plan_load, worker_facts
+from localseek.engine.loading.loaded import Loaded
+from localseek.engine.process import measurement, protocol
+from localseek.engine.process.bridge import Remote
+from localseek.errors import LocalseekError, ModelError, UsageError
+from localseek.events import (
+    Event,
+    Failed,
+    Finished,
+    Notice,
+    PromptProgress,
+    Stats,
+)  # fmt: skip
+from localseek.options import Request
+from localseek.system import hardware
+
+
+class Worker:
+    """Reads messages on one thread, works on the main one."""
+
+    def __init__(
+        self, source: BinaryIO, sink: BinaryIO, reachable: str, remotes: Sequence[Remote]
+    ) -> None:
+        self._source, self._sink = source, sink
+        self._reachable, self._remotes = reachable, remotes
+        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._cancelled: set[int] = set()
+        self._running, self._abort = 0, AbortFlag()
+        self._loaded: Loaded | None = None
+        self._benchmark: Benchmark | None = None
+        self._saving = threading.RLock()  # held while something is written for a later run
+
+    def run(self) -> None:
+        """Work until told to quit or the client is gone."""
+        threading.Thread(target=self._listen, daemon=True).start()
+        while (message := self._next()) is not None:
+            number = int(message.get("request", 0))
+            try:
+                if message["op"] == "load":
+                    self._load(message)
+                elif message["op"] == "generate":
+                    self._start(number)
+                    self._generate(number, protocol.decode_request(message))
+                elif message["op"] == "bench":
+                    self._start(number)
+                    self._measure(number, message)
+                elif message["op"] == "plan":
+                    planned = plan_load(protocol.decode_load(message), self._remotes, True)
+                    facts = {"machine": asdict(planned.machine)}
+                    facts["placement"] = asdict(planned.placement)
+                    self._write(protocol.encode({"event": "plan", **facts}))
+                elif message["op"] == "machine":
+                    machine = hardware.read_machine(find_devices(self._remotes).values)
+                    self._write(protocol.encode({"event": "machine", "machine": asdict(machine)}))
+                elif message["op"] == "doctor":
+                    self._write(protocol.encode({"event": "doctor", "facts": self._facts()}))
+            except LocalseekError as error:
+                failed = Failed(error.message, error.hint, wrong_use=isinstance(error, UsageError))
+                self._write(protocol.encode_event(number, failed))
+
+    def _next(self) -> dict[str, Any] | None:
+        """Give the next message; until one comes, work on what several requests have asked for."""
+        scheduler = self._loaded.scheduler if self._loaded else None
+        while scheduler and scheduler.busy and self._messages.empty():
+            scheduler.step()
+        return self._messages.get()
+
+    def _listen(self) -> None:
+        for line in self._source:
+            message = protocol.decode(line)
+            if message["op"] == "cancel":
+                self._cancelled.add(message["request"])
+                if self._all_cancelled():
+                    self._abort.set()
+            elif message["op"] == "quit":
+                break
+            else:
+                self._messages.put(message)
+        # Without a client there is nothing left to do, however busy the main thread is.
+        self._messages.put(None)
+        with self._saving:
+            os._exit(0)
+
+    def _all_cancelled(self) -> bool:
+        """Tell whether nobody wants what is being computed."""
+        scheduler = self._loaded.scheduler if self._loaded else None
+        running = scheduler.numbers if scheduler else frozenset((self._running,))
+        return running <= self._cancelled
+
+    def _facts(self) -> dict[str, str]:
+        return {**backend_facts(), **worker_facts(self._remotes), "network": self._network()}
+
+    def _network(self) -> str:
+        """Say what this process can reach."""
+        if self._reachable:
+            return f"reachable: {self._reachable}"
+        named = ", ".join(remote.facts.address for remote in self._remotes)
+        return "cut off by the kernel" + (f", save for the bridge to {named}" if named else "")
+
+    def _write(self, line: bytes) -> None:
+        self._sink.write(line)
+        self._sink.flush()
+
+    def _load(self, message: dict[str, Any]) -> None:
+        loaded = Loaded(
+            protocol.decode_load(message),
+            lambda done: self._write(protocol.encode({"event": "loading", "done": done})),
+            self._abort,
+            self._cancelled.__contains__,
+            self._remotes,
+        )
+        self._loaded = loaded
+        gc.freeze()  # what a model has brought stays: not to be looked through in every answer
+        self._write(protocol.encode({"event": "loaded", "info": asdict(loaded.info)}))
+
+    def _start(self, number: int) -> None:
+        """Let a request run, unless its cancel was faster; a scheduler sees to that itself."""
+        if self._loaded and self._loaded.scheduler:
+            return
+        self._running = number
+        self._abort.clear()
+        if number in self._cancelled:
+            self._abort.set()
+
+    def _measure(self, number: int, message: dict[str, Any]) -> None:
+        if self._loaded is None:
+            raise ModelError("No model is loaded.")
+        if self._benchmark is None:
+            self._benchmark = Benchmark(self._loaded)
+        task = measurement.decode_task(message)
+        found = self._benchmark.run(task, lambda: number in self._cancelled)
+        with self._saving:
+            self._loaded.keep_learnt()
+        self._write(measurement.encode_measured(number, found))
+
+    def _generate(self, number: int, request: Request) -> None:
+        loaded = self._loaded
+        if loaded is None:
+            raise ModelError("No model is loaded.")
+
+        def send(event: Event) -> None:
+            if not isinstance(event, Finished | Failed):
+                self._write(protocol.encode_event(number, event))
+                return
+            with self._saving:  # taken first: the client may end the child once it has its answer
+                self._write(protocol.encode_event(number, event))
+                self._cancelled.discard(number)
+                if not loaded.scheduler or len(loaded.scheduler.numbers) <= 1:  # not for each row
+                    loaded.keep_learnt()
+
+        started = time.perf_counter()
+        prepared = loaded.prompt(request)
+        tokens = prepared.tokens
+        if loaded.template is None:
+            send(Notice("This model has no chat template: it continues the text as it is."))
+        while loaded.notices:
+            send(Notice(loaded.notices.pop(0)))
+        if prepared.notice:
+            send(Notice(prepared.notice))
+        if loaded.keeper and (notice := loaded.keeper.before(tokens)):
+            send(Notice(notice))
+        sampler = loaded.sampler(request, prepared.prompt.opened)
+        outcome = Outcome()
+        stream = TextStream(send, prepared.prompt.opened, request.stop)
+        limit = loaded.target.n_ctx if request.max_tokens is None else request.max_tokens
+        bounds = Bounds(limit, request.think_budget)
+        if loaded.scheduler:
+            left_out = prepared.turns_left_out
+            loaded.scheduler.add(Job(number, tokens, sampler, stream, bounds, send, left_out))
+            return
+        try:
+            sampler.accept(tokens)
+            answer(
+                loaded.decoder, tokens, sampler, bounds, stream,
+                lambda: number in self._cancelled,
+                lambda done, cached: send(PromptProgress(done, len(tokens), cached)), outcome,
+            )  # fmt: skip
+        finally:
+            sampler.close()
+        stream.finish()
+        seconds = time.perf_counter() - started
+        decoding = seconds - outcome.prompt_seconds
+        stats = Stats(
+            prompt_tokens=len(tokens),
+            cached_tokens=outcome.cached,
+            prompt_tps=round(outcome.read / max(outcome.prompt_seconds, 1e-9), 2),
+            generated_tokens=outcome.generated,
+            reasoning_tokens=min(stream.reasoning_tokens, outcome.generated),
+            decode_tps=round(outcome.generated / decoding, 2) if decoding > 0 else 0.0,
+            seconds=round(seconds, 4),
+            context_used=len(loaded.decoder.cached),
+            context_size=loaded.target.n_ctx,
+            turns_left_out=prepared.turns_left_out,
+            draft=outcome.drafts.stats(),
+        )
+        if loaded.keeper is None:
+            send(Finished(outcome.reason, stats))
+            return
+        with self._saving:  # see `send`
+            send(Finished(outcome.reason, stats))
+            if notice := loaded.keeper.after():
+                send(Notice(notice))  # the client shows it with the next answer, or at the end
+
+
+def private_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Take the standard streams for the protocol, so that nothing else can write into it."""
+    source, sink = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
+    return os.fdopen(source, "rb"), os.fdopen(sink, "wb")
+
+
+def main(reachable: str, remotes: Sequence[Remote] = ()) -> int:
+    """Run the child; `reachable` says why it is not cut off from networks, "" when it is.
+
+    `remotes` are the workers that a bridge leads to.
+
+    Ctrl-C in the terminal is the client's to handle.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source, sink = private_pipes()
+    with contextlib.suppress(BrokenPipeError):
+        Worker(source, sink, reachable, remotes).run()
+    return 0

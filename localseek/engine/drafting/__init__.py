@@ -1,0 +1,1 @@
+"""How many tokens to draft: measured times, acceptance, the best rate."""

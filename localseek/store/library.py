@@ -1,0 +1,140 @@
+"""Finds the model file that a name means.
+
+Takes what the user wrote after `--model`, gives the path of a GGUF. `nano` is made from the
+embedded checkpoint on first use, by a conversion that the caller hands in. Knows nothing about
+converters, engines or terminals.
+"""
+
+import difflib
+import fcntl
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from localseek import nano
+from localseek.errors import ModelError
+from localseek.gguf.info import is_later_part
+from localseek.system import paths
+
+EMBEDDED = "nano"
+EMBEDDED_FILE = re.compile(r"nano-Q8_0-[0-9a-f]{12}\.gguf")  # 12 digits: `_fingerprint`
+EMBEDDED_LEFTOVER = re.compile(r"\.nano-Q8_0-[0-9a-f]{12}\.gguf\..+")  # unfinished
+Convert = Callable[[Path, Path], None]  # a checkpoint folder, the GGUF to make of it
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How to make the embedded model: the conversion, its version, where to say that it runs."""
+
+    convert: Convert
+    version: str
+    notice: Callable[[str], None]
+
+
+def model_files() -> list[Path]:
+    """List the library's GGUF files: the first part of each split model, no unfinished files."""
+    found = paths.models().rglob("*.gguf")
+    return sorted(p for p in found if p.is_file() and not is_later_part(p) and p.name[0] != ".")
+
+
+def library_name(path: Path) -> str:
+    """Give the name by which a file of the library is asked for."""
+    inside = path.relative_to(paths.models())
+    if EMBEDDED_FILE.fullmatch(str(inside)):
+        return EMBEDDED
+    return inside.with_suffix("").as_posix()
+
+
+def resolve(name: str, preparation: Preparation) -> Path:
+    """Find the file that `name` means; raises ModelError with the nearest names."""
+    if name == EMBEDDED:
+        return embedded(preparation)
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if not name.strip():
+        raise ModelError("The model has no name.", "`localseek models list` shows what there is.")
+    if path.is_dir():
+        raise ModelError(
+            f"{name} is a folder, not a GGUF file.",
+            f"If it is a checkpoint: localseek convert {name} OUT.gguf",
+        )
+    if path.is_symlink() and not path.exists():
+        raise ModelError(f"{name} is a link to {path.readlink()}, which is not there.")
+    if path.exists():
+        raise ModelError(f"{name} is no regular file.", "A model is read from a file on a disk.")
+    files = {library_name(file): file for file in model_files()}
+    wanted = name.removesuffix(".gguf")
+    matches = [file for key, file in files.items() if wanted in (key, key.rpartition("/")[2])]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        several = ", ".join(library_name(file) for file in matches)
+        raise ModelError(f"{name} can mean {several}.", "Write one of these names.")
+    raise _unknown(name, files)
+
+
+def _unknown(name: str, known: Iterable[str]) -> ModelError:
+    names = list(dict.fromkeys([EMBEDDED, *known]))
+    near = difflib.get_close_matches(name.removesuffix(".gguf"), names, n=3, cutoff=0.4)
+    offer = f"Did you mean {' or '.join(near)}?" if near else f"There is: {', '.join(names[:8])}."
+    return ModelError(
+        f"There is no model {name!r}, neither as a file nor in the library.",
+        f"{offer} To get one: localseek convert CHECKPOINT {paths.models()}/NAME.gguf",
+    )
+
+
+def embedded(preparation: Preparation) -> Path:
+    """Give the embedded model's GGUF, made now if it is not there; safe in several processes."""
+    source = nano.CHECKPOINT
+    if not (source / "config.json").is_file():
+        raise ModelError(
+            f"The embedded model is not in this installation ({source} is missing).",
+            "Name another with --model; localseek models list shows what is there.",
+        )
+    target = paths.models() / f"nano-Q8_0-{_fingerprint(source, preparation.version)}.gguf"
+    if target.is_file():
+        return target
+    with _lock_file() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.is_file():  # another process was faster
+            return target
+        preparation.notice("preparing the embedded model (first use)…")
+        unfinished = target.with_name(f".{target.name}.new")
+        try:
+            preparation.convert(source, unfinished)
+            unfinished.replace(target)
+        except OSError as error:
+            raise ModelError(f"{target} cannot be written: {error.strerror}.") from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+        for old in paths.models().iterdir():
+            outdated = old != target and EMBEDDED_FILE.fullmatch(old.name)
+            # Of runs that were killed: under the lock, nobody writes them any more.
+            if outdated or EMBEDDED_LEFTOVER.fullmatch(old.name):
+                old.unlink(missing_ok=True)
+    return target
+
+
+def _lock_file() -> IO[str]:
+    path = paths.models() / ".nano.lock"
+    try:
+        return path.open("w")
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be written: {error.strerror}.",
+            "Set LOCALSEEK_HOME to a folder that you can write to.",
+        ) from error
+
+
+def _fingerprint(folder: Path, version: str) -> str:
+    """Give 12 hexadecimal digits that change with the checkpoint's files or the converter."""
+    digest = hashlib.sha256(version.encode())
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.suffix in (".json", ".safetensors"):
+            digest.update(b"\0" + file.name.encode() + b"\0")
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,36 @@
+"""The environment variables that localseek heeds, each read when it is asked for.
+
+Where state is kept (LOCALSEEK_HOME) is in `paths`. Knows nothing about what the values are for.
+"""
+
+import os
+
+from localseek.system.sizes import parse_size
+
+SEQUENCE_LIMIT = "4GB"  # of saved sequences together
+
+
+def sequence_limit() -> int:
+    """Give how many bytes saved sequences may take; raises UsageError for no size."""
+    name = "LOCALSEEK_SEQUENCE_LIMIT"
+    return parse_size(name, os.environ.get(name) or SEQUENCE_LIMIT)
+
+
+def terminal_kind() -> str:
+    """Give what TERM calls the terminal; dumb when it says nothing."""
+    return os.environ.get("TERM") or "dumb"
+
+
+def colours_wanted() -> bool:
+    """Tell whether colours may be shown at all (no-color.org, dumb terminals)."""
+    return not os.environ.get("NO_COLOR") and terminal_kind() != "dumb"
+
+
+def true_colour() -> bool:
+    """Tell whether the terminal says that it shows 16 million colours."""
+    return os.environ.get("COLORTERM") in ("truecolor", "24bit")
+
+
+def chosen_compiler() -> str:
+    """Give the C++ compiler that CXX names, "" if none."""
+    return os.environ.get("CXX", "")

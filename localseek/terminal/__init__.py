@@ -1,0 +1,1 @@
+"""The command line as people see it: options, messages, tables."""

@@ -1,0 +1,119 @@
+"""What the user wants of the answer's form: a JSON schema, a grammar, biases for tokens.
+
+Takes files' names, option texts and fields of batch rows, gives checked values. Raises UsageError,
+or argparse's own error for options. Knows nothing about models: what token a text is, only the
+engine can tell.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from localseek.errors import UsageError
+from localseek.options import Shape
+
+MAX_BYTES = 10_000_000  # of a file that is read as a schema or grammar at all
+Bias = tuple[int | str, float | None]  # a token by number or text; None: never
+
+
+def whole(answer: str, shape: Shape | None) -> bool:
+    """Tell whether an answer that was cut off is whole all the same."""
+    if shape is None or not shape.json:
+        return False
+    try:
+        json.loads(answer)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def schema_file(name: str) -> Shape:
+    """Read a file with a JSON schema."""
+    from localseek.grammar import grammar_of  # noqa: PLC0415  # `--help` needs none of it
+
+    return _from_file(name, lambda text: Shape(grammar_of(text), json=True))
+
+
+def grammar_file(name: str) -> Shape:
+    """Read a file with a grammar."""
+    return _from_file(name, _checked)
+
+
+def _checked(text: str) -> Shape:
+    from localseek.grammar import check  # noqa: PLC0415  # `--help` needs none of it
+
+    check(text)
+    return Shape(text)
+
+
+def _from_file(name: str, make: Callable[[str], Shape]) -> Shape:
+    try:
+        with Path(name).open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        return make(content.decode("utf-8-sig"))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{name} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{name} is no UTF-8 text") from error
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"{name}: {str(error).rstrip('.')}") from error
+
+
+def bias(text: str) -> Bias:
+    """Read TOKEN=BIAS; a token in double quotes is a text even if it looks like a number."""
+    token, equals, value = text.rpartition("=")
+    if not equals or not token:
+        message = f"{text!r} is not TOKEN=BIAS, such as 1234=-5 or Sure=false"
+        raise argparse.ArgumentTypeError(message)
+    try:
+        return _token(token), None if value.strip() == "false" else _amount(float(value))
+    except ValueError as error:
+        message = f"{value!r} in {text!r} is no number and not false"
+        raise argparse.ArgumentTypeError(message) from error
+
+
+def _token(text: str) -> int | str:
+    if text.isascii() and text.isdigit() and len(text) <= 9:
+        return int(text)
+    if len(text) > 2 and text[0] == text[-1] == '"':
+        try:
+            return str(json.loads(text))
+        except ValueError:
+            return text
+    return text
+
+
+def _amount(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("no finite number")
+    return float(value)
+
+
+def of_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the options that a batch row's schema, grammar and logit_bias set."""
+    from localseek.grammar import grammar_of_value  # noqa: PLC0415  # `--help` needs none of it
+
+    found: dict[str, Any] = {}
+    schema, grammar, biases = row.get("schema"), row.get("grammar"), row.get("logit_bias")
+    if schema is not None and grammar is not None:
+        raise UsageError("A row has schema or grammar, not both.")
+    if schema is not None:
+        found["shape"] = Shape(grammar_of_value(schema), json=True)
+    if grammar is not None:
+        if not isinstance(grammar, str):
+            raise UsageError("grammar is no text.")
+        found["shape"] = _checked(grammar)
+    if biases is not None:
+        if not isinstance(biases, dict) or "" in biases:
+            raise UsageError("logit_bias is no object of tokens and numbers.")
+        try:
+            found["logit_bias"] = tuple(
+                (_token(token), None if value is False else _amount(value))
+                for token, value in biases.items()
+            )
+        except (ValueError, OverflowError) as error:
+            raise UsageError("logit_bias has a value that is no number and not false.") from error
+    return found
