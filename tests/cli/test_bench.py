@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from engine.margins import CLEAR, least_lead
 
 from converters import ConvertOptions, convert
 from localseek import nano
@@ -19,6 +20,8 @@ from localseek.bench.report import make_report, ratio, spread
 from localseek.bench.rounds import PARTS, Rounds
 from localseek.commands import bench
 from localseek.commands.bench_page import page, picture
+from localseek.engine.llama import Model
+from localseek.nano import prompts
 
 SHORT = ["--threads", "1", "--prompt-tokens", "40", "--tokens", "24", "--runs", "2"]
 WAYS = ["off", "1", "2", "3", "4", "auto"]
@@ -56,7 +59,7 @@ def test_the_json_has_every_part(done):
     assert list(found["prompt"]) == ["off", "on"] and list(found["drafts"]) == WAYS
     assert list(found["pipe"]) == list(found["first_token_s"]) == ["off", "auto"]
     assert found["settings"]["threads"] == 1 and found["model"]["mtp_layers"] == 1
-    assert "AVX" in found["system"] or "NEON" in found["system"]
+    assert found["system"].startswith("CPU : ")
     assert os.uname().nodename not in json.dumps(found["machine"])
 
 
@@ -73,9 +76,8 @@ def test_figures_are_medians_of_the_rounds_and_ratios_are_taken_within_one(done)
         assert (times["low"], times["high"]) == (min(times["rounds"]), max(times["rounds"]))
 
 
-def test_drafts_are_counted_by_position_and_change_no_text(done):
+def test_drafts_are_counted_by_position(done):
     drafts = done[0]["drafts"]
-    assert all(found["same_text"] for found in drafts.values())
     for depth in (1, 2, 3, 4):
         found = drafts[str(depth)]
         assert len(found["acceptance"]) == depth and found["acceptance"][0] > 0.8
@@ -139,6 +141,18 @@ def test_what_mtp_fixes_is_measured_alone(real_engine, nano_gguf):
     words = [*SHORT, "--only", "drafts", "--json"]
     found = json.loads(real_engine("bench", str(nano_gguf), *words, "--mtp", "2").out)
     assert list(found["drafts"]) == ["off", "2"] and found["cold"] is None
+
+
+def test_drafts_change_no_text_that_is_clear(real_engine, nano_gguf, tmp_path):
+    question = "Calculate 348 + 257"
+    model = Model(str(nano_gguf), load_mtp=False)
+    assert least_lead(model, model.tokenize(prompts.prompt(question))) > CLEAR
+    model.close()
+    (tmp_path / "sum.txt").write_text(question)
+    words = [*SHORT, "--only", "drafts", "--mtp", "3", "--json"]
+    outcome = real_engine("bench", str(nano_gguf), *words, "--prompt", str(tmp_path / "sum.txt"))
+    drafts = json.loads(outcome.out)["drafts"]
+    assert drafts["3"]["tokens_per_step"] > 1.5 and drafts["3"]["same_text"]
 
 
 def test_a_text_of_ones_own_is_answered(real_engine, nano_gguf, tmp_path):

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
-
 from localseek.engine.decoding.decoder import Decoder, Outcome
 from localseek.engine.decoding.lanes import Lanes
 from localseek.engine.decoding.scheduler import Scheduler
@@ -15,9 +13,11 @@ from localseek.engine.decoding.thinking import Bounds, answer
 from localseek.engine.drafting.depth import DepthController
 from localseek.engine.drafting.draft_policy import DepthPolicy, FixedDepth
 from localseek.engine.drafting.shared_depth import SharedDepth
-from localseek.engine.llama import AbortFlag, Context, Model, Sampler, SamplerOptions
+from localseek.engine.llama import AbortFlag, Context, Model, SamplerOptions
 from localseek.events import AnswerDelta, Event, Failed, Finished, ReasoningDelta
 from localseek.nano import prompts
+
+from .margins import CLEAR, Watched
 
 
 @dataclass
@@ -27,36 +27,16 @@ class Task:
     budget: int | None = None
     temperature: float = 0.0
     seed: int = 0
+    top_p: float = 0.95
     stop: tuple[str, ...] = ()
+    past: tuple[tuple[str, str], ...] = ()
 
     def tokens(self, model: Model) -> list[int]:
-        return model.tokenize(prompts.prompt(self.question))
+        return model.tokenize(prompts.prompt(self.question, self.past))
 
-    def sampler(self, model: Model) -> "Watched":
-        options = SamplerOptions(temperature=self.temperature, top_p=0.95, seed=self.seed)
+    def sampler(self, model: Model) -> Watched:
+        options = SamplerOptions(temperature=self.temperature, top_p=self.top_p, seed=self.seed)
         return Watched(model, options)
-
-
-class Watched(Sampler):
-    """A sampler that remembers each token it chose, and by how much the likeliest led."""
-
-    def __init__(self, model: Model, options: SamplerOptions) -> None:
-        super().__init__(model, options)
-        self.chosen: list[tuple[int, float]] = []
-
-    def sample(self, context: Context, row: int) -> int:
-        token = super().sample(context, row)
-        logits = context.logits(max(row, 0) + 1)[max(row, 0)]
-        second, first = np.partition(logits, -2)[-2:]
-        self.chosen.append((token, float(first - second)))
-        return token
-
-    def lead_where_it_parts(self, other: "Watched") -> float | None:
-        """Give the larger lead of the two where they first chose differently, None if nowhere."""
-        for (token, lead), (others, others_lead) in zip(self.chosen, other.chosen, strict=False):
-            if token != others:
-                return max(lead, others_lead)
-        return None
 
 
 @dataclass
@@ -79,6 +59,13 @@ class Told:
 def alone(model: Model, task: Task, n_ctx: int = 2048) -> str:
     """Answer a task by itself, without drafts."""
     return watched_alone(model, task, n_ctx)[0]
+
+
+def surely_alone(model: Model, task: Task) -> str:
+    """Answer a task by itself where every token of the answer leads clearly."""
+    text, sampler = watched_alone(model, task)
+    assert sampler.least_lead > CLEAR, f"{task}: a lead of {sampler.least_lead:.2f} only"
+    return text
 
 
 def watched_alone(model: Model, task: Task, n_ctx: int = 2048) -> tuple[str, Watched]:

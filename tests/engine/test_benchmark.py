@@ -10,7 +10,7 @@ from localseek.events import AnswerDelta, Finished, ReasoningDelta
 
 from .conftest import ask
 
-QUESTIONS = ("981 * 87", "347 * 28")
+QUESTIONS = ("Calculate 981 * 87", "Calculate 347 * 28")
 
 
 def test_what_llama_bench_measures_is_measured_in_as_many_tokens(engine):
@@ -20,7 +20,8 @@ def test_what_llama_bench_measures_is_measured_in_as_many_tokens(engine):
     assert engine.measure(Task("prompt", 1, 40)).tokens == 40  # drafts on
 
 
-def test_answers_are_the_same_however_they_are_drafted(engine):
+def test_answers_are_the_same_however_they_are_drafted(engine, clear):
+    assert [clear(question) for question in QUESTIONS]
     plain = engine.measure(Task("text", "off", 60, 0, QUESTIONS))
     assert plain.drafted == () and plain.steps == plain.tokens == 60
     for way in (1, 3, "auto"):
@@ -54,9 +55,9 @@ def test_requests_after_it_draft_as_they_were_told_to(engine):
     assert drafted[0] is None and len(drafted[1].accepted_by_position) == 3
 
 
-def test_an_answer_on_the_pipe_is_that_of_the_decoder(engine):
+def test_an_answer_on_the_pipe_is_that_of_the_decoder(engine, clear):
     found = engine.measure(Task("text", "off", 1000, 0, QUESTIONS[:1]))
-    events = list(engine.generate(ask("981 * 87")))
+    events = list(engine.generate(ask(clear(QUESTIONS[0]))))
     assert isinstance(events[-1], Finished)
     assert any(isinstance(event, AnswerDelta | ReasoningDelta) for event in events)
     assert events[-1].stats.generated_tokens == sum(found.generated)

@@ -184,7 +184,7 @@ def test_drafts_do_not_change_the_text_whatever_is_reused_of_the_prompt(pair):
                 stats = outcome.drafts.stats()
                 accepted += stats.accepted if stats else 0
         assert accepted > 10 or isinstance(policy, DepthController)
-    assert same >= len(policies) * (len(told) - 1)  # at most one text has a tie
+    assert same >= len(policies) * (len(told) - 2)  # at most two texts have a tie
 
 
 @pytest.fixture
@@ -316,7 +316,9 @@ def test_a_saved_sequence_goes_on_as_the_one_that_was_never_interrupted(pair):
         rest, outcome = generate(again, known + expected[read - len(prompt) :][:1], 50)
         assert outcome.cached == read  # nothing is read twice, not even for the hidden row
     assert begun == expected[:60]
-    assert rest == expected[read - len(prompt) + 1 :][: len(rest)] and len(rest) > 40
+    known = prompt + expected[: read - len(prompt) + 1]
+    assert len(rest) > 40
+    assert parts_only_at_ties(pair, known, expected[len(known) - len(prompt) :][: len(rest)], rest)
 
 
 def test_a_cache_that_folds_tokens_is_read_again_where_others_are_trimmed(pair):

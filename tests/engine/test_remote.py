@@ -49,8 +49,10 @@ def load(path, **fixed):
     return engine
 
 
-def test_two_workers_and_the_processor_give_the_text_of_one_machine(engine, nano_gguf, workers):
-    alone = text_of(list(engine.generate(ask(SUM))))
+def test_two_workers_and_the_processor_give_the_text_of_one_machine(
+    engine, nano_gguf, workers, clear
+):
+    alone = text_of(list(engine.generate(ask(clear(SUM)))))
     with load(nano_gguf, remote=workers, cpu_experts=2) as shared:
         placement = shared.info.placement
         assert set(placement["layers"]) == set(workers)

@@ -11,7 +11,7 @@ from localseek.options import LoadOptions
 
 from .conftest import ask, text_of
 
-QUESTIONS = ("348 + 257", "7 - 9000", "Hello", "12 * 7", "62 * 17")
+QUESTIONS = ("348 + 257", "Calculate 7 - 9000", "Hello", "12 * 7", "62 * 17")
 
 
 def drain(engine: Engine, count: int) -> dict[int, list[Event]]:
@@ -23,16 +23,17 @@ def drain(engine: Engine, count: int) -> dict[int, list[Event]]:
     return found
 
 
-def test_several_requests_get_each_their_own_events(nano_gguf: Path, home: Path):
+def test_several_requests_get_each_their_own_events(nano_gguf: Path, home: Path, clear):
+    questions = [clear(question) for question in QUESTIONS]
     with Engine(LoadOptions(str(nano_gguf), threads=1)) as engine:
         assert engine.load().parallel == 1
-        wanted = [text_of(list(engine.generate(ask(q)))) for q in QUESTIONS]
-        numbers = [engine.submit(ask(q)) for q in QUESTIONS]  # one after another, but all come
+        wanted = [text_of(list(engine.generate(ask(q)))) for q in questions]
+        numbers = [engine.submit(ask(q)) for q in questions]  # one after another, but all come
         found = drain(engine, len(numbers))
         assert [text_of(found[number]) for number in numbers] == wanted
     with Engine(LoadOptions(str(nano_gguf), threads=1, parallel=3)) as engine:
         assert engine.load().parallel == 3
-        numbers = [engine.submit(ask(q)) for q in QUESTIONS]
+        numbers = [engine.submit(ask(q)) for q in questions]
         too_long = engine.submit(ask("word " * 20_000))
         found = drain(engine, len(numbers) + 1)
         assert [text_of(found[number]) for number in numbers] == wanted

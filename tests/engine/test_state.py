@@ -14,10 +14,12 @@ from localseek.engine.loading.keeper import Keeper, origin
 from localseek.engine.loading.state import Origin, StateError, image, read_head, restore
 from localseek.engine.process.client import Engine
 from localseek.events import Finished, Notice
+from localseek.nano import prompts
 from localseek.options import LoadOptions
 from localseek.store.sequences import SequenceStore
 
 from .conftest import ask, text_of
+from .margins import CLEAR, least_lead
 
 CONTEXT = 1024
 MODEL = "a model"
@@ -51,7 +53,7 @@ def decoder(model):
 
 def prompt_of(model: Model) -> list[int]:
     return model.tokenize(
-        "<｜begin▁of▁sentence｜><｜User｜>(512 - 77) × 6 = ?<｜Assistant｜><think>\n"
+        prompts.prompt("(512 - 77) × 6 = ?")
     )
 
 
@@ -74,6 +76,7 @@ def image_of(decoder: Decoder) -> np.ndarray:
 @pytest.mark.parametrize("drafts", [True, False])
 def test_a_restored_sequence_goes_on_as_the_one_that_was_never_interrupted(model, decoder, drafts):
     prompt = prompt_of(model)
+    assert least_lead(model, prompt, 200) > CLEAR
     whole, _ = generate(decoder(drafts), prompt, 200)
     first = decoder(drafts)
     begun, _ = generate(first, prompt, 60)
@@ -92,6 +95,7 @@ def test_a_sequence_also_helps_a_prompt_that_shares_only_its_beginning(model, de
     generate(first, prompt, 60)
     restore(fresh, image_of(first), MODEL)
     other = prompt[:-8] + model.tokenize("7 + 8 = ?<｜Assistant｜><think>\n")
+    assert least_lead(model, other, 80) > CLEAR
     expected, _ = generate(decoder(), other, 80)
     found, outcome = generate(fresh, other, 80)
     assert found == expected
@@ -194,8 +198,8 @@ def run(
     return text_of(events), events[-1].stats.cached_tokens, notices
 
 
-def test_a_later_engine_goes_on_from_what_an_earlier_one_has_read(nano_gguf, home):
-    first, cached, _ = run(nano_gguf, LONG_QUESTION)
+def test_a_later_engine_goes_on_from_what_an_earlier_one_has_read(nano_gguf, home, clear):
+    first, cached, _ = run(nano_gguf, clear(LONG_QUESTION))
     assert cached == 0
     again, cached, notices = run(nano_gguf, LONG_QUESTION)
     assert again == first
@@ -225,10 +229,10 @@ def test_a_damaged_file_costs_time_only_and_is_said(nano_gguf, home):
     assert run(nano_gguf, LONG_QUESTION)[1] > 100
 
 
-def test_a_sequence_longer_than_the_context_is_left_out_and_kept(nano_gguf, home):
+def test_a_sequence_longer_than_the_context_is_left_out_and_kept(nano_gguf, home, clear):
     run(nano_gguf, LONG_QUESTION + "Think about it. " * 30)
     (saved,) = SequenceStore().list()
-    text, cached, notices = run(nano_gguf, LONG_QUESTION, ctx=256)
+    text, cached, notices = run(nano_gguf, clear(LONG_QUESTION), ctx=256)
     assert cached == 0
     assert text == run(nano_gguf, LONG_QUESTION, ctx=256)[0]
     assert notices == [

@@ -24,15 +24,15 @@ def test_reasoning_over_its_budget_is_closed_and_an_answer_follows(engine, budge
     assert stats.reasoning_tokens < stats.generated_tokens <= 200
 
 
-def test_the_text_before_the_closing_words_is_the_models_own(engine):
-    whole = text_of(list(engine.generate(ask(PRODUCT))))[0]
+def test_the_text_before_the_closing_words_is_the_models_own(engine, clear):
+    whole = text_of(list(engine.generate(ask(clear(PRODUCT)))))[0]
     cut = text_of(list(engine.generate(ask(PRODUCT, think_budget=40))))[0]
     own = cut.removesuffix(LAST_WORDS).rstrip()
     assert own and whole.startswith(own)
 
 
-def test_reasoning_within_its_budget_is_left_alone(engine):
-    free = list(engine.generate(ask(PRODUCT)))
+def test_reasoning_within_its_budget_is_left_alone(engine, clear):
+    free = list(engine.generate(ask(clear(PRODUCT))))
     used = free[-1].stats.reasoning_tokens
     for budget in (used, 4000):
         bound = list(engine.generate(ask(PRODUCT, think_budget=budget)))

@@ -126,7 +126,9 @@ def converse(engine: Engine, conversation: Conversation, prompt: str, **fields):
 
 
 @pytest.mark.parametrize(("mtp", "cached"), [("off", False), (2, True)])
-def test_a_long_conversation_goes_on_and_reads_little_again(nano_gguf, home, mtp, cached):
+def test_a_long_conversation_goes_on_and_reads_little_again(
+    nano_gguf, home, mtp, cached, clear
+):
     options = LoadOptions(str(nano_gguf), ctx=512, threads=1, mtp=mtp, prompt_cache=cached)
     conversation = Conversation("Be exact.")
     told, reread = [], 0
@@ -134,7 +136,7 @@ def test_a_long_conversation_goes_on_and_reads_little_again(nano_gguf, home, mtp
         engine.load()
         larger.load()
         for number in range(16):
-            prompt = f"What is {1300 + number} + 2345?"
+            prompt = f"Calculate {1300 + number} + 2345"
             messages = conversation.messages(prompt)
             reply, notices = converse(engine, conversation, prompt)
             stats = reply.stats
@@ -147,6 +149,8 @@ def test_a_long_conversation_goes_on_and_reads_little_again(nano_gguf, home, mtp
                 shown = Conversation(
                     conversation.system, conversation.turns[stats.turns_left_out : -1]
                 )
+                past = tuple((turn.prompt, turn.reply.answer) for turn in shown.turns)
+                clear(prompt, past=past, system=shown.system)
                 same, _ = converse(larger, shown, prompt)
                 assert len(messages) > len(shown.messages(prompt)) and same.answer == reply.answer
     assert told[-1] > 6

@@ -1,8 +1,8 @@
 """A sampler that holds the answer to a grammar and to biases, and leaves the reasoning free.
 
 Follows the reply's bytes to know where the answer begins: after the first `</think>`, or at once
-where nothing was opened. Takes rows of logits, gives tokens, one row after the other, so drafts
-change nothing here either. Knows nothing about how a grammar was made.
+where nothing was opened. Takes rows of logits, gives tokens, one row after the other, so from the
+same logits drafts give the same tokens here too. Knows nothing about how a grammar was made.
 """
 
 from collections import deque
