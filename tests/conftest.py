@@ -15,10 +15,8 @@ from converters import ConvertOptions, convert
 from localseek import cli, nano
 from localseek.commands import session
 
-# Under nohup, and in the background of a script, SIGINT comes ignored, and a program that is
-# started here would inherit that: then no test could interrupt it.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Children inherit an ignored SIGINT, as under nohup, and tests of Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FAKE_ENGINE = [sys.executable, str(Path(__file__).parent / "fakes" / "engine.py")]
 

@@ -223,8 +223,9 @@ def test_drafts_are_the_same_however_many_tokens_waited_for_the_first(random_pai
         first, second, *_ = np.log([p for _, p in drafts]) - np.log([p for _, p in found[0]])
         # In some of these files the hidden row counts so little that another one is seen only
         # there: by 2e-4 and more, with V3.2's indexer by 1.6e-3.
-        assert abs(first) < 5e-5  # by 2e-5 where llama.cpp was built for AVX2
-        assert abs(second) < (5e-4 if random_pair.kind == "deepseek32" else 5e-5)
+        # Rounding alone gave 2e-5 and 6e-5, with llama.cpp built for AVX2.
+        assert abs(first) < 5e-5
+        assert abs(second) < (5e-4 if random_pair.kind == "deepseek32" else 1e-4)
 
 
 def test_a_warm_up_leaves_nothing_behind(random_pair, read):
