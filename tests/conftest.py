@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from fakes import gguf_file
 from converters import ConvertOptions, convert
 from localseek import cli, nano
 from localseek.commands import session
+
+# Children inherit an ignored SIGINT, as under nohup, and tests of Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FAKE_ENGINE = [sys.executable, str(Path(__file__).parent / "fakes" / "engine.py")]
 

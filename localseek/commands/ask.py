@@ -28,9 +28,9 @@ EXAMPLES = """examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     add = parser.add_argument
-    add("prompt", nargs="*", metavar="PROMPT", help="the question")
+    add("prompt", nargs="*", metavar="PROMPT", help="the question; - reads standard input")
     add("-f", "--file", action="append", default=[], metavar="FILE",
-        help="a text file to add to the prompt (repeatable)")  # fmt: skip
+        help="a text file to add to the prompt (repeatable); - is standard input")  # fmt: skip
     add("-q", "--quiet", action="store_true", help="no reasoning, progress, statistics on stderr")
     add("--stats", action=argparse.BooleanOptionalAction, default=None,
         help="a last line with counts and speeds (default: on a terminal)")  # fmt: skip
@@ -61,13 +61,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _prompt(words: list[str], files: list[str]) -> str:
     """Join what was asked, the files and what is piped in; raises UsageError if that is empty."""
-    parts = [" ".join(words), *(read_text(name) for name in files)]
-    if not is_terminal(sys.stdin):
-        parts.append(_decode(sys.stdin.buffer.read(), "standard input"))
+    piped = "" if is_terminal(sys.stdin) and "-" not in (*words, *files) else _standard_input()
+    parts = [
+        " ".join(word for word in words if word != "-"),
+        *(piped if name == "-" else read_text(name) for name in files),
+    ]
+    if "-" not in files:
+        parts.append(piped)
     prompt = "\n\n".join(part.strip("\n") for part in parts if part.strip())
     if not prompt:
         raise UsageError("The prompt is empty.", 'Try: localseek ask "What is 348 + 257?"')
     return prompt
+
+
+def _standard_input() -> str:
+    return _decode(sys.stdin.buffer.read(), "standard input")
 
 
 def read_text(name: str) -> str:

@@ -15,6 +15,8 @@ from localseek.terminal.messages import note
 
 def find_model(name: str) -> Path:
     """Give the file that `name` means; the embedded model is made on first use."""
+    if Path(name, "snapshots").expanduser().is_dir():
+        name = str(_snapshot(Path(name).expanduser()))
     return library.resolve(name, library.Preparation(_convert, _converter_version(), note))
 
 
@@ -23,6 +25,16 @@ def find_runnable_model(name: str) -> Path:
     path = find_model(name)
     check_runnable(read_info(path))
     return path
+
+
+def _snapshot(cache: Path) -> Path:
+    """Give the newest snapshot of a Hub cache folder."""
+    from converters import ConvertError, followed
+
+    try:
+        return followed(cache)
+    except ConvertError as error:
+        raise ModelError(f"{error}.") from error
 
 
 def _convert(source: Path, target: Path) -> None:
