@@ -123,7 +123,9 @@ def make_plan(
     if checkpoint.has_tokenizer:
         tokenizer = tokenizer_metadata(checkpoint.folder, config.count("vocab_size"), raw)
         metadata |= tokenizer.values
-        template = missing_template(family.GGUF_ARCHITECTURE, tokenizer.values)
+        template = missing_template(
+            family.GGUF_ARCHITECTURE, str(metadata["general.name"]), tokenizer.values
+        )
         metadata |= template.values
         warnings += tokenizer.warnings + template.warnings
     if warnings:

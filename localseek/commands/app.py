@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from localseek.commands.preparing import find_runnable_model
+from localseek.commands.preparing import completed, find_runnable_model
 from localseek.errors import UsageError
 from localseek.system.environment import terminal_kind
 from localseek.terminal import settings
@@ -26,6 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     _need_a_terminal()
     chosen = settings.options_from(arguments)
     path = find_runnable_model(chosen.model)
+    chosen, _ = completed(chosen, path)
     from tui.app import run as run_app
 
     return run_app(path, chosen)

@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(to_json(reply_object(options.model, reply)))
     if reply.finish_reason == "length" and options.shape and not whole(reply.answer, options.shape):
         return 1  # whoever reads the answer relies on its form
+    if reply.never_answered:
+        return 1
     return 130 if reply.finish_reason == "cancelled" else 0
 
 
@@ -68,7 +70,7 @@ def _prompt(words: list[str], files: list[str]) -> str:
     ]
     if "-" not in files:
         parts.append(piped)
-    prompt = "\n\n".join(part.strip("\n") for part in parts if part.strip())
+    prompt = "\n\n".join(part for part in parts if part.strip())
     if not prompt:
         raise UsageError("The prompt is empty.", 'Try: localseek ask "What is 348 + 257?"')
     return prompt
@@ -79,7 +81,7 @@ def _standard_input() -> str:
 
 
 def read_text(name: str) -> str:
-    """Read a UTF-8 text file; raises UsageError that names it."""
+    """Read a UTF-8 text file without its last line break; raises UsageError that names it."""
     try:
         return _decode(Path(name).read_bytes(), name)
     except OSError as error:
@@ -88,7 +90,8 @@ def read_text(name: str) -> str:
 
 def _decode(content: bytes, name: str) -> str:
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
+        return text.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{name} is no UTF-8 text (byte {error.start:,} is {content[error.start]:#04x}).",

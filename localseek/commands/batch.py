@@ -177,6 +177,11 @@ class Work:
         if reply.finish_reason == "failed":
             self.failed += 1
             return {**self._head(row), "error": reply.error}
+        if reply.never_answered:
+            self.failed += 1
+            error = "The model stopped within its reasoning: there is no answer."
+            reply_fields = reply_object(self.options.model, reply)
+            return {**self._head(row), **reply_fields, "error": error}
         self.answered += 1
         self.tokens += reply.stats.generated_tokens if reply.stats else 0
         return {**self._head(row), **reply_object(self.options.model, reply)}

@@ -32,7 +32,7 @@ EXAMPLES = """examples:
 WORDS = """/help           this list
 /new            start a new conversation
 /system TEXT    set the system prompt; without TEXT: none
-/think on|off   let the model reason first, or not; /think auto: as its template does
+/think on|off   let the model reason first, or not; /think auto: as it does by itself
 /retry          answer the last prompt again
 /stats          counts and speeds of the last answer
 /quit           leave; Ctrl-D too
