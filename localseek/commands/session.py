@@ -71,8 +71,14 @@ class Session:
         self._engine = engine
         return engine
 
-    def reply(self, request: Request, show: Callable[[Event], None]) -> Reply:
-        """Run a request, show each event, give the whole reply; Ctrl-C cancels it."""
+    def reply(
+        self, request: Request, show: Callable[[Event], None],
+        observe: Callable[[Reply], None] = lambda _: None,
+    ) -> Reply:  # fmt: skip
+        """Run a request, show each event, give the whole reply; Ctrl-C cancels it.
+
+        `observe` is given the reply so far, after each event.
+        """
         engine = self.start()
         reply = Reply()
         with cancelled_by_interrupt(engine) as interrupted:
@@ -81,6 +87,7 @@ class Session:
                     engine.cancel()  # Ctrl-C came before the engine knew of the request
                 show(event)
                 reply = reply.after(event)
+                observe(reply)
         self.interrupted |= interrupted()
         if not engine.alive:
             self.close()
@@ -133,7 +140,10 @@ def cancelled_by_interrupt(engine: Engine) -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def stream(session: Session, request: Request, *, stats: bool, silent: bool = False) -> Reply:
+def stream(
+    session: Session, request: Request, *, stats: bool, silent: bool = False,
+    observe: Callable[[Reply], None] = lambda _: None,
+) -> Reply:  # fmt: skip
     """Run a request and write its reply as it comes; `silent` writes notices only.
 
     `stats` asks for a last line with the statistics. Errors are left to the caller.
@@ -166,7 +176,7 @@ def stream(session: Session, request: Request, *, stats: bool, silent: bool = Fa
 
     try:
         with status:
-            reply = session.reply(request, show)
+            reply = session.reply(request, show, observe)
         if held:
             printer.reasoning(reply.reasoning)
             printer.answer(reply.answer)

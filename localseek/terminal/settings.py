@@ -131,7 +131,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the generation options to a verb's parser."""
     group = parser.add_argument_group("generation options")
     add = group.add_argument
-    add("-m", "--model", default=DEFAULT_MODEL, metavar="MODEL",
+    add("-m", "--model", metavar="MODEL",
         help="a GGUF file, a name in the library, or nano, the embedded one (default)")  # fmt: skip
     add("-s", "--system", default="", metavar="TEXT", help="the system prompt")
     numbers = {
@@ -276,7 +276,8 @@ def options_from(arguments: argparse.Namespace) -> GenerationOptions:
         prompt_cache=arguments.prompt_cache, chat_template=arguments.chat_template or "",
         draft_memory=True,
     )  # fmt: skip
-    return GenerationOptions(arguments.model, arguments.system, load, request, shape)
+    model = arguments.model or DEFAULT_MODEL
+    return GenerationOptions(model, arguments.system, load, request, shape)
 
 
 def with_row(options: GenerationOptions, row: Mapping[str, Any]) -> GenerationOptions:
