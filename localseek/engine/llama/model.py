@@ -149,7 +149,9 @@ class Model:
 
     @cached_property
     def _controls(self) -> dict[str, int]:
-        """Give the texts of the control tokens that are right."""
+        """Give the texts of the control tokens that are right; none where there are no texts."""
+        if lib.llama_vocab_type(self.vocab) == lib.LLAMA_VOCAB_TYPE_NONE:
+            return {}
         plain = self.vocabulary.plain
         return {
             self.text(token): token for token in range(self.n_vocab)
@@ -229,8 +231,7 @@ class Model:
     @cached_property
     def stops(self) -> frozenset[int]:
         """Give the tokens at which a reply is over: its ends, and those that begin another turn."""
-        roles = (self.tokenize(text) for text in ROLE_TEXTS)
-        begun = {one[0] for one in roles if len(one) == 1 and not self.piece(one[0])}
+        begun = {self._controls[text] for text in ROLE_TEXTS if text in self._controls}
         return self.ends | begun | self.vocabulary.ends
 
     @cached_property
