@@ -16,6 +16,7 @@ from pathlib import Path
 from converters.errors import ConvertError, OptionError
 from converters.kernels.quantize import load_kernels, make_tables
 from converters.source.checkpoint import Checkpoint
+from converters.source.folders import followed
 from converters.source.gguf_source import GGUFFile, is_part
 from converters.types.fitting import Fitted
 from converters.types.imatrix import Imatrix, open_imatrix
@@ -123,6 +124,7 @@ def convert(
 
 def open_any(source: Path) -> Checkpoint | GGUFFile:
     """Open a checkpoint folder or a GGUF file; raise ConvertError if it is neither."""
+    source = followed(source)
     if source.is_dir():
         return Checkpoint(source)
     if not source.exists():

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast, get_args
@@ -18,6 +19,7 @@ from localseek.errors import LocalseekError, UsageError
 from localseek.options import Message, Role
 
 HASH_DIGITS = 16
+STANDARD = Path("-")  # input or output
 FIRST_BYTES = b'{"index": '  # of every line that is written here
 
 
@@ -50,7 +52,7 @@ class Row:
 def read_rows(path: Path) -> list[Row]:
     """Read the input rows; blank lines don't count. Raises UsageError if there is no file."""
     try:
-        content = path.read_bytes()
+        content = sys.stdin.buffer.read() if path == STANDARD else path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
@@ -93,6 +95,26 @@ class Earlier:
     answered: frozenset[int]
     failed: int
     torn: bool
+
+
+class Printed:
+    """Answers on standard output, which no later run can go on with."""
+
+    def __enter__(self) -> "Printed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def resume(self, _rows: list[Row], _force: bool) -> Earlier:
+        """Say that nothing was answered before."""
+        return Earlier(frozenset(), 0, False)
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Write one row at once."""
+        text = json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace")
+        sys.stdout.write(text.decode() + "\n")
+        sys.stdout.flush()
 
 
 class Output:
@@ -213,6 +235,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 def check_paths(source: Path, target: Path) -> None:
     """Raise UsageError if reading `source` and writing `target` can't both be meant."""
+    if target == STANDARD:
+        return
     same = target.exists() and source.exists() and target.samefile(source)
     if same or target.resolve() == source.resolve():
         raise UsageError("IN and OUT are the same file.", "Give another OUT.")

@@ -23,6 +23,7 @@ VERBS = {
     "bench": "how fast a model is here, with and without drafts, and what it takes",
     "pull": "download a checkpoint or a GGUF; the only verb that uses the internet",
     "models": "list the models here, or show one",
+    "history": "the saved conversations: list, search, show, export, delete",
     "worker": "lend this machine to localseek on another, through llama.cpp's RPC",
     "doctor": "what works on this machine, what is missing and how to get it",
 }

@@ -1,8 +1,9 @@
 """What comes out of the engine: one stream of typed events for each request.
 
 Plain frozen values, read alike by `ask`, `chat`, `batch` and the TUI. A request gives any number
-of `PromptProgress`, `Notice`, `ReasoningDelta` and `AnswerDelta`, then exactly one `Finished` or
-`Failed`. Reasoning and answer are siblings: no text ever carries a `<think>` tag.
+of `PromptProgress`, `Notice`, `ReasoningDelta`, `AnswerDelta` and at most one `AnswerWithdrawn`,
+then exactly one `Finished` or `Failed`. Reasoning and answer are siblings: no text ever carries a
+`<think>` tag.
 """
 
 from dataclasses import dataclass, field
@@ -34,6 +35,11 @@ class AnswerDelta:
 
     text: str
     tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWithdrawn:
+    """All of the answer so far was reasoning: the model has closed it only now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +106,12 @@ class Failed:
     wrong_use: bool = False
 
 
-Event = PromptProgress | ReasoningDelta | AnswerDelta | Notice | Finished | Failed
+Event = (
+    PromptProgress | ReasoningDelta | AnswerDelta | AnswerWithdrawn | Notice | Finished | Failed
+)
 EVENT_TYPES: dict[str, type[Event]] = {
     kind.__name__: kind
-    for kind in (PromptProgress, ReasoningDelta, AnswerDelta, Notice, Finished, Failed)
+    for kind in (
+        PromptProgress, ReasoningDelta, AnswerDelta, AnswerWithdrawn, Notice, Finished, Failed
+    )  # fmt: skip
 }

@@ -50,6 +50,7 @@ class LoadOptions:
     fixed: Fixed = field(default_factory=Fixed)
     prompt_cache: bool = False  # save what was read, and put it back in a later run
     parallel: int = 1  # requests that are answered at once at most; 0: chosen
+    chat_template: str = ""  # jinja, in place of the file's own
     draft_memory: bool = False  # begin with what an earlier run learnt of drafts, and keep it
 
 
@@ -92,6 +93,7 @@ class Request:
     stop: tuple[str, ...] = ()
     think: bool | None = None
     think_budget: int | None = None
+    effort: str = ""  # of the reasoning, where the template knows it: high, max
 
 @dataclass(frozen=True, slots=True)
 class Shape:

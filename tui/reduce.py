@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from localseek.events import (
     AnswerDelta,
+    AnswerWithdrawn,
     Event,
     Failed,
     Finished,
@@ -142,6 +143,9 @@ def _turn_after(turn: TurnView, event: Event, now: float, fold_new: bool) -> Tur
             return _after_reasoning(turn, ReasoningDelta(clean(text), tokens), now, fold_new)
         case AnswerDelta(text, tokens):
             return _after_answer(turn, AnswerDelta(clean(text), tokens), now)
+        case AnswerWithdrawn():
+            withdrawn = turn.reply.after(event)
+            return replace(turn, reply=withdrawn, reasoning_tokens=turn.tokens, folded=True)
         case Finished(reason):
             ended = _thought_ended(turn, now)
             phase: Phase = "stopped" if reason == "cancelled" else "done"

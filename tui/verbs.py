@@ -14,6 +14,7 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from localseek.errors import LocalseekError
+from localseek.system.files import write_new
 from tui import actions as act
 from tui import commands, export
 from tui.offers import offered
@@ -117,7 +118,7 @@ class Verbs(App[None]):
             self.say("Name a file: /export FILE")
             return False
         try:
-            path = export.write(Path(name), export.as_markdown(self.state))
+            path = write_new(Path(name), export.as_markdown(self.state))
         except LocalseekError as error:
             self.say(str(error))
             return False

@@ -22,6 +22,7 @@ from converters.layout import Dropped, Target
 from converters.source.checkpoint import ITEM_SIZES, WEIGHT_NAMES, Checkpoint
 from converters.source.checkpoint import read_json as read_object
 from converters.source.config import Config
+from converters.source.folders import followed, unlisted_shards
 from converters.source.source import Source, StoredTensor
 from converters.source.stored import scale_names
 
@@ -128,9 +129,10 @@ class ConfigOnly(Checkpoint):
 
 def open_source(source: Path) -> Checkpoint:
     """Open a checkpoint, or what config.json alone tells of one."""
+    source = followed(source)
     if source.is_file():
         return ConfigOnly(source)
-    weights = any((source / name).is_file() for name in WEIGHT_NAMES)
+    weights = any((source / name).is_file() for name in WEIGHT_NAMES) or unlisted_shards(source)
     if not weights and (source / "config.json").is_file():
         return ConfigOnly(source)
     return Checkpoint(source)

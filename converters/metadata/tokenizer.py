@@ -52,9 +52,11 @@ def tokenizer_metadata(folder: Path, n_vocab: int, config: dict[str, Any]) -> De
         token = _special_id(key, settings, config, ids)
         if token is not None and token < n_vocab:
             metadata[f"tokenizer.ggml.{name}_token_id"] = token
-    end = _further_end(metadata.get("tokenizer.ggml.eos_token_id"), config, n_vocab)
-    if end is not None:
-        metadata["tokenizer.ggml.eot_token_id"] = end
+    ends = _further_ends(metadata.get("tokenizer.ggml.eos_token_id"), folder, config, n_vocab)
+    if ends:
+        metadata["tokenizer.ggml.eot_token_id"] = ends[0]
+    if len(ends) > 1:  # llama.cpp has no key for more; localseek reads this one
+        metadata["localseek.eos_token_ids"] = tuple(ends)
     metadata["tokenizer.ggml.add_bos_token"] = adds_bos
     metadata["tokenizer.ggml.add_eos_token"] = _adds("eos", tokenizer, settings, where)
     metadata |= _chat_templates(folder, settings)
@@ -154,16 +156,27 @@ def _special_id(
     return token if type(token) is int and token >= 0 else None
 
 
-def _further_end(eos: Value | None, config: dict[str, Any], n_vocab: int) -> int | None:
-    """Return an end of generation that config.json names besides the tokenizer's EOS, if any.
+def _further_ends(
+    eos: Value | None, folder: Path, config: dict[str, Any], n_vocab: int
+) -> list[int]:
+    """Return the ends of generation beside the tokenizer's EOS, at which Hugging Face stops too.
 
-    Hugging Face stops at it too; llama.cpp knows only some end tokens by their text.
+    Both config.json and generation_config.json may list some.
     """
-    ends = config.get("eos_token_id")
-    for token in ends if isinstance(ends, list) else [ends]:
-        if type(token) is int and 0 <= token < n_vocab and token != eos:
-            return token
-    return None
+    named: list[Any] = []
+    for values in (config, _generation_config(folder)):
+        ids = values.get("eos_token_id")
+        named += ids if isinstance(ids, list) else [ids]
+    found = [token for token in named if type(token) is int and 0 <= token < n_vocab]
+    return [token for token in dict.fromkeys(found) if token != eos]
+
+
+def _generation_config(folder: Path) -> dict[str, Any]:
+    """Return generation_config.json; an empty one where it cannot be read, as `sampling` tells."""
+    try:
+        return read_json(folder / "generation_config.json")
+    except ConvertError:
+        return {}
 
 
 def _adds(key: str, tokenizer: dict[str, Any], settings: dict[str, Any], where: str) -> bool:

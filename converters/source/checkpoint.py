@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import ConvertError
+from converters.source.folders import describe, refuse_pointer, unlisted_shards
 from converters.source.source import Source, StoredTensor
 from converters.source.torch_zip import read_torch_file
 
@@ -53,13 +54,7 @@ class Checkpoint(Source):
         if not folder.is_dir():
             raise ConvertError(f"{folder} is not a folder: give the folder that holds config.json")
         try:
-            name = next((name for name in WEIGHT_NAMES if (folder / name).is_file()), None)
-            if name is None:
-                raise ConvertError(_no_weights(folder))
-            if name.endswith(".json"):
-                self._open_indexed(name)
-            else:
-                self._open_shard(folder / name)
+            self._open_weights()
         except BaseException:
             self.close()
             raise
@@ -67,6 +62,17 @@ class Checkpoint(Source):
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON object that must be in the folder."""
         return read_json(self.folder / name)
+
+    def _open_weights(self) -> None:
+        name = next((name for name in WEIGHT_NAMES if (self.folder / name).is_file()), None)
+        if name is not None and name.endswith(".json"):
+            self._open_indexed(name)
+            return
+        shards = [self.folder / name] if name else unlisted_shards(self.folder)
+        if not shards:
+            raise ConvertError(describe(self.folder))
+        for shard in shards:
+            self._open_shard(shard)
 
     def _open_indexed(self, index_name: str) -> None:
         index = read_json(self.folder / index_name)
@@ -117,7 +123,9 @@ class Checkpoint(Source):
 def read_json(path: Path) -> dict[str, Any]:
     """Read a file that must hold one JSON object."""
     try:
-        value = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        refuse_pointer(path, content)
+        value = json.loads(content)
     except FileNotFoundError as error:
         raise ConvertError(f"{path} is missing: a checkpoint folder needs it") from error
     except OSError as error:
@@ -125,14 +133,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ConvertError(f"{path} is not valid JSON ({error}): download it again") from error
     if not isinstance(value, dict):
-        raise ConvertError(f"{path} holds no JSON object: download it again")
+        raise ConvertError(f"{path} is not a JSON object: download it again")
     return value
-
-
-def _no_weights(folder: Path) -> str:
-    if (folder / "config.json").is_file():
-        return f"{folder} has no {SINGLE_NAME} and no {INDEX_NAME}: download the weights"
-    return f"{folder} is no checkpoint: it has neither config.json nor {SINGLE_NAME}"
 
 
 def _read_header(path: Path, file: int, file_bytes: int) -> Iterator[StoredTensor]:
@@ -140,13 +142,13 @@ def _read_header(path: Path, file: int, file_bytes: int) -> Iterator[StoredTenso
     head = os.pread(file, 8, 0)
     header_bytes = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
     if not 2 <= header_bytes <= min(_MAX_HEADER_BYTES, file_bytes - 8):
-        raise ConvertError(f"{path} is truncated or no safetensors file: download it again")
+        raise ConvertError(f"{path} is truncated, or not a safetensors file: download it again")
     try:
         header = json.loads(os.pread(file, header_bytes, 8), object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
         raise ConvertError(f"{path} has a broken safetensors header ({error})") from error
     if not isinstance(header, dict):
-        raise ConvertError(f"{path} has a broken safetensors header (no object)")
+        raise ConvertError(f"{path} has a broken safetensors header (not an object)")
     header.pop("__metadata__", None)
     data_start = 8 + header_bytes
     data_bytes = file_bytes - data_start

@@ -20,6 +20,7 @@ from converters.errors import ConvertError
 from converters.header import ALIGNMENT, MAX_NAME_BYTES, Entry, padded
 from converters.kernels.dequantize import block_of
 from converters.layout import RawValue
+from converters.source.folders import LFS_POINTER, refuse_pointer
 
 Scalar = bool | int | float | str
 
@@ -142,6 +143,7 @@ class _Reader:
 
 
 def _read(reader: _Reader) -> Head:
+    refuse_pointer(reader.path, reader.buffer[: len(LFS_POINTER)])
     if reader.buffer[:4] != b"GGUF":
         raise ConvertError(f"{reader.path} is no GGUF file")
     reader.at = 4

@@ -17,6 +17,7 @@ from typing import Self
 import numpy as np
 
 from converters.errors import ConvertError, UnfinishedError
+from converters.source.folders import LFS_POINTER, refuse_pointer
 
 _SAMPLES, _SAMPLE_BYTES = 16, 4096  # of a file: pages that tell two models apart
 _COMPARE_BYTES = 1 << 20  # stays in the cache between reading and comparing
@@ -136,6 +137,7 @@ class Source:
         """Open a file for as long as the source is; return its descriptor."""
         file = self._files[path] = os.open(path, os.O_RDONLY)
         self.states[path] = os.fstat(file)
+        refuse_pointer(path, os.pread(file, len(LFS_POINTER), 0))
         return file
 
 

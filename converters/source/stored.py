@@ -84,6 +84,11 @@ def scale_names(weight: str) -> tuple[str, str]:
 
 def check_quantization(config: Config, source: Source) -> None:
     """Raise ConvertError, by its name, for a way of storing weights that is not supported."""
+    if config.section("quantization").has("group_size"):
+        raise ConvertError(
+            f"{config.origin}: quantization is MLX's own, which is not supported: take the "
+            "original release"
+        )
     section = config.section("quantization_config")
     for name in source.tensors:
         # NVIDIA's re-packs: FP4 in blocks of 16 and a scale more a tensor. Not all configs say so.

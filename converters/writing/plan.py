@@ -26,6 +26,7 @@ from converters.metadata.sampling import sampling_metadata
 from converters.metadata.tokenizer import tokenizer_metadata
 from converters.source.checkpoint import Checkpoint
 from converters.source.config import Config
+from converters.source.folders import model_name
 from converters.source.source import Source
 from converters.source.stored import Weight, check_quantization, resolve, scale_names
 from converters.types.fitting import Fitted, fit_types
@@ -110,18 +111,21 @@ def make_plan(
     metadata: dict[str, Value] = {
         "general.architecture": family.GGUF_ARCHITECTURE,
         "general.type": "model",
-        "general.name": name or checkpoint.folder.resolve().name,
+        "general.name": name or model_name(checkpoint.folder),
         "general.size_label": _size_label(targets),
         "general.file_type": 0,  # known when the types are
         "general.quantization_version": GGML_QUANT_VERSION,
     }
-    metadata |= sampling_metadata(checkpoint)
+    sampling = sampling_metadata(checkpoint)
+    metadata |= sampling.values
     metadata |= _prefixed(family, described.values)
-    warnings = described.warnings
+    warnings = described.warnings + sampling.warnings
     if checkpoint.has_tokenizer:
         tokenizer = tokenizer_metadata(checkpoint.folder, config.count("vocab_size"), raw)
         metadata |= tokenizer.values
-        template = missing_template(family.GGUF_ARCHITECTURE, tokenizer.values)
+        template = missing_template(
+            family.GGUF_ARCHITECTURE, str(metadata["general.name"]), tokenizer.values
+        )
         metadata |= template.values
         warnings += tokenizer.warnings + template.warnings
     if warnings:

@@ -7,6 +7,7 @@ why in OUT.
 
 import argparse
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,6 +28,7 @@ from localseek.text.conversation import Reply
 EXAMPLES = """examples:
   localseek batch questions.jsonl answers.jsonl
   localseek batch questions.jsonl answers.jsonl --temperature 0 --max-tokens 500
+  make-questions | localseek batch - - | jq -r .answer
   echo '{"id": "a1", "prompt": "What is 6 x 7?", "seed": 1}' > questions.jsonl
 Each row has prompt or messages, and may have id, system, think, stop, the generation options with
 numbers, and schema (an object), grammar (a text) or logit_bias ({"TOKEN": BIAS}).
@@ -38,8 +40,11 @@ SECONDS_BETWEEN_LINES = 10.0  # where no terminal shows the progress
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     add = parser.add_argument
-    add("source", metavar="IN.jsonl", type=Path, help="a JSON object with a prompt on each line")
-    add("target", metavar="OUT.jsonl", type=Path, help="answers; appended to, never overwritten")
+    add("source", metavar="IN.jsonl", type=Path,
+        help="a JSON object with a prompt on each line; - is standard input")  # fmt: skip
+    add("target", metavar="OUT.jsonl", type=Path,
+        help="answers; appended to, never overwritten. - writes to standard output, where "
+        "an interrupted run begins again")  # fmt: skip
     add("--force", action="store_true", help="drop answers in OUT that are to other input")
     add("-q", "--quiet", action="store_true", help="no progress on stderr")
     add("--json", action="store_true", help="print a summary as one JSON object")
@@ -56,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     rows = batch.read_rows(arguments.source)
     if not rows:
         raise UsageError(f"{arguments.source} has no rows.", "Each line is one JSON object.")
-    with batch.Output(arguments.target) as output:
+    printed = arguments.target == batch.STANDARD
+    with batch.Printed() if printed else batch.Output(arguments.target) as output:
         earlier = output.resume(rows, arguments.force)
         if earlier.torn and not arguments.quiet:
             note("The last line was torn by the end of an earlier run; its row is answered again.")
@@ -70,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         "tokens_per_second": round(work.tokens / max(work.answering_s, 1e-9), 1),
     }  # fmt: skip
     if arguments.json:
-        print(to_json(summary))
+        print(to_json(summary), file=sys.stderr if printed else sys.stdout)
     elif not arguments.quiet:
         note(_closing(summary))
     return INTERRUPTED if stopped else PARTLY if work.failed else 0
@@ -105,8 +111,8 @@ class Work:
     """The run over the rows that are left: an engine, counts, and the line of progress."""
 
     def __init__(
-        self, options: GenerationOptions, output: batch.Output, total: int, before: int,
-        quiet: bool,
+        self, options: GenerationOptions, output: batch.Output | batch.Printed, total: int,
+        before: int, quiet: bool,
     ) -> None:  # fmt: skip
         self.options, self.output = options, output
         self.total, self.before, self.quiet = total, before, quiet
@@ -171,6 +177,11 @@ class Work:
         if reply.finish_reason == "failed":
             self.failed += 1
             return {**self._head(row), "error": reply.error}
+        if reply.never_answered:
+            self.failed += 1
+            error = "The model stopped within its reasoning: there is no answer."
+            reply_fields = reply_object(self.options.model, reply)
+            return {**self._head(row), **reply_fields, "error": error}
         self.answered += 1
         self.tokens += reply.stats.generated_tokens if reply.stats else 0
         return {**self._head(row), **reply_object(self.options.model, reply)}

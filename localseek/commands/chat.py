@@ -1,8 +1,8 @@
 """`localseek chat`: a conversation line by line, for screen readers, dumb terminals and scripts.
 
 Prompts come from the terminal, or one a line from a pipe. Ctrl-C stops the answer and not the
-program; an engine that dies is started again by the next prompt. The prompts are kept in memory
-only.
+program; an engine that dies is started again by the next prompt. What is said is saved as it comes,
+unless --no-save says not to.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 
 from localseek.commands.replies import reply_object, to_json
+from localseek.commands.saving import Begun, begun
 from localseek.commands.session import Session, stream
 from localseek.errors import LocalseekError
 from localseek.system import environment
@@ -22,17 +23,18 @@ from localseek.terminal.messages import (
     prepare_streams,
     stats_line,
 )
-from localseek.text.conversation import Conversation
+from localseek.text.conversation import Reply
 
 EXAMPLES = """examples:
   localseek chat
+  localseek chat --continue
   localseek chat --model v2-lite --system "Answer briefly."
   printf '%s\\n' "What is 12 x 34?" "And 56 more?" | localseek chat
 """
 WORDS = """/help           this list
 /new            start a new conversation
 /system TEXT    set the system prompt; without TEXT: none
-/think on|off   let the model reason first, or not; /think auto: as its template does
+/think on|off   let the model reason first, or not; /think auto: as it does by itself
 /retry          answer the last prompt again
 /stats          counts and speeds of the last answer
 /quit           leave; Ctrl-D too
@@ -46,23 +48,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-q", "--quiet", action="store_true", help="no reasoning, progress, statistics on stderr")
     add("--json", action="store_true", help="print each reply as a JSON object on a line")
+    add("--continue", dest="continued", nargs="?", const="", metavar="NAME",
+        help="go on with the last conversation, or the one with this number or title")  # fmt: skip
+    add("--no-save", action="store_true", help="keep nothing of this conversation")
     settings.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Talk until the user leaves."""
     prepare_streams()
-    with Session(settings.options_from(arguments), arguments.quiet) as session:
-        return Chat(session, arguments.json).run()
+    with (
+        begun(arguments, arguments.continued, save=not arguments.no_save) as start,
+        Session(start.options, arguments.quiet) as session,
+    ):
+        return Chat(session, start, arguments.json).run()
 
 
 class Chat:
     """The conversation and what the user has changed in it."""
 
-    def __init__(self, session: Session, json: bool) -> None:
+    def __init__(self, session: Session, start: Begun, json: bool) -> None:
         self.session, self.json = session, json
-        self.options = session.options
-        self.conversation = Conversation(self.options.system)
+        self.options = start.options
+        self.conversation, self.recorder, self.title = (
+            start.conversation, start.recorder, start.title
+        )  # fmt: skip
         self.terminal = is_terminal(sys.stdin)
         self.failed = False
 
@@ -103,6 +113,9 @@ class Chat:
             readline.parse_and_bind(f"set enable-bracketed-paste {'off' if dumb else 'on'}")
         self.session.start()
         note(f"{self.session.name} is ready. /help lists the words, Ctrl-D leaves.")
+        if self.title:
+            count = len(self.conversation.turns)
+            note(f"Going on with {self.title!r}, {count} turn{'' if count == 1 else 's'} so far.")
 
     def _read(self) -> str:
         """Read one prompt; lines that end with a backslash are joined to the next."""
@@ -123,12 +136,20 @@ class Chat:
                 return "\n".join([*lines, line])
             lines.append(line[:-1])
 
-    def _answer(self, prompt: str) -> None:
+    def _answer(self, prompt: str, again: bool = False) -> None:
         request = self.options.request_for(self.conversation.messages(prompt))
         show_stats = self.terminal and is_terminal(sys.stderr) and not self.session.quiet
+        recorder = self.recorder
+        if recorder is not None:
+            recorder.asked_again() if again else recorder.asked(prompt)
+        observe = recorder.answered if recorder is not None else _unseen
         try:
-            reply = stream(self.session, request, stats=show_stats, silent=self.json)
+            reply = stream(
+                self.session, request, stats=show_stats, silent=self.json, observe=observe
+            )
         except LocalseekError as error:
+            if recorder is not None:
+                recorder.failed(str(error))
             self._complain(str(error))
             return
         if self.json:
@@ -150,7 +171,7 @@ class Chat:
         last = turns.pop()
         before = len(turns)
         try:
-            self._answer(last.prompt)
+            self._answer(last.prompt, again=True)
         finally:
             if len(turns) == before or turns[-1].reply.finish_reason == "failed":
                 turns[before:] = [last]
@@ -167,9 +188,13 @@ class Chat:
             note(WORDS)
         elif word == "/new":
             turns.clear()
+            if self.recorder is not None:
+                self.recorder.begin_anew(self.conversation.system)
             note("A new conversation.")
         elif word == "/system":
             self.conversation.system = rest
+            if self.recorder is not None:
+                self.recorder.set_system(rest)
             note("The system prompt is set." if rest else "There is no system prompt now.")
         elif word == "/think" and rest in ("on", "off", "auto"):
             think = {"on": True, "off": False, "auto": None}[rest]
@@ -183,6 +208,10 @@ class Chat:
             note("There is no answer yet.")
         else:
             note(f"{line} is not understood; /help lists the words.")
+
+
+def _unseen(_reply: Reply) -> None:
+    """Take no note of a reply: it is not saved."""
 
 
 def _input(sign: str) -> str:

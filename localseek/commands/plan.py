@@ -58,6 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan and print."""
     prepare_streams()
     source = Path(arguments.model).expanduser()
+    if (source / "snapshots").is_dir():
+        from converters import followed
+
+        source = followed(source)
     is_config = source.suffix == ".json" or (source / "config.json").is_file()
     if arguments.type and not is_config:
         raise UsageError("--type is for a config.json.", "A file has the type that it has.")

@@ -4,17 +4,21 @@ Hands library.py the one thing it must not import: the converter of the embedded
 """
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from localseek.errors import ModelError
 from localseek.gguf.info import read_info
 from localseek.gguf.runnable import check_runnable
+from localseek.options import GenerationOptions
 from localseek.store import library
 from localseek.terminal.messages import note
 
 
 def find_model(name: str) -> Path:
     """Give the file that `name` means; the embedded model is made on first use."""
+    if Path(name, "snapshots").expanduser().is_dir():
+        name = str(_snapshot(Path(name).expanduser()))
     return library.resolve(name, library.Preparation(_convert, _converter_version(), note))
 
 
@@ -23,6 +27,35 @@ def find_runnable_model(name: str) -> Path:
     path = find_model(name)
     check_runnable(read_info(path))
     return path
+
+
+def completed(options: GenerationOptions, path: Path) -> tuple[GenerationOptions, str]:
+    """Give the options with a chat template if the file lacks one that we know, and a notice."""
+    if options.load.chat_template:
+        return options, ""
+    info = read_info(path)
+    if info.chat_template:
+        return options, ""
+    from converters import known_template
+
+    template = known_template(info.architecture, info.name)
+    if not template:
+        return options, ""
+    notice = (
+        f"The file has no chat template; localseek's own for {info.architecture} is used. "
+        "--chat-template names another."
+    )
+    return replace(options, load=replace(options.load, chat_template=template)), notice
+
+
+def _snapshot(cache: Path) -> Path:
+    """Give the newest snapshot of a Hub cache folder."""
+    from converters import ConvertError, followed
+
+    try:
+        return followed(cache)
+    except ConvertError as error:
+        raise ModelError(f"{error}.") from error
 
 
 def _convert(source: Path, target: Path) -> None:

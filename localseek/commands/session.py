@@ -6,16 +6,24 @@ Takes generation options, gives replies. `ask`, `chat` and `batch` share it.
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from localseek.commands.preparing import find_runnable_model
+from localseek.commands.preparing import completed, find_runnable_model
 from localseek.engine.process.client import Engine
-from localseek.events import AnswerDelta, Event, Notice, PromptProgress, ReasoningDelta
+from localseek.events import (
+    AnswerDelta,
+    AnswerWithdrawn,
+    Event,
+    Notice,
+    PromptProgress,
+    ReasoningDelta,
+)
 from localseek.options import GenerationOptions, Request, Shape
-from localseek.terminal.messages import ReplyPrinter, Status, note, stats_line
+from localseek.terminal.messages import ReplyPrinter, Status, is_terminal, note, stats_line
 from localseek.text.conversation import Reply
 from localseek.text.shapes import whole
 
@@ -29,8 +37,11 @@ class Session:
     """At most one running engine with the model that the options name."""
 
     def __init__(self, options: GenerationOptions, quiet: bool = False) -> None:
-        self.options, self.quiet = options, quiet
         self.path = find_runnable_model(options.model)
+        self.options, notice = completed(options, self.path)
+        self.quiet = quiet
+        if notice and not quiet:
+            note(notice)
         self.name = Path(options.model).name.removesuffix(".gguf")
         self.interrupted = False  # Ctrl-C came during a reply, in time to cut it off or not
         self._engine: Engine | None = None
@@ -60,8 +71,14 @@ class Session:
         self._engine = engine
         return engine
 
-    def reply(self, request: Request, show: Callable[[Event], None]) -> Reply:
-        """Run a request, show each event, give the whole reply; Ctrl-C cancels it."""
+    def reply(
+        self, request: Request, show: Callable[[Event], None],
+        observe: Callable[[Reply], None] = lambda _: None,
+    ) -> Reply:  # fmt: skip
+        """Run a request, show each event, give the whole reply; Ctrl-C cancels it.
+
+        `observe` is given the reply so far, after each event.
+        """
         engine = self.start()
         reply = Reply()
         with cancelled_by_interrupt(engine) as interrupted:
@@ -70,6 +87,7 @@ class Session:
                     engine.cancel()  # Ctrl-C came before the engine knew of the request
                 show(event)
                 reply = reply.after(event)
+                observe(reply)
         self.interrupted |= interrupted()
         if not engine.alive:
             self.close()
@@ -122,12 +140,18 @@ def cancelled_by_interrupt(engine: Engine) -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def stream(session: Session, request: Request, *, stats: bool, silent: bool = False) -> Reply:
+def stream(
+    session: Session, request: Request, *, stats: bool, silent: bool = False,
+    observe: Callable[[Reply], None] = lambda _: None,
+) -> Reply:  # fmt: skip
     """Run a request and write its reply as it comes; `silent` writes notices only.
 
     `stats` asks for a last line with the statistics. Errors are left to the caller.
     """
-    session.start()
+    info = session.start().info
+    # What is on a pipe cannot be taken back, as an answer must that turns out to be reasoning.
+    may_reason = request.think is False and info is not None and info.thinks
+    held = may_reason and not silent and not is_terminal(sys.stdout)
     printer = ReplyPrinter(quiet=session.quiet)
     status = Status("reading the prompt", shown=not session.quiet)
 
@@ -136,7 +160,7 @@ def stream(session: Session, request: Request, *, stats: bool, silent: bool = Fa
             if event.total:
                 status.text = f"reading the prompt {event.done / event.total:.0%}"
             return
-        if isinstance(event, ReasoningDelta | AnswerDelta) and silent:
+        if isinstance(event, ReasoningDelta | AnswerDelta | AnswerWithdrawn) and (silent or held):
             status.text = "answering"
             return
         status.stop()
@@ -144,18 +168,25 @@ def stream(session: Session, request: Request, *, stats: bool, silent: bool = Fa
             printer.reasoning(event.text)
         elif isinstance(event, AnswerDelta):
             printer.answer(event.text)
+        elif isinstance(event, AnswerWithdrawn):
+            printer.withdrawn()
         elif isinstance(event, Notice):
             printer.finish()
             note(event.text)
 
     try:
         with status:
-            reply = session.reply(request, show)
+            reply = session.reply(request, show, observe)
+        if held:
+            printer.reasoning(reply.reasoning)
+            printer.answer(reply.answer)
     finally:
         printer.finish()
     shape = session.options.shape
     if reply.finish_reason == "length" and not whole(reply.answer, shape):
         note(cut_off(reply, shape))
+    if reply.never_answered:
+        note("The model stopped within its reasoning: there is no answer. Ask again.")
     if stats and reply.stats is not None:
         note(stats_line(reply.stats))
     return reply

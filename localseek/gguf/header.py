@@ -37,6 +37,7 @@ MAX_DIMS = 4
 MAX_NAME_BYTES = 63  # ggml keeps a name in 64 bytes with its final zero
 MAX_KEY_BYTES = 65_535  # the GGUF specification's limit
 MIN_PAIR_BYTES, MIN_TENSOR_BYTES = 14, 25  # the shortest possible entries bound the counts
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 MAX_TEXT_BYTES = 64_000_000  # of one text, or a list of texts: the largest known lists have 10 MB
 EAGER_ITEMS = 64  # arrays up to this long are read at once
 
@@ -208,6 +209,11 @@ def _parse(reader: _Reader) -> Header:
 
 
 def _preamble(reader: _Reader) -> tuple[int, int, int]:
+    if reader.buffer[: len(LFS_POINTER)] == LFS_POINTER:
+        raise ModelError(
+            f"{reader.path} is a Git LFS pointer, not the file itself.",
+            "Run `git lfs pull` in its folder.",
+        )
     if reader.buffer[:4] != b"GGUF":
         raise ModelError(
             f"{reader.path} is no GGUF file.",

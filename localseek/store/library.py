@@ -58,10 +58,7 @@ def resolve(name: str, preparation: Preparation) -> Path:
     if not name.strip():
         raise ModelError("The model has no name.", "`localseek models list` shows what there is.")
     if path.is_dir():
-        raise ModelError(
-            f"{name} is a folder, not a GGUF file.",
-            f"If it is a checkpoint: localseek convert {name} OUT.gguf",
-        )
+        return _only_model(path)
     if path.is_symlink() and not path.exists():
         raise ModelError(f"{name} is a link to {path.readlink()}, which is not there.")
     if path.exists():
@@ -75,6 +72,21 @@ def resolve(name: str, preparation: Preparation) -> Path:
         several = ", ".join(library_name(file) for file in matches)
         raise ModelError(f"{name} can mean {several}.", "Write one of these names.")
     raise _unknown(name, files)
+
+
+def _only_model(folder: Path) -> Path:
+    """Give the one model that a folder holds, as the Hub's cache keeps it."""
+    held = [one for one in sorted(folder.glob("*.gguf")) if not is_later_part(one)]
+    models = [one for one in held if not one.name.startswith("mmproj")]  # a model's eyes
+    if len(models) == 1:
+        return models[0]
+    if models:
+        names = ", ".join(one.name for one in models[:8])
+        raise ModelError(f"{folder} holds {len(models)} models.", f"Name one of them: {names}.")
+    raise ModelError(
+        f"{folder} is a folder without a GGUF file.",
+        f"If it is a checkpoint: localseek convert {folder} OUT.gguf",
+    )
 
 
 def _unknown(name: str, known: Iterable[str]) -> ModelError:

@@ -6,6 +6,8 @@ Takes rows of text whose first is the heading, gives lines. Knows nothing about 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
+from rich.cells import cell_len
+
 GAP = "  "
 
 
@@ -15,15 +17,15 @@ def table(rows: Sequence[Sequence[str]], width: int | None = None, left: int = 1
     `width`: columns of the terminal; None: any number. Rows that would break are written below
     each other, each value with the heading of its column, empty ones left out.
     """
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     lines = [
         GAP.join(
-            cell.ljust(wide) if column < left else cell.rjust(wide)
+            _padded(cell, wide, column < left)
             for column, (cell, wide) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
-    if width is None or all(len(line) <= width for line in lines):
+    if width is None or all(cell_len(line) <= width for line in lines):
         return lines
     heading, *entries = rows
     names = max(len(name) for name in heading[1:])
@@ -36,6 +38,12 @@ def table(rows: Sequence[Sequence[str]], width: int | None = None, left: int = 1
             if value
         ]
     return lines
+
+
+def _padded(cell: str, wide: int, left: bool) -> str:
+    """Fill a cell up to so many columns; Chinese characters take two each."""
+    room = " " * (wide - cell_len(cell))
+    return cell + room if left else room + cell
 
 
 def folded(lines: Iterable[str], width: int | None) -> Iterator[str]:

@@ -219,15 +219,20 @@ class ReplyPrinter:
         self._at_line_start = text.endswith("\n")
 
     def answer(self, text: str) -> None:
-        """Write more of the answer; blank lines before its first word are left out."""
+        """Write more of the answer, as it is."""
+        if not text:
+            return
         if self._part != "answer":
-            text = text.lstrip("\n")
-            if not text:
-                return
             self._begin("answer")
         sys.stdout.write(clean(text) if self._out_terminal else text)
         sys.stdout.flush()
         self._at_line_start = text.endswith("\n")
+
+    def withdrawn(self) -> None:
+        """Say that what was written as the answer was reasoning."""
+        self.finish()
+        note("(All of this was reasoning. The answer:)")
+        self._part = ""
 
     def finish(self) -> None:
         """End the last line, so that what comes next starts on its own."""

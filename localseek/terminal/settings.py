@@ -26,6 +26,7 @@ from localseek.placing.shape import CACHE_TYPES
 from localseek.text import shapes
 
 _SAMPLING = frozenset(f.name for f in fields(Sampling))
+EFFORTS = ("high", "max")
 MAX_SEED = 2**32 - 1  # llama.cpp's seed has 32 bits
 MAX_CTX = 2**31 - 1  # tokens; llama.cpp counts positions in 32 bits with a sign
 MAX_TIMEOUT_S = 86_400
@@ -130,7 +131,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the generation options to a verb's parser."""
     group = parser.add_argument_group("generation options")
     add = group.add_argument
-    add("-m", "--model", default=DEFAULT_MODEL, metavar="MODEL",
+    add("-m", "--model", metavar="MODEL",
         help="a GGUF file, a name in the library, or nano, the embedded one (default)")  # fmt: skip
     add("-s", "--system", default="", metavar="TEXT", help="the system prompt")
     numbers = {
@@ -148,6 +149,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="end the answer before TEXT (repeatable)")  # fmt: skip
     add("--think", action=argparse.BooleanOptionalAction, default=None,
         help="let the model reason first, or not, where its template has a switch")  # fmt: skip
+    add("--effort", choices=EFFORTS, default="",
+        help="how hard the model reasons, where its template knows it (V4)")  # fmt: skip
     shape = group.add_mutually_exclusive_group()
     shape.add_argument("--schema", type=shapes.schema_file, dest="shape", metavar="FILE",
         help="the answer is JSON that fits this JSON schema; reasoning stays free")  # fmt: skip
@@ -156,6 +159,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--logit-bias", action="append", default=[], type=shapes.bias, metavar="TOKEN=BIAS",
         help="add BIAS to a token, a number or text, in the answer; false: never "
         "(repeatable)")  # fmt: skip
+    add("--chat-template", type=shapes.template_file, metavar="FILE",
+        help="a chat template (jinja) in place of the model's own")  # fmt: skip
     add("--prompt-cache", action="store_true",
         help="save what was read; a later run then goes on from the same beginning")  # fmt: skip
     _add_numbers(parser.add_argument_group("finer sampling, off if left out, as in llama.cpp"), {
@@ -263,14 +268,16 @@ def options_from(arguments: argparse.Namespace) -> GenerationOptions:
     )  # fmt: skip
     request = Request(
         (), sampling, max_tokens=arguments.max_tokens, stop=tuple(arguments.stop),
-        think=arguments.think, think_budget=arguments.think_budget,
+        think=arguments.think, think_budget=arguments.think_budget, effort=arguments.effort,
     )  # fmt: skip
     load = LoadOptions(
         ctx=arguments.ctx, threads=arguments.threads, mtp=arguments.mtp,
         draft_model=arguments.draft_model, fixed=fixed_from(arguments),
-        prompt_cache=arguments.prompt_cache, draft_memory=True,
+        prompt_cache=arguments.prompt_cache, chat_template=arguments.chat_template or "",
+        draft_memory=True,
     )  # fmt: skip
-    return GenerationOptions(arguments.model, arguments.system, load, request, shape)
+    model = arguments.model or DEFAULT_MODEL
+    return GenerationOptions(model, arguments.system, load, request, shape)
 
 
 def with_row(options: GenerationOptions, row: Mapping[str, Any]) -> GenerationOptions:
@@ -293,6 +300,10 @@ def with_row(options: GenerationOptions, row: Mapping[str, Any]) -> GenerationOp
             if not isinstance(row[name], kind):
                 raise UsageError(f"{name} is {row[name]!r}, not a {kind.__name__}.")
             changes[name] = row[name]
+    if row.get("effort") is not None:
+        if row["effort"] not in EFFORTS:
+            raise UsageError(f"effort is {row['effort']!r}, not {' or '.join(EFFORTS)}.")
+        changes["effort"] = row["effort"]
     changes |= shapes.of_row(row)
     system, shape = changes.pop("system", options.system), changes.pop("shape", None)
     if shape is not None:

@@ -7,7 +7,15 @@ terminals or templates.
 
 from dataclasses import dataclass, field, replace
 
-from localseek.events import AnswerDelta, Event, Failed, Finished, ReasoningDelta, Stats
+from localseek.events import (
+    AnswerDelta,
+    AnswerWithdrawn,
+    Event,
+    Failed,
+    Finished,
+    ReasoningDelta,
+    Stats,
+)
 from localseek.options import Message
 
 
@@ -22,12 +30,19 @@ class Reply:
     error: str = ""
     wrong_use: bool = False  # the error is the request's own
 
+    @property
+    def never_answered(self) -> bool:
+        """Tell whether the model stopped by itself within its reasoning."""
+        return self.finish_reason == "stop" and bool(self.reasoning) and not self.answer
+
     def after(self, event: Event) -> "Reply":
         """Give the reply as it is after one more event."""
         if isinstance(event, ReasoningDelta):
             return replace(self, reasoning=self.reasoning + event.text)
         if isinstance(event, AnswerDelta):
             return replace(self, answer=self.answer + event.text)
+        if isinstance(event, AnswerWithdrawn):
+            return replace(self, reasoning=self.answer.rstrip(), answer="")
         if isinstance(event, Finished):
             return replace(self, finish_reason=event.reason, stats=event.stats)
         if isinstance(event, Failed):

@@ -10,12 +10,13 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from localseek.errors import UsageError
+from localseek.errors import ModelError, UsageError
 from localseek.options import Shape
 
 MAX_BYTES = 10_000_000  # of a file that is read as a schema or grammar at all
+Read = TypeVar("Read")
 Bias = tuple[int | str, float | None]  # a token by number or text; None: never
 
 
@@ -42,6 +43,21 @@ def grammar_file(name: str) -> Shape:
     return _from_file(name, _checked)
 
 
+def template_file(name: str) -> str:
+    """Read a file with a chat template, checked."""
+    from localseek.text.template import ChatTemplate  # noqa: PLC0415  # `--help` needs none of it
+
+    def checked(text: str) -> str:
+        if not text.strip():
+            raise UsageError("it is empty.")
+        try:
+            return ChatTemplate(text, "", "").source
+        except ModelError as error:
+            raise UsageError(error.message) from error
+
+    return _from_file(name, checked)
+
+
 def _checked(text: str) -> Shape:
     from localseek.grammar import check  # noqa: PLC0415  # `--help` needs none of it
 
@@ -49,7 +65,7 @@ def _checked(text: str) -> Shape:
     return Shape(text)
 
 
-def _from_file(name: str, make: Callable[[str], Shape]) -> Shape:
+def _from_file(name: str, make: Callable[[str], Read]) -> Read:
     try:
         with Path(name).open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -21,18 +22,25 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from localseek.errors import ModelError
 from localseek.options import Message
+from localseek.text.reasoning import CLOSE, OPEN
 
 MAX_SOURCE = 1_000_000  # characters; the longest released template has 10,000
 MAX_RENDERED = 50_000_000
+BLOCK_END = f"\n{CLOSE}\n\n"  # of a reasoning that stands on lines of its own
 MAX_SECONDS = 10.0  # to render; released templates take milliseconds
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A rendered prompt; `opened` when the reply begins inside `<think>`."""
+    """A rendered prompt: `opened` when a reply begins inside `<think>`, `closed` after `</think>`.
+
+    `space`: the reply's first word comes after a space that is not its own, as after `Assistant:`.
+    """
 
     text: str
     opened: bool
+    closed: bool = False
+    space: bool = False
 
 
 def raise_exception(message: str) -> NoReturn:
@@ -121,34 +129,64 @@ class ChatTemplate:
     @property
     def thinks(self) -> bool:
         """Tell whether the template knows of reasoning."""
-        return "<think>" in self.source or "</think>" in self.source
+        return OPEN in self.source or CLOSE in self.source
 
-    def render(self, messages: Sequence[Message], think: bool | None = None) -> Prompt:
+    @property
+    def takes_effort(self) -> bool:
+        """Tell whether the template knows of a reasoning effort."""
+        return "reasoning_effort" in self.source
+
+    @cached_property
+    def closing(self) -> str:
+        """Give the text that ends a reasoning as the model itself writes it.
+
+        The template shows it where it renders a prompt for a reply without reasoning: V3.1 and
+        later put `</think>` directly before the answer, R1 and the Qwen3 models between lines.
+        """
+        try:
+            end = self.render((Message("user", "a"),), think=False).text
+        except ModelError:  # it wants other messages than these
+            return BLOCK_END
+        after = end[end.rindex(CLOSE) + len(CLOSE) :] if CLOSE in end else "\n\n"
+        return BLOCK_END if after.strip() or "\n" in after else CLOSE
+
+    def render(
+        self, messages: Sequence[Message], think: bool | None = None, effort: str = ""
+    ) -> Prompt:
         """Give the prompt for a reply to `messages`.
 
-        `think` sets the switch that a template has (`thinking`, `enable_thinking`). Where it has
-        none but knows of reasoning, True opens `<think>` and False puts an empty block, which is
-        how R1 is kept from reasoning.
+        `think` sets the switch that a template has (`thinking`, `enable_thinking`); None turns it
+        on. Where it has none but knows of reasoning, None leaves it alone, True opens `<think>`
+        and False puts an empty block, which is how R1 is kept from reasoning.
         """
-        text = self._write(messages, think)
+        text = self._text(messages, think, effort)
         end = text.rstrip()
-        opened = end.endswith("<think>")
-        if think is None or not self.thinks or (opened and think) or end.endswith("</think>"):
-            return Prompt(text, opened)
-        if not opened and text != self._write(messages, not think):
-            return Prompt(text, opened=False)  # the switch has done its part
-        before = end.removesuffix("<think>") if opened else text
-        if think:
-            return Prompt(f"{before}<think>\n", opened=True)
-        return Prompt(f"{before}<think>\n\n</think>\n\n", opened=False)
+        return Prompt(text, end.endswith(OPEN), end.endswith(CLOSE), text.endswith("Assistant:"))
 
-    def _write(self, messages: Sequence[Message], think: bool | None) -> str:
+    def _text(self, messages: Sequence[Message], think: bool | None, effort: str) -> str:
+        if not self.thinks:
+            return self._write(messages, think, effort)
+        switched = {wanted: self._write(messages, wanted, effort) for wanted in (True, False)}
+        has_switch = switched[True] != switched[False]
+        if think is None:
+            return switched[True] if has_switch else self._write(messages, None, effort)
+        text = switched[think]
+        end = text.rstrip()
+        opened = end.endswith(OPEN)
+        if (opened and think) or end.endswith(CLOSE) or (has_switch and not opened):
+            return text
+        before = end.removesuffix(OPEN) if opened else text
+        return f"{before}{OPEN}\n" if think else f"{before}{OPEN}\n{BLOCK_END}"
+
+    def _write(self, messages: Sequence[Message], think: bool | None, effort: str) -> str:
         values: dict[str, Any] = {
             "messages": [{"role": m.role, "content": m.content} for m in messages],
             "add_generation_prompt": True, "bos_token": self._bos, "eos_token": self._eos,
         }  # fmt: skip
         if think is not None:
             values |= {"thinking": think, "enable_thinking": think}
+        if effort:
+            values["reasoning_effort"] = effort
         parts: list[str] = []
         length = 0
         try:

@@ -80,6 +80,7 @@ def test_every_option_reaches_the_engine(run_cli):
         "--repeat-last-n", "32", "--presence-penalty", "0.3", "--frequency-penalty", "-0.3",
         "--dry-multiplier", "0.8", "--dry-base", "2", "--dry-allowed-length", "3",
         "--dry-penalty-last-n", "99", "--logit-bias", "12=-1.5", "--logit-bias", "a=b=false",
+        "--effort", "max",
     )  # fmt: skip
     sent = json.loads(outcome.out)
     assert sent["request"] == {
@@ -99,6 +100,7 @@ def test_every_option_reaches_the_engine(run_cli):
         "stop": ["A", "B"],
         "think": False,
         "think_budget": 99,
+        "effort": "max",
     }  # fmt: skip
     assert (sent["load"]["ctx"], sent["load"]["threads"], sent["load"]["mtp"]) == (512, 2, "off")
 

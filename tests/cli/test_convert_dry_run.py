@@ -58,7 +58,7 @@ def test_a_dry_run_as_json_has_it_all_and_writes_nothing(run_cli, tmp_path, monk
 def test_a_dry_run_that_cannot_be_is_one_line(run_cli, tmp_path):
     outcome = run_cli("convert", str(tmp_path), "--dry-run")
     assert (outcome.status, outcome.out) == (1, "")
-    assert outcome.err.startswith(f"localseek: {tmp_path} is no checkpoint")
+    assert outcome.err.startswith(f"localseek: {tmp_path} is empty")
 
 
 def test_without_a_target_only_a_dry_run_is_possible(run_cli):

@@ -61,8 +61,29 @@ def test_a_name_that_two_models_share_is_refused(home):
         library.resolve("same", Preparing().preparation)
 
 
+def test_a_folder_with_one_model_means_it_and_a_hub_cache_its_snapshot(run_cli, home, tmp_path):
+    tiny = home / "models" / "tiny.gguf"
+    snapshot = tmp_path / "models--org--name" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "tiny-Q8_0.gguf").symlink_to(tiny)
+    for folder in (snapshot, tmp_path / "models--org--name"):
+        shown = json.loads(run_cli("models", "show", str(folder), "--json").out)
+        assert shown["path"].endswith("tiny-Q8_0.gguf"), shown
+        assert run_cli("ask", "-q", "-m", str(folder), "say one").out == "one\n"
+    (snapshot / "tiny-Q4_0.gguf").symlink_to(tiny)
+    outcome = run_cli("models", "show", str(snapshot))
+    assert outcome.status == 1
+    assert "holds 2 models. Name one of them: tiny-Q4_0.gguf, tiny-Q8_0.gguf." in outcome.err
+
+
+def test_a_git_lfs_pointer_is_named_as_one(run_cli, tmp_path):
+    (tmp_path / "m.gguf").write_text("version https://git-lfs.github.com/spec/v1\nsize 5\n")
+    outcome = run_cli("ask", "-m", str(tmp_path / "m.gguf"), "x")
+    assert outcome.status == 1 and "is a Git LFS pointer, not the file itself. Run" in outcome.err
+
+
 def test_a_checkpoint_folder_is_answered_with_the_conversion(tmp_path):
-    with pytest.raises(ModelError, match="is a folder, not a GGUF file. If it is a checkpoint: "):
+    with pytest.raises(ModelError, match="without a GGUF file. If it is a checkpoint: "):
         library.resolve(str(tmp_path), Preparing().preparation)
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import checkpoints
 import pytest
+from gguf import GGUFReader
 
+from converters import ConvertOptions, convert
 from converters.errors import ConvertError
 from converters.families import deepseek_v2, deepseek_v3, find_family
 from converters.layout import Described
@@ -158,10 +161,30 @@ def test_what_the_publisher_recommends_for_sampling_is_written(
     (tiny / "generation_config.json").write_text(json.dumps(values))
     with Checkpoint(tiny) as checkpoint:
         found = sampling_metadata(checkpoint)
-    assert found == {f"general.sampling.{name}": value for name, value in expected.items()}
+    assert found.warnings == ()
+    assert found.values == {f"general.sampling.{name}": value for name, value in expected.items()}
 
 
-def test_a_recommendation_that_is_no_number_is_named(tiny: Path) -> None:
-    (tiny / "generation_config.json").write_text('{"temperature": "hot"}')
-    with Checkpoint(tiny) as checkpoint, pytest.raises(ConvertError, match="temperature is 'hot'"):
-        sampling_metadata(checkpoint)
+@pytest.mark.parametrize(
+    ("text", "kept", "warning"),
+    [
+        ('{"temperature": "hot", "top_p": 0.9}', {"top_p": 0.9}, "temperature is 'hot', not"),
+        ('{"temperature": "0.6"}', {}, "temperature is '0.6', not a number"),
+        ('{"top_k": 1.5, "temperature": 1}', {"temp": 1.0}, "top_k is 1.5, not a number"),
+        ('{"top_p": [0.9], "top_k": 5}', {"top_k": 5}, r"top_p is \[0.9\], not a number"),
+        ('{"min_p": true}', {}, "min_p is True, not a number"),
+        ('{"min_p": NaN}', {}, "min_p is nan, not a number"),
+        ("[]", {}, "no recommended sampling is written: .* is not a JSON object"),
+        ("{", {}, "no recommended sampling is written: .* is not valid JSON"),
+    ],
+)
+def test_a_recommendation_that_cannot_be_used_is_a_warning_and_not_written(
+    tiny: Path, tmp_path: Path, text: str, kept: dict[str, float], warning: str
+) -> None:
+    (tiny / "generation_config.json").write_text(text)
+    result = convert(tiny, tmp_path / "out.gguf", ConvertOptions(type="Q8_0"))
+    assert any(re.search(warning, one) for one in result.warnings), result.warnings
+    fields = GGUFReader(tmp_path / "out.gguf").fields
+    prefix = "general.sampling."
+    found = {name: fields[name].contents() for name in fields if name.startswith(prefix)}
+    assert found == {prefix + name: pytest.approx(value) for name, value in kept.items()}

@@ -1,6 +1,6 @@
 import pytest
 
-from converters.metadata.chat_template import TEMPLATE
+from converters.metadata.chat_template import known_template
 from localseek.errors import ModelError
 from localseek.options import Message
 from localseek.text.template import ChatTemplate
@@ -29,7 +29,7 @@ def test_no_thinking_closes_the_block_that_a_template_always_opens():
 def test_the_templates_own_switch_is_set():
     assert render(SWITCH, think=True).opened
     assert render(SWITCH, think=False).text == "Hello<A></think>"
-    assert render(SWITCH).text == "Hello<A></think>"
+    assert render(SWITCH).opened, "thinking is the default where there is a switch"
 
 
 # How the released templates end a prompt, and what `think` None, True, False must make of it.
@@ -50,9 +50,9 @@ GRANITE = "{% if thinking %}Write <think> first. {% endif %}Hello<A>"
     [
         (R1, "<think>\n", "<think>\n", BLOCK),
         (R1_FIRST, "", "<think>\n", BLOCK),
-        (V31, "</think>", "<think>", "</think>"),
-        (V32, "<think></think>", "<think>", "<think></think>"),
-        (TEMPLATE, "</think>", "<think>", "</think>"),
+        (V31, "<think>", "<think>", "</think>"),
+        (V32, "<think>", "<think>", "<think></think>"),
+        (known_template("deepseek4", "V4"), "<think>", "<think>", "</think>"),
         (QWEN3, "", "", BLOCK),
         (GRANITE, "", "", ""),
         ("Hello<A>", "", "", ""),  # V3 and all before it do not reason
@@ -64,6 +64,48 @@ def test_thinking_is_switched_as_each_template_wants_it(source, unset, on, off):
         prompt = render(source, think=think)
         assert prompt.text.rpartition("<A>")[2].rpartition("<｜Assistant｜>")[2] == end
         assert prompt.opened == (end.strip() == "<think>")
+
+
+@pytest.mark.parametrize(
+    ("source", "closing"),
+    [
+        (R1, "\n</think>\n\n"),
+        (R1_FIRST, "\n</think>\n\n"),
+        (V31, "</think>"),
+        (V32, "</think>"),
+        (known_template("deepseek32", "V3.2"), "</think>"),
+        (QWEN3, "\n</think>\n\n"),
+        ("Hello<A>", "\n</think>\n\n"),
+        ("{{ raise_exception('never') }}", "\n</think>\n\n"),
+    ],
+)
+def test_a_reasoning_is_closed_as_the_template_shows_it(source, closing):
+    assert ChatTemplate(source, "", "").closing == closing
+
+
+def test_v4_reasons_as_hard_as_it_is_told():
+    told = ChatTemplate(known_template("deepseek4", "V4-Flash"), "<B>", "<E>")
+    assert told.takes_effort
+    assert told.render(HELLO, effort="max").text.startswith("<B>Reasoning Effort: Absolute maximum")
+    assert told.render(HELLO, effort="high").text.startswith("<B><｜User｜>")
+    assert told.render(HELLO, think=False, effort="max").text.startswith("<B><｜User｜>")
+    later = ChatTemplate(known_template("deepseek4", "DeepSeek-V4-Flash-0731"), "<B>", "<E>")
+    assert "Absolute maximum" in later.render(HELLO, effort="high").text
+    assert "Beyond maximum — exhaustive" in later.render(HELLO, effort="max").text
+    assert not ChatTemplate(known_template("deepseek32", "V3.2"), "", "").takes_effort
+
+
+def test_an_earlier_answer_that_names_the_tag_is_not_cut():
+    turns = (*HELLO, Message("assistant", "The tag `</think>` closes it."), Message("user", "ok"))
+    text = render(known_template("deepseek32", "V3.2"), turns).text
+    assert "</think>The tag `</think>` closes it.<｜end▁of▁sentence｜>" in text
+
+
+def test_a_prompt_says_how_it_ends():
+    opened, closed = render(R1), render(R1, think=False)
+    assert (opened.opened, opened.closed, opened.space) == (True, False, False)
+    assert (closed.opened, closed.closed) == (False, True)
+    assert render("User: {{ messages[0].content }}\n\nAssistant:").space
 
 
 def test_the_tag_that_marks_replies_for_training_is_passed_over():

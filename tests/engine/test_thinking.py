@@ -2,7 +2,7 @@
 
 import pytest
 
-from localseek.engine.decoding.thinking import CLOSING, Bounds
+from localseek.engine.decoding.thinking import ENOUGH, Bounds
 from localseek.engine.process.client import Engine
 from localseek.events import Finished
 from localseek.options import LoadOptions
@@ -10,7 +10,7 @@ from localseek.options import LoadOptions
 from .conftest import ask, text_of
 
 PRODUCT = "Calculate 981 * 87"
-LAST_WORDS = CLOSING.partition("</think>")[0].strip()
+LAST_WORDS = ENOUGH.strip()
 
 
 @pytest.mark.parametrize("budget", [0, 1, 20])

@@ -3,8 +3,9 @@
 The words of the last prompt choose the behaviour: `echo` answers with the request and the load
 options as JSON, `die` ends the process in the middle of the answer, `forever` streams until it is
 cancelled, `fail` fails, `refuse` finds the request wrong, `escape` sends control characters,
-`length` ends at the limit, `die-once FILE` dies unless FILE exists, `tail FILE` makes FILE and
-stops of itself when it is cancelled, `fail-later FILE` refuses if FILE exists and else makes it.
+`length` ends at the limit, `withdraw` finds its answer to be reasoning, `ponder` never answers,
+`die-once FILE` dies unless FILE exists, `tail FILE` makes FILE and stops of itself when it is
+cancelled, `fail-later FILE` refuses if FILE exists and else makes it.
 FAKE_ENGINE makes the load fail or hang.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 from localseek.engine.process import protocol
 from localseek.events import (
     AnswerDelta,
+    AnswerWithdrawn,
     DraftStats,
     Event,
     Failed,
@@ -127,6 +129,12 @@ class Answer:
         elif word == "notice":
             self.event(Notice("The context is nearly full."))
             self.event(AnswerDelta("42"))
+        elif word == "withdraw":  # told not to reason, it does so all the same
+            self.event(AnswerDelta("2 and 2"))
+            self.event(AnswerWithdrawn())
+            self.event(AnswerDelta("    4"))
+        elif word == "ponder":
+            self.event(ReasoningDelta("Hm."))
         elif word == "escape":
             self.event(ReasoningDelta("a\x1b[31mb"))
             self.event(AnswerDelta("c\x1b]0;title\x07\u202ed\x9b"))

@@ -73,6 +73,18 @@ EXPERTS_TENSORS: list[Entry] = [
 ]  # fmt: skip
 
 
+def write_v32(path: Path) -> Path:
+    """A V3.2 file without a chat template, as llama.cpp's converter writes it."""
+    changed = {
+        key.replace("deepseek2", "deepseek32"): value for key, value in EXPERTS.items()
+    } | {
+        "general.architecture": "deepseek32", "deepseek32.attention.indexer.head_count": 2,
+        "deepseek32.attention.indexer.key_length": 64, "deepseek32.attention.indexer.top_k": 8,
+    }  # fmt: skip
+    path.write_bytes(build(changed, EXPERTS_TENSORS))
+    return path
+
+
 def write_dense(path: Path, **changes: Any) -> Path:
     path.write_bytes(build({**DENSE, **changes}, DENSE_TENSORS))
     return path

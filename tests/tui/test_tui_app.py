@@ -5,7 +5,7 @@ import pytest
 from scripted import DONE, Die, Hold, Scripted, thinking_script
 
 from localseek.errors import EngineError
-from localseek.events import AnswerDelta, PromptProgress, ReasoningDelta
+from localseek.events import AnswerDelta, AnswerWithdrawn, PromptProgress, ReasoningDelta
 from localseek.options import GenerationOptions, LoadOptions, Message, Request, Sampling
 from tui.widgets.reasoning import Reasoning, ReasoningTitle
 
@@ -26,6 +26,22 @@ async def test_a_prompt_is_sent_and_its_answer_appears(drive):
         assert "1.0 drafts, 90% right" in shown
         assert "DeepSeek Test" in shown
         assert d.app.chat.prompt.text == ""
+
+
+async def test_an_answer_that_was_reasoning_moves_into_the_panel(drive):
+    held = Hold()
+    text = AnswerDelta("2 and 2\n\n" * 3, 5)
+    script = [READ, text, held, AnswerWithdrawn(), AnswerDelta("**4**", 1), DONE]
+    async with drive(Scripted(script)) as d:
+        await d.ready()
+        await d.send("2 + 2, do not think")
+        await d.until(lambda: "2 and 2" in d.screen_text(), "the text is shown as an answer")
+        held.release()
+        await d.ended()
+        shown = d.screen_text()
+    assert "2 and 2" not in shown and "Thought" in shown
+    assert d.app.state.turns[0].reply.reasoning == "2 and 2\n\n2 and 2\n\n2 and 2"
+    assert [line.strip() for line in shown.splitlines() if line.strip() == "4"] == ["4"]
 
 
 async def test_the_second_request_carries_answers_and_options_but_no_reasoning(drive):

@@ -44,6 +44,7 @@ class Answer(Vertical):
         self._piece: Markdown | None = None
         self._start = 0  # where the growing piece begins
         self._written = 0  # how much of the text is on the screen
+        self._withdrawn = False  # what is on the screen is not the text's beginning
         self._appended = False  # the growing piece was streamed, so it is laid out once more
 
     def on_mount(self) -> None:
@@ -52,7 +53,8 @@ class Answer(Vertical):
         self.run_worker(self._follow_while_mounted(), exclusive=True)
 
     def show(self, text: str, complete: bool) -> None:
-        """Take the text so far; it only ever grows."""
+        """Take the text so far; it grows, unless all of it was withdrawn."""
+        self._withdrawn |= not text.startswith(self._text)
         if len(text) == len(self._text) and complete == self._complete:
             return
         self._text, self._complete = text, complete
@@ -62,7 +64,7 @@ class Answer(Vertical):
     @property
     def caught_up(self) -> bool:
         """Tell whether all text is on the screen."""
-        return self._written == len(self._text)
+        return self._written == len(self._text) and not self._withdrawn
 
     async def _follow_while_mounted(self) -> None:
         try:
@@ -76,6 +78,8 @@ class Answer(Vertical):
         while True:
             self._changed.clear()
             while not self.caught_up:
+                if self._withdrawn:
+                    await self._begin_again()
                 await self._write()
             if self._complete:
                 break
@@ -83,6 +87,11 @@ class Answer(Vertical):
         if self._piece is not None and self._appended:
             # Streaming leaves table cells and late reference links half done: lay it out once.
             await self._piece.update(self._text[self._start :])
+
+    async def _begin_again(self) -> None:
+        self._withdrawn = False
+        self._piece, self._start, self._written, self._appended = None, 0, 0, False
+        await self.remove_children()
 
     async def _write(self) -> None:
         tail = self._text[self._start :]

@@ -36,7 +36,7 @@ class Rambler(Sampler):
 
     def __init__(self, loaded: Loaded, seed: int, tokens: int) -> None:
         super().__init__(loaded.model, SamplerOptions(temperature=0.0))
-        chance, ends = random.Random(seed), loaded.model.ends
+        chance, ends = random.Random(seed), loaded.model.stops
         some = [token for token in range(loaded.model.n_vocab) if token not in ends]
         self.next = iter(chance.choices(some, k=tokens)).__next__  # made before it is timed
 

@@ -184,9 +184,13 @@ class Worker:
             send(Notice(notice))
         sampler = loaded.sampler(request, prepared.prompt.opened)
         outcome = Outcome()
-        stream = TextStream(send, prepared.prompt.opened, request.stop)
+        prompt = prepared.prompt
+        shaped = bool(request.sampling.grammar)
+        stream = TextStream(
+            send, prompt.opened, request.stop, prompt.closed, prompt.space, shaped
+        )
         limit = loaded.target.n_ctx if request.max_tokens is None else request.max_tokens
-        bounds = Bounds(limit, request.think_budget)
+        bounds = Bounds(limit, request.think_budget, loaded.closing, loaded.ends(request))
         if loaded.scheduler:
             left_out = prepared.turns_left_out
             loaded.scheduler.add(Job(number, tokens, sampler, stream, bounds, send, left_out))

@@ -30,15 +30,18 @@ class AnswerSampler(Sampler):
     def __init__(
         self, model: Model, options: Options, grammar: Grammar | None,
         biases: Mapping[int, float], *, opened: bool, may_open: bool,
+        closing: str = f"\n{CLOSE}\n\n",
     ) -> None:  # fmt: skip
         """Begin a reply; `opened` when it begins inside `<think>`, `may_open` when the model may
-        open it by itself. `biases` are added to logits; minus infinity forbids a token.
+        open it by itself; `closing` is how it ends a reasoning. `biases` are added to logits;
+        minus infinity forbids a token.
         """
         super().__init__(model, options)
         self._grammar = grammar
         self._biases = np.array(list(biases.values()), np.float32)
         self._biased = np.array(list(biases), np.int64)
         self._candidates = Candidates(model.n_vocab)
+        self._closing = closing
         self._state: State = "reasoning" if opened else "start" if may_open else "answer"
         self._text = b""  # of the state, as far as tags are concerned
         self._forced: deque[int] = deque()
@@ -141,8 +144,9 @@ class AnswerSampler(Sampler):
     def _force(self, tag: str) -> None:
         """Let the rest of a tag come next, whatever the model wants."""
         begun = held_back(self._text.decode("latin-1"), tag)
-        lead = "\n" if tag == CLOSE and not begun and self._text else ""
-        tail = "\n\n" if tag == CLOSE else "\n"
+        lead, tail = self._closing.split(CLOSE) if tag == CLOSE else ("", "\n")
+        if begun or not self._text:
+            lead = ""
         self._forced.extend(self.model.tokenize(f"{lead}{tag[begun:]}{tail}"))
 
     def _reason(self, token: int) -> bool:

@@ -48,7 +48,7 @@ class Decoder:
         self.policy = policy or FixedDepth(0)
         self.cached: list[int] = []
         self._batch = Batch(target.n_batch)
-        self._ends = model.ends
+        self._ends = model.stops
         self._active: Drafter | None = None  # the drafter, if this answer wants it
         self._after_s = 0.0  # what the policy took after the last step: part of the next
         if drafter:
@@ -69,14 +69,17 @@ class Decoder:
     def generate(
         self, prompt: list[int], sampler: Sampler, limit: int, cancelled: Callable[[], bool],
         progress: Callable[[int, int], None], outcome: Outcome, group_s: float = 0.0,
+        ends: frozenset[int] | None = None,
     ) -> Generator[list[int], None, None]:  # fmt: skip
         """Yield new tokens, at most `limit` in all, without the ending token.
 
         They come step by step, or gathered over `group_s` seconds. `prompt` is not empty and
-        shorter than the context. Calls `progress` with tokens read and tokens reused. Fills
-        `outcome`; the reason is `length` when the limit or the end of the context was reached,
-        `cancelled` also when the context's abort flag was set.
+        shorter than the context; `ends` are the tokens that end it, None: the model's own. Calls
+        `progress` with tokens read and tokens reused. Fills `outcome`; the reason is `length` when
+        the limit or the end of the context was reached, `cancelled` also when the context's abort
+        flag was set.
         """
+        self._ends = self.model.stops if ends is None else ends
         self._engage(self.drafter if self.drafter and self.policy.start() else None)
         group: list[int] = []
         try:

@@ -26,10 +26,13 @@ RECOMMENDED = {  # where a GGUF carries what its publisher recommends
 }  # fmt: skip
 
 
-def make_sampler(model: Model, request: Request, opened: bool, may_open: bool) -> Sampler:
+def make_sampler(
+    model: Model, request: Request, opened: bool, may_open: bool, closing: str
+) -> Sampler:
     """Make a request's sampler; it must be closed. Raises UsageError for a wrong token or grammar.
 
-    `opened` when the prompt ends inside `<think>`, `may_open` when the model may begin so itself.
+    `opened` when the prompt ends inside `<think>`, `may_open` when the model may begin so itself;
+    `closing` is how it ends a reasoning.
     """
     sampling = request.sampling
     options = sampler_options(model, sampling)
@@ -37,7 +40,9 @@ def make_sampler(model: Model, request: Request, opened: bool, may_open: bool) -
     if not sampling.grammar and not biases:
         return Sampler(model, options)
     grammar = Grammar(model, sampling.grammar) if sampling.grammar else None
-    return AnswerSampler(model, options, grammar, biases, opened=opened, may_open=may_open)
+    return AnswerSampler(
+        model, options, grammar, biases, opened=opened, may_open=may_open, closing=closing
+    )
 
 
 def sampler_options(model: Model, sampling: Sampling) -> SamplerOptions:

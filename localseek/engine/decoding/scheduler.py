@@ -282,7 +282,7 @@ class Scheduler:
             self.target.check_numbers(turn.row)
         fresh = turn.fresh = [sampler.sample(self.target, turn.row)]
         while len(fresh) <= len(kept) and fresh[-1] == kept[len(fresh) - 1]:
-            if fresh[-1] in self.model.ends:
+            if fresh[-1] in one.ends:
                 break
             fresh.append(sampler.sample(self.target, turn.row + len(fresh)))
         accepted = len(fresh) - 1

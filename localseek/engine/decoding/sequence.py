@@ -6,7 +6,7 @@ Which of its tokens the cache holds is the scheduler's to know.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from localseek.engine.decoding.text_stream import TextStream
 from localseek.engine.decoding.thinking import Bounds, Closer, closing_of
@@ -37,9 +37,10 @@ class Sequence:
         self.slot = -1  # its number in the context; -1: it waits for one
         self.cached = 0  # tokens of the prompt that were there already
         self.drafts = DraftCounter()
-        self._ends, self._n_ctx = model.ends, n_ctx
+        ends = job.bounds.ends
+        self.ends, self._n_ctx = model.stops if ends is None else ends, n_ctx
         self.limit = min(job.bounds.limit, n_ctx - len(job.prompt))
-        self._closing, most = closing_of(model, Bounds(self.limit, job.bounds.budget))
+        self._closing, most = closing_of(model, replace(job.bounds, limit=self.limit))
         self._closer = Closer(job.stream, model.piece, most)
         self._admitted = self._answered = 0.0
         job.sampler.accept(job.prompt)
@@ -90,7 +91,7 @@ class Sequence:
 
     def _until_end(self, fresh: list[int]) -> tuple[list[int], FinishReason | None]:
         for index, token in enumerate(fresh):
-            if token in self._ends:
+            if token in self.ends:
                 return fresh[:index], "stop"
             if index >= self.left:
                 return fresh[:index], "length"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from itertools import accumulate
 
-from localseek.events import AnswerDelta, Event, ReasoningDelta
+from localseek.events import AnswerDelta, AnswerWithdrawn, Event, ReasoningDelta
 from localseek.text.reasoning import CLOSE, Splitter
 from localseek.text.stopping import StopFilter
 
@@ -19,11 +19,16 @@ CLOSING = CLOSE.encode()
 class TextStream:
     """Tokens to deltas: bytes to text, reasoning apart, stop strings, grouped over time."""
 
-    def __init__(self, send: Callable[[Event], None], opened: bool, stops: tuple[str, ...]) -> None:
+    def __init__(
+        self, send: Callable[[Event], None], opened: bool, stops: tuple[str, ...],
+        closed: bool = False, space: bool = False, shaped: bool = False,
+    ) -> None:  # fmt: skip
+        """Begin a reply; see `Splitter` for what is told of its prompt and its shape."""
         self._send = send
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._stop = StopFilter(stops)
-        self._splitter = Splitter(opened)
+        self._stops, self._stop = stops, StopFilter(stops)
+        self._splitter = Splitter(opened, closed, space, shaped)
+        self._all_tokens = 0
         self._waiting: list[tuple[str, str]] = []
         self._tokens, self._flushed = 0, time.monotonic()
         self.reasoning_tokens = 0
@@ -60,6 +65,7 @@ class TextStream:
         if self.reasoning:
             self.reasoning_tokens += self._count_reasoning(pieces)
         self._tokens += len(pieces)
+        self._all_tokens += len(pieces)
         text = self._decode(b"".join(pieces))
         if text:
             self._take(self._splitter.feed(text))
@@ -87,7 +93,18 @@ class TextStream:
     def _take(self, parts: Iterable[tuple[str, str]]) -> None:
         """Queue new text; stop strings end the answer, never the reasoning."""
         for kind, text in parts:
+            if kind == "withdrawn":
+                self._withdraw()
+                continue
             self._waiting.append((kind, self._stop.feed(text) if kind == "answer" else text))
+
+    def _withdraw(self) -> None:
+        """Say that all of the answer so far was reasoning."""
+        self._waiting.append(("answer", self._stop.finish()))
+        self._flush()
+        self._stop = StopFilter(self._stops)
+        self.reasoning_tokens = self._all_tokens
+        self._send(AnswerWithdrawn())
 
     def _flush(self) -> None:
         for kind in ("reasoning", "answer"):

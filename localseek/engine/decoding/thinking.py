@@ -5,14 +5,13 @@ where the model's own would have come, so that it goes on as if it had written t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from localseek.engine.decoding.decoder import Decoder, Outcome
 from localseek.engine.llama import Model, Sampler
 
-CLOSING = "\n\nThat is enough thinking; I will answer now.\n</think>\n\n"
-CLOSINGS = (CLOSING, "\n</think>\n\n", "</think>")  # the shorter ones for small limits
+ENOUGH = "\n\nThat is enough thinking; I will answer now."
 GROUP_SECONDS = 0.02  # tokens of a fast model are looked at together
 ANSWER_TOKENS = 256  # that reasoning leaves for the answer, or a quarter of a smaller limit
 
@@ -40,10 +39,16 @@ class Stream(Protocol):
 
 @dataclass(frozen=True)
 class Bounds:
-    """How many tokens may be generated in all, and how many of them may reason (None: any)."""
+    """What ends a reply: so many tokens in all, so many of them that reason (None: any number).
+
+    `close` is how the model itself ends its reasoning, `ends` the tokens after which a reply is
+    over (None: the model's own).
+    """
 
     limit: int
     budget: int | None
+    close: str = "\n</think>\n\n"
+    ends: frozenset[int] | None = None
 
     @property
     def answer_tokens(self) -> int:
@@ -95,7 +100,8 @@ class Closer:
 
 def closing_of(model: Model, bounds: Bounds) -> tuple[list[int], int | None]:
     """Give the tokens that close a reasoning within bounds, and how many may come before them."""
-    closing = bounds.closing([model.tokenize(text) for text in CLOSINGS])
+    texts = (ENOUGH + bounds.close, bounds.close, bounds.close.strip())  # for smaller limits
+    closing = bounds.closing([model.tokenize(text) for text in texts])
     return closing, bounds.reasoning(len(closing))
 
 
@@ -106,12 +112,14 @@ def answer(
     """Generate after `tokens` into `stream`, within `bounds`; fills `outcome`."""
     model = decoder.model
     limit = min(bounds.limit, decoder.target.n_ctx - len(tokens))
-    closing, most = closing_of(model, Bounds(limit, bounds.budget))
+    closing, most = closing_of(model, replace(bounds, limit=limit))
     closer = Closer(stream, model.piece, most)
     said: list[int] = []
     # What is cut at a token, for a budget or a stop string, is looked at token by token.
     group_s = 0.0 if most is not None or stream.stops else GROUP_SECONDS
-    steps = decoder.generate(tokens, sampler, limit, cancelled, progress, outcome, group_s)
+    steps = decoder.generate(
+        tokens, sampler, limit, cancelled, progress, outcome, group_s, bounds.ends
+    )
     for step in steps:
         stands = closer.feed(step)
         if stream.stopped:
@@ -128,8 +136,9 @@ def answer(
     said += closing
     rest = Outcome(drafts=outcome.drafts)
     more = decoder.generate(
-        tokens + said, sampler, limit - len(said), cancelled, lambda _done, _cached: None, rest
-    )
+        tokens + said, sampler, limit - len(said), cancelled, lambda _done, _cached: None, rest,
+        ends=bounds.ends,
+    )  # fmt: skip
     for step in more:
         stream.feed([model.piece(token) for token in step])
         if stream.stopped:

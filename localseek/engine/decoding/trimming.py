@@ -9,7 +9,7 @@ that a retry, a branch and a new engine cut at the same place. Knows nothing abo
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from localseek.engine.decoding.thinking import ANSWER_TOKENS, CLOSING
+from localseek.engine.decoding.thinking import ANSWER_TOKENS, ENOUGH
 from localseek.options import Message, Request
 
 SHARE = 4  # 1/SHARE of the context is free after a cut, and as much is the reply's
@@ -49,8 +49,8 @@ def reply_room(n_ctx: int, request: Request, thinks: bool) -> int:
     limit = n_ctx if request.max_tokens is None else request.max_tokens
     if request.think_budget is None:
         return min(limit, n_ctx // 2 if thinks and request.think is not False else n_ctx // SHARE)
-    # A token has a byte at least: CLOSING takes fewer tokens than it has bytes, about a third.
-    needed = request.think_budget + len(CLOSING) // 2 + ANSWER_TOKENS
+    # A token has a byte at least: ENOUGH takes fewer tokens than it has bytes, about a third.
+    needed = request.think_budget + len(ENOUGH) // 2 + ANSWER_TOKENS
     return min(limit, needed, n_ctx // 2)
 
 

@@ -32,7 +32,7 @@ from localseek.engine.llama.devices import (
     serve,
 )
 from localseek.engine.llama.grammar import Grammar
-from localseek.engine.llama.model import Model
+from localseek.engine.llama.model import Model, Vocabulary
 from localseek.engine.llama.sampler import Sampler, SamplerOptions
 from localseek.engine.llama.types import Bytes, Floats
 from localseek.errors import EngineError
@@ -41,7 +41,7 @@ from localseek.options import MAX_DEPTH
 __all__ = [
     "BUILD", "AbortFlag", "Aborted", "Allotted", "Arrangement", "Batch", "Bytes", "Candidates",
     "Context", "Devices", "Floats", "Full", "Grammar", "Model", "Sampler", "SamplerOptions",
-    "allotted", "backend_facts", "devices", "serve", "start_backend",
+    "Vocabulary", "allotted", "backend_facts", "devices", "serve", "start_backend",
 ]  # fmt: skip
 
 CONTEXT_STEP = 256  # tokens; llama.cpp's caches come in multiples of it

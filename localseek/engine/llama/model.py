@@ -4,7 +4,8 @@ import ctypes
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -20,6 +21,25 @@ from localseek.errors import EngineError
 LONG_TEXT = 4096  # bytes; fewer fit any stack
 BYTE_STACK = 1024  # bytes of stack for a byte of text; 100,000 without a space took 52 MB
 NO_MEMORY = re.compile(r"insufficient memory|failed to allocate|unable to allocate|out of memory")
+
+
+# Texts of the tokens that begin a turn. A reply that contains one talks to itself.
+ROLE_TEXTS = (
+    "<｜User｜>", "<｜Assistant｜>", "<|User|>", "<|Assistant|>", "<|im_start|>",
+    "<|start_header_id|>",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a file says of its tokens that llama.cpp does not heed.
+
+    `plain`: ordinary tokens, with their texts, that llama.cpp makes special. `ends`: further tokens
+    that end a reply.
+    """
+
+    plain: Mapping[int, str] = field(default_factory=dict)
+    ends: frozenset[int] = frozenset()
 
 
 class Model:
@@ -66,6 +86,7 @@ class Model:
         self.n_embd = lib.llama_model_n_embd_out(self.handle) or lib.llama_model_n_embd(self.handle)
         self.n_nextn = lib.llama_model_n_layer_nextn(self.handle) if load_mtp else 0
         self._pieces: dict[int, bytes] = {}
+        self.vocabulary = Vocabulary()
 
     @property
     def n_ctx_train(self) -> int:
@@ -111,6 +132,38 @@ class Model:
 
     def tokenize(self, text: str, parse_special: bool = True) -> list[int]:
         """Give the tokens of a text, special tokens by their names, no BOS added."""
+        if parse_special and any(plain in text for plain in self.vocabulary.plain.values()):
+            return self._tokenize_around(text)
+        return self._tokenize(text, parse_special)
+
+    def _tokenize_around(self, text: str) -> list[int]:
+        """Tokenize a text in which tokens stand that llama.cpp takes for special by mistake."""
+        found: list[int] = []
+        for part in self._control_texts.split(text):
+            if part in self._controls:
+                found.append(self._controls[part])
+            elif part:
+                plain = any(one in part for one in self.vocabulary.plain.values())
+                found += self._tokenize(part, not plain)
+        return found
+
+    @cached_property
+    def _controls(self) -> dict[str, int]:
+        """Give the texts of the control tokens that are right; none where there are no texts."""
+        if lib.llama_vocab_type(self.vocab) == lib.LLAMA_VOCAB_TYPE_NONE:
+            return {}
+        plain = self.vocabulary.plain
+        return {
+            self.text(token): token for token in range(self.n_vocab)
+            if lib.llama_vocab_is_control(self.vocab, token) and token not in plain
+        }  # fmt: skip
+
+    @cached_property
+    def _control_texts(self) -> re.Pattern[str]:
+        texts = sorted((text for text in self._controls if text), key=len, reverse=True)
+        return re.compile(f"({'|'.join(map(re.escape, texts))})" if texts else r"(?!)")
+
+    def _tokenize(self, text: str, parse_special: bool) -> list[int]:
         raw = text.encode("utf-8", errors="replace")
         room = len(raw) + 8
         buffer = (lib.llama_token * room)()
@@ -130,7 +183,8 @@ class Model:
             found = self._piece(token, special=False)
             if not found:
                 named = self._piece(token, special=True)
-                found = named if named in (b"<think>", b"</think>") else b""
+                shown = named in (b"<think>", b"</think>") or token in self.vocabulary.plain
+                found = named if shown else b""
             self._pieces[token] = found
         return found
 
@@ -170,8 +224,15 @@ class Model:
 
     @cached_property
     def ends(self) -> frozenset[int]:
-        """Give the tokens that end generation."""
-        return frozenset(token for token in range(self.n_vocab) if self.is_end(token))
+        """Give the tokens that end generation, as llama.cpp knows them."""
+        found = frozenset(token for token in range(self.n_vocab) if self.is_end(token))
+        return found - self.vocabulary.plain.keys()
+
+    @cached_property
+    def stops(self) -> frozenset[int]:
+        """Give the tokens at which a reply is over: its ends, and those that begin another turn."""
+        begun = {self._controls[text] for text in ROLE_TEXTS if text in self._controls}
+        return self.ends | begun | self.vocabulary.ends
 
     @cached_property
     def unseen(self) -> NDArray[np.int64]:

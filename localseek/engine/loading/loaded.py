@@ -26,12 +26,13 @@ from localseek.engine.drafting.shared_depth import SharedDepth
 from localseek.engine.llama import AbortFlag, Sampler
 from localseek.engine.loading.keeper import Keeper, origin
 from localseek.engine.loading.load import load, remote_notices
+from localseek.engine.loading.vocabulary import read_vocabulary
 from localseek.engine.process.bridge import Remote
-from localseek.errors import ModelError
+from localseek.errors import ModelError, UsageError
 from localseek.options import LoadOptions, Message, ModelInfo, Request
 from localseek.store.sequences import SequenceStore
 from localseek.text.reasoning import OPEN
-from localseek.text.template import ChatTemplate, Prompt
+from localseek.text.template import BLOCK_END, ChatTemplate, Prompt
 
 GRAPH_STEPS = 2  # on a device: the first pays for a new graph, the second for its capture
 
@@ -57,6 +58,7 @@ class Loaded:
         parts = load(options, progress, abort, remotes)
         info, placement = parts.planned.info, parts.planned.placement
         self.model, self.target = parts.model, parts.target
+        self.model.vocabulary = read_vocabulary(self.model, info)
         fixed = 0 if options.mtp in ("auto", "off") else int(options.mtp)
         automatic = options.mtp == "auto"
         # In the processor's memory hidden rows cost nothing; from a device they must be fetched,
@@ -85,7 +87,7 @@ class Loaded:
                 store.evict()  # the limit may have been lowered
             self.keeper = Keeper(self.decoder, store, origin(parts.planned.files, caches))
         bos, eos = self.model.text(self.model.bos), self.model.text(self.model.eos)
-        source = info.chat_template
+        source = options.chat_template or info.chat_template
         self.template = ChatTemplate(source, bos, eos) if source else None
         thinks = bool(self.template and self.template.thinks)
         self._trimmer = Trimmer(
@@ -123,13 +125,15 @@ class Loaded:
         Raises ModelError if the last prompt alone, with the system prompt, is too long.
         """
         n_ctx = self.target.n_ctx
+        if request.effort and not (self.template and self.template.takes_effort):
+            raise UsageError("This model knows no reasoning effort.", "Leave --effort out.")
         cut = self._trimmer.cut(request, lambda: self._overhead(request))
-        prompt, tokens = self._tokens(cut.messages, request.think)
+        prompt, tokens = self._tokens(cut.messages, request)
         # The sum over messages may be a little too small; of the reply's room half is enough.
         most = n_ctx - reply_room(n_ctx, request, self._trimmer.thinks) // 2
         while len(tokens) > most and len(split_turns(cut.messages)[1]) > 1:
             cut = Cut(without(cut.messages, 1), cut.left_out + 1, True)
-            prompt, tokens = self._tokens(cut.messages, request.think)
+            prompt, tokens = self._tokens(cut.messages, request)
         if not tokens:
             raise ModelError("The prompt is empty.", "Write something.")
         if len(tokens) >= n_ctx:
@@ -148,10 +152,10 @@ class Loaded:
         return cut.moved or not known
 
     def _tokens(
-        self, messages: Sequence[Message], think: bool | None
+        self, messages: Sequence[Message], request: Request
     ) -> tuple[Prompt, list[int]]:  # fmt: skip
         if self.template:
-            prompt = self.template.render(messages, think)
+            prompt = self.template.render(messages, request.think, request.effort)
         else:
             prompt = Prompt("\n\n".join(m.content for m in messages), opened=False)
         tokens = self.model.tokenize(prompt.text)
@@ -164,8 +168,8 @@ class Loaded:
         always, _ = split_turns(request.messages)
         word = Message("user", "a")
         turn = (word, Message("assistant", "a"))
-        alone = len(self._tokens((*always, word), request.think)[1])
-        after = len(self._tokens((*always, *turn, word), request.think)[1])
+        alone = len(self._tokens((*always, word), request)[1])
+        after = len(self._tokens((*always, *turn, word), request)[1])
         words = len(self.model.tokenize(word.content))
         return Overhead(alone - words, after - alone - 2 * words)
 
@@ -174,4 +178,18 @@ class Loaded:
         may_open = request.think is not False and (
             self.info.thinks or len(self.model.tokenize(OPEN)) == 1
         )
-        return make_sampler(self.model, request, opened, may_open)
+        return make_sampler(self.model, request, opened, may_open, self.closing)
+
+    @property
+    def closing(self) -> str:
+        """Give how the model itself ends its reasoning."""
+        return self.template.closing if self.template else BLOCK_END
+
+    def ends(self, request: Request) -> frozenset[int]:
+        """Give the tokens that end a reply: the model's, and stop texts that are one unseen token.
+
+        A special token has no text in the reply, so no stop text could be found there.
+        """
+        asked = (self.model.tokenize(text) for text in request.stop)
+        unseen = {one[0] for one in asked if len(one) == 1 and not self.model.piece(one[0])}
+        return self.model.stops | unseen

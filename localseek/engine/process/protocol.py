@@ -81,4 +81,5 @@ def decode_request(message: dict[str, Any]) -> Request:
         stop=tuple(message["stop"]),
         think=message["think"],
         think_budget=message["think_budget"],
+        effort=message["effort"],
     )

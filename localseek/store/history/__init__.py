@@ -1,0 +1,1 @@
+"""Conversations kept on disk: every turn as it streams, variants and forks, search."""

@@ -1,0 +1,111 @@
+"""The only module that opens the history's database, so that another one can take its place.
+
+Takes a path, gives a `sqlite3.Connection` (or what has the same DB-API) whose tables are those of
+the newest version. A file that is damaged, locked, or of a newer localseek is never written to.
+Knows nothing about conversations.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from localseek.errors import LocalseekError
+from localseek.store.history.migrations import MIGRATIONS
+
+WAIT_S = 3.0  # for another window's write; each of them takes milliseconds
+
+
+class HistoryError(LocalseekError):
+    """The history cannot be read or written; conversations go on without it."""
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open the database, made or brought up to date if need be; raises HistoryError."""
+    with explained(path):
+        if not path.exists():
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+        connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
+        try:
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Write all of a block or nothing of it; raises HistoryError."""
+    with explained(path):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # a full disk has rolled it back already
+                connection.execute("ROLLBACK")
+            raise
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the system say into a HistoryError that says what to do."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise HistoryError(*_words(path, error)) from error
+    except OSError as error:
+        raise HistoryError(
+            f"The history {path} cannot be opened: {error.strerror}.",
+            "Check who owns it, or set LOCALSEEK_HOME to a folder that you can write to.",
+        ) from error
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    version = _version(connection)
+    if version > len(MIGRATIONS):
+        raise HistoryError(
+            f"The history {path} was written by a newer localseek (version {version}; this one "
+            f"knows {len(MIGRATIONS)}).",
+            "Update localseek.",
+        )
+    connection.execute("PRAGMA journal_mode = WAL")  # readers never wait for a writer
+    connection.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+    if version < len(MIGRATIONS):
+        _migrate(connection, path)
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Go through the steps that are missing, each whole or not at all, in one process only."""
+    for number, step in enumerate(MIGRATIONS, 1):
+        with transaction(connection, path):
+            if _version(connection) < number:
+                for statement in step:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _words(path: Path, error: sqlite3.DatabaseError) -> tuple[str, str]:
+    """Give what happened and what to do about it."""
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = code & 0xFF if code is not None else None  # the rest of the code is detail
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return f"The history {path} is locked by another program.", "Try again when it has ended."
+    if primary == sqlite3.SQLITE_FULL:
+        return f"The disk of the history {path} is full.", "Make room, then ask again."
+    if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return (
+            f"The history {path} is damaged, and nothing in it was changed.",
+            "Move it elsewhere to begin a new one; `sqlite3 FILE .recover` may save its text.",
+        )
+    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return f"The history {path} cannot be written: {error}.", "Check who owns it."
+    return f"The history {path} cannot be used: {error}.", "Move it elsewhere to begin a new one."

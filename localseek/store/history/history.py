@@ -1,0 +1,298 @@
+"""The history: conversations, and their messages as a tree.
+
+A message's children are what followed it: two answers to a prompt are variants, two prompts after
+an answer are a fork. A conversation remembers the leaf at which it was left; the way from there to
+the root is what is shown. Every method is one transaction; several programs may use one history at
+once. Raises HistoryError (database.py). Knows nothing about engines, terminals or Textual.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from localseek.errors import UsageError
+from localseek.events import DraftStats, Stats
+from localseek.store.history.database import explained, open_database, transaction
+from localseek.store.history.records import Hit, Message, Saved, title_of
+from localseek.store.history.search import find
+from localseek.system import paths
+from localseek.text.conversation import Reply
+
+_SAVED = """
+    SELECT id, title, system, model, created, used, pinned, archived, leaf,
+        (SELECT count(*) FROM message WHERE message.conversation = conversation.id)
+    FROM conversation
+"""
+_MESSAGE = """
+    SELECT id, parent, role, content, reasoning, model, finish_reason, error, stats, created
+    FROM message
+"""
+
+
+class History:
+    """One open history; `close` it, or use it as a context manager."""
+
+    def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
+        """Open the history in LOCALSEEK_HOME, or the file `path`; make it if it is missing."""
+        self.path = path or paths.folder("history") / "history.sqlite3"
+        self._clock = clock
+        self._db = open_database(self.path)
+        self._settle()
+
+    def close(self) -> None:
+        """Close the database; may be called again."""
+        self._db.close()
+
+    def __enter__(self) -> "History":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Conversations
+
+    def new(self, prompt: str, model: str, system: str = "") -> int:
+        """Make a conversation that `prompt` will open; give its number."""
+        now = self._clock()
+        with transaction(self._db, self.path):
+            return self._inserted(
+                "INSERT INTO conversation (title, system, model, created, used) "
+                "VALUES (?, ?, ?, ?, ?)",
+                _stored(title_of(prompt)), _stored(system), model, now, now,
+            )  # fmt: skip
+
+    def conversations(self, archived: bool | None = False) -> list[Saved]:
+        """Give the conversations, pinned ones first, then the last used; `archived` None: all."""
+        with explained(self.path):
+            rows = self._db.execute(
+                f"{_SAVED} WHERE ?1 IS NULL OR archived = ?1 ORDER BY pinned DESC, used DESC",
+                (archived,),
+            )
+            return [_saved(row) for row in rows]
+
+    def conversation(self, number: int) -> Saved:
+        """Give one conversation; raises UsageError if there is none with this number."""
+        with explained(self.path):
+            row = self._db.execute(f"{_SAVED} WHERE id = ?", (number,)).fetchone()
+        if row is None:
+            raise UsageError(f"There is no conversation {number}.", "See localseek history list.")
+        return _saved(row)
+
+    def named(self, name: str) -> Saved:
+        """Give the conversation that a number or the beginning of a title names.
+
+        "" names the last used one. Raises UsageError where none or several are meant.
+        """
+        number = name.removeprefix("#")
+        if number.isascii() and number.isdigit() and len(number) < 19:  # SQLite's integers
+            return self.conversation(int(number))
+        known = self.conversations(archived=None)
+        if not name:
+            if not known:
+                raise UsageError("There is no conversation to continue yet.")
+            return max(known, key=lambda one: one.used)
+        wanted = " ".join(name.split()).casefold()
+        exact = [one for one in known if one.title.casefold() == wanted]
+        meant = exact or [one for one in known if one.title.casefold().startswith(wanted)]
+        if len(meant) == 1:
+            return meant[0]
+        if not meant:
+            raise UsageError(
+                f"No conversation's title begins with {name!r}.", "See localseek history list."
+            )
+        raise UsageError(
+            f"{len(meant)} conversations begin with {name!r}.",
+            "Name one by its number: " + ", ".join(f"{one.id} {one.title}" for one in meant[:3]),
+        )
+
+    def change(
+        self, number: int, *, title: str | None = None, system: str | None = None,
+        model: str | None = None, pinned: bool | None = None, archived: bool | None = None,
+    ) -> None:  # fmt: skip
+        """Change what is given of a conversation; its time of last use stays."""
+        values: dict[str, Any] = {
+            "title": title, "system": system, "model": model, "pinned": pinned,
+            "archived": archived,
+        }  # fmt: skip
+        given = {name: value for name, value in values.items() if value is not None}
+        with transaction(self._db, self.path):
+            for name, value in given.items():
+                text = _stored(value) if isinstance(value, str) else value
+                self._db.execute(f"UPDATE conversation SET {name} = ? WHERE id = ?", (text, number))
+
+    def delete(self, numbers: Iterable[int]) -> None:
+        """Delete conversations for good: their text, their part of the index, the log of both."""
+        with transaction(self._db, self.path):
+            for number in numbers:
+                self._db.execute("DELETE FROM conversation WHERE id = ?", (number,))
+            # Merged, the index holds nothing of what is gone.
+            self._db.execute("INSERT INTO message_text (message_text) VALUES ('optimize')")
+        with explained(self.path):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    # Messages
+
+    def add_prompt(self, conversation: int, parent: int | None, text: str) -> int:
+        """Add a prompt after `parent` (None: at the beginning); give its number."""
+        return self._add(conversation, parent, "user", text, "", None)
+
+    def begin_answer(self, conversation: int, prompt: int, model: str) -> int:
+        """Add an empty answer that this process is going to write; give its number."""
+        return self._add(conversation, prompt, "assistant", "", model, _this_process())
+
+    def write_answer(self, answer: int, reply: Reply) -> None:
+        """Write what there is of an answer so far, or all of it once the reply is finished."""
+        stats = json.dumps(asdict(reply.stats)) if reply.stats is not None else None
+        with transaction(self._db, self.path):
+            self._db.execute(
+                "UPDATE message SET content = ?, reasoning = ?, finish_reason = ?, error = ?, "
+                "stats = ?, writer = CASE WHEN ?3 = '' THEN writer END WHERE id = ?6",
+                (
+                    _stored(reply.answer), _stored(reply.reasoning), reply.finish_reason,
+                    _stored(reply.error), stats, answer,
+                ),
+            )  # fmt: skip
+
+    def branch(self, leaf: int | None) -> list[Message]:
+        """Give the messages from the first to `leaf`."""
+        with explained(self.path):
+            rows = self._db.execute(
+                "WITH RECURSIVE way (id, parent, depth) AS ("
+                "  SELECT id, parent, 0 FROM message WHERE id = ?"
+                "  UNION ALL SELECT message.id, message.parent, depth + 1"
+                "  FROM message JOIN way ON message.id = way.parent"
+                f") {_MESSAGE.replace('SELECT id, parent', 'SELECT message.id, message.parent')} "
+                "JOIN way USING (id) ORDER BY depth DESC",
+                (leaf,),
+            )
+            return [_message(row) for row in rows]
+
+    def all_messages(self, conversation: int) -> list[Message]:
+        """Give every message of a conversation, all variants and forks, in the order written."""
+        with explained(self.path):
+            rows = self._db.execute(
+                f"{_MESSAGE} WHERE conversation = ? ORDER BY id", (conversation,)
+            )
+            return [_message(row) for row in rows]
+
+    def variants(self, message: int) -> list[Message]:
+        """Give the messages that follow what this one follows, itself among them, oldest first."""
+        with explained(self.path):
+            rows = self._db.execute(
+                f"{_MESSAGE} AS one WHERE conversation = "
+                "(SELECT conversation FROM message WHERE id = ?1) AND parent IS "
+                "(SELECT parent FROM message WHERE id = ?1) ORDER BY id",
+                (message,),
+            )
+            return [_message(row) for row in rows]
+
+    def leave_at(self, conversation: int, message: int) -> list[Message]:
+        """Go to the branch of a message, to the end of what followed it last; give the branch."""
+        with transaction(self._db, self.path):
+            leaf = message
+            while True:
+                row = self._db.execute(
+                    "SELECT max(id) FROM message WHERE conversation = ? AND parent = ?",
+                    (conversation, leaf),
+                ).fetchone()
+                if row[0] is None:
+                    break
+                leaf = row[0]
+            self._db.execute("UPDATE conversation SET leaf = ? WHERE id = ?", (leaf, conversation))
+        return self.branch(leaf)
+
+    def search(self, text: str, limit: int = 50) -> list[Hit]:
+        """Find titles and messages that hold every word of `text`, the last used first."""
+        with explained(self.path):
+            found = find(self._db, text, limit)
+            known = {one.id: one for one in self.conversations(archived=None)} if found else {}
+        return [
+            Hit(known[number], message, role, excerpt)
+            for number, message, role, excerpt in found
+            if number in known
+        ]
+
+    def _add(
+        self, conversation: int, parent: int | None, role: str, text: str, model: str,
+        writer: str | None,
+    ) -> int:  # fmt: skip
+        now = self._clock()
+        with transaction(self._db, self.path):
+            number = self._inserted(
+                "INSERT INTO message (conversation, parent, role, content, model, writer, created) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                conversation, parent, role, _stored(text), model, writer, now,
+            )  # fmt: skip
+            self._db.execute(
+                "UPDATE conversation SET leaf = ?, used = ? WHERE id = ?",
+                (number, now, conversation),
+            )
+        return number
+
+    def _inserted(self, statement: str, *values: Any) -> int:
+        return int(self._db.execute(statement, values).lastrowid or 0)
+
+    def _settle(self) -> None:
+        """Close answers whose program is gone: what they had reached is what there is of them."""
+        with explained(self.path):
+            rows = self._db.execute(
+                "SELECT DISTINCT writer FROM message WHERE writer IS NOT NULL"
+            ).fetchall()
+        gone = [writer for (writer,) in rows if not _runs(writer)]
+        if gone:
+            with transaction(self._db, self.path):
+                self._db.executemany(
+                    "UPDATE message SET writer = NULL, finish_reason = 'interrupted' "
+                    "WHERE writer = ?",
+                    [(writer,) for writer in gone],
+                )
+
+
+def _this_process() -> str:
+    """Name this process so that another of the same number is not taken for it."""
+    return f"{os.getpid()} {psutil.Process().create_time():.2f}"
+
+
+def _runs(writer: str) -> bool:
+    number, _, began = writer.partition(" ")
+    try:
+        return f"{psutil.Process(int(number)).create_time():.2f}" == began
+    except (psutil.Error, ValueError):
+        return False
+
+
+def _stored(text: str) -> str:
+    """Give text that UTF-8 can hold: halves of characters from broken input are replaced."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _saved(row: tuple[Any, ...]) -> Saved:
+    number, title, system, model, created, used, pinned, archived, leaf, messages = row
+    return Saved(
+        number, title, system, model, created, used, bool(pinned), bool(archived), leaf, messages
+    )
+
+
+def _message(row: tuple[Any, ...]) -> Message:
+    number, parent, role, content, reasoning, model, finish_reason, error, stats, created = row
+    return Message(
+        number, parent, role, content, reasoning, model, finish_reason, error, _stats(stats),
+        created,
+    )  # fmt: skip
+
+
+def _stats(text: str | None) -> Stats | None:
+    if text is None:
+        return None
+    fields = json.loads(text)
+    if fields.get("draft") is not None:
+        fields["draft"] = DraftStats(**fields["draft"])
+    return Stats(**fields)
+
+

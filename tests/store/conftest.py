@@ -1,0 +1,31 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from localseek.store.history.history import History
+from localseek.text.conversation import Reply
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    with History(tmp_path / "history.sqlite3") as opened:
+        yield opened
+
+
+Talk = Callable[..., int]
+
+
+@pytest.fixture
+def talk(history: History) -> Talk:
+    """Save a conversation of prompts and answers in turns; give its number."""
+
+    def save(*texts: str, system: str = "") -> int:
+        number, leaf = history.new(texts[0], "nano", system), None
+        for prompt, answer in zip(texts[::2], texts[1::2], strict=True):
+            asked = history.add_prompt(number, leaf, prompt)
+            leaf = history.begin_answer(number, asked, "nano")
+            history.write_answer(leaf, Reply("because", answer, "stop"))
+        return number
+
+    return save
