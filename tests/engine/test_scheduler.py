@@ -73,6 +73,8 @@ def test_only_ties_are_decided_otherwise_among_others(tmp_path: Path):
 
 
 def test_each_sequence_samples_with_its_own_seed(model):
+    # Hotter, rounding shows: at 3.0, batches of 8 rows without drafts left 7 of 20 texts the same
+    # with Q8_0 weights, 18 with F32.
     seeds = (*range(1, 12), 1)
     tasks = [Task("348 + 257", 40, temperature=2.0, top_p=1.0, seed=seed) for seed in seeds]
     wanted = [alone(model, task) for task in tasks]
