@@ -7,8 +7,8 @@ across such differences therefore ask here first whether the answer is clear.
 
 Measured with nano at Q8_0 over 32 prompts and 4,400 steps. Among llama.cpp built with AVX-512, with
 AVX2 and with neither, leads below 2 changed by at most 0.34, and all greedy texts were the same.
-Between batches of 1 and of 64 tokens, each prompt's least lead changed by at most 0.25. Larger leads
-change by more, up to 4.6, but those are far from a tie.
+Between batches of 1 and of 64 tokens, each prompt's least lead changed by at most 0.25. Larger
+leads change by more, up to 4.6, but those are far from a tie.
 """
 
 from collections.abc import Sequence
