@@ -1,6 +1,6 @@
 """Where the program starts: `localseek`, and `python -m localseek`.
 
-Until the command line is loaded, and when it is done, Ctrl-C simply ends the process: there is
+Until a verb is loaded, and when it is done, Ctrl-C simply ends the process: there is
 nothing to tidy up, and nobody wants to read a traceback of imports.
 """
 
@@ -15,12 +15,15 @@ def run() -> int:
     _let_interrupts_end_it()
     from localseek.cli import main  # noqa: PLC0415 - it is loaded where Ctrl-C is quiet already
 
-    if not KEPT:
-        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     try:
-        return main()
+        return main(ready=_listen)
     finally:
         _let_interrupts_end_it()
+
+
+def _listen() -> None:
+    if not KEPT:
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 
 
 def _let_interrupts_end_it() -> None:

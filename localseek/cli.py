@@ -8,6 +8,7 @@ import argparse
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 from localseek import __version__
@@ -53,15 +54,22 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}.", f"See {self.prog} --help.")
 
 
-def main() -> int:
-    """Run the verb that the command line names and give the exit status."""
+def main(ready: Callable[[], None] = lambda: None) -> int:
+    """Run the verb that the command line names and give the exit status.
+
+    `ready` is called when all is loaded and the verb begins.
+    """
     try:
-        return _run(sys.argv[1:])
+        return _run(sys.argv[1:], ready)
     except LocalseekError as error:
         _complain(str(error))
         return error.exit_status
     except KeyboardInterrupt:
         return INTERRUPTED
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return INTERRUPTED  # it came while Python 3.11 made a class of an import
+        raise
     except BrokenPipeError:  # the reader has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
@@ -71,7 +79,7 @@ def main() -> int:
         return 1
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], ready: Callable[[], None]) -> int:
     if words[:1] in (["--help"], ["-h"], ["help"]):
         print(HELP, end="")
         return 0
@@ -89,7 +97,9 @@ def _run(words: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.configure(parser)
-    status = module.run(parser.parse_args(words[1:] if verb else words))
+    arguments = parser.parse_args(words[1:] if verb else words)
+    ready()
+    status = module.run(arguments)
     sys.stdout.flush()  # a reader that has left is noticed here and not at exit
     return int(status)
 
