@@ -41,11 +41,11 @@ class Row:
         try:
             value = json.loads(self.raw.decode())
         except UnicodeDecodeError as error:
-            raise UsageError(f"Line {self.line} is no UTF-8 text.") from error
+            raise UsageError(f"Line {self.line} is not valid UTF-8.") from error
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"Line {self.line} is no JSON: {error}.") from error
+            raise UsageError(f"Line {self.line} is not valid JSON: {error}.") from error
         if not isinstance(value, dict):
-            raise UsageError(f"Line {self.line} is no JSON object.")
+            raise UsageError(f"Line {self.line} is not a JSON object.")
         return value
 
 
@@ -61,17 +61,17 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def messages_of(row: dict[str, Any], system: str) -> tuple[Message, ...]:
-    """Give what the model shall be shown for a row; raises UsageError if it says nothing."""
+    """Give what the model is shown for a row; raises UsageError if it says nothing."""
     prompt, given = row.get("prompt"), row.get("messages")
     if (prompt is None) == (given is None):
         raise UsageError("A row needs either prompt or messages.")
     if given is None:
         if not isinstance(prompt, str) or not prompt.strip():
-            raise UsageError("prompt is no text, or empty.")
+            raise UsageError("prompt is not a string, or is empty.")
         messages = [Message("user", prompt)]
     else:
         if not isinstance(given, list) or not given:
-            raise UsageError("messages is no list, or empty.")
+            raise UsageError("messages is not a list, or is empty.")
         messages = [_message(entry) for entry in given]
         if messages[-1].role != "user":
             raise UsageError("The last of messages is not the user's.")
@@ -125,7 +125,7 @@ class Output:
         self._files: list[BinaryIO] = []  # the last is written to; all hold their locks
         self._made = not path.exists()
         if not self._made and not path.is_file():
-            raise UsageError(f"{path} is no regular file.", "Give another OUT.")
+            raise UsageError(f"{path} is not a regular file.", "Give another OUT.")
         self._open(path)
 
     def __enter__(self) -> "Output":
@@ -241,4 +241,4 @@ def check_paths(source: Path, target: Path) -> None:
     if same or target.resolve() == source.resolve():
         raise UsageError("IN and OUT are the same file.", "Give another OUT.")
     if not target.parent.is_dir():
-        raise UsageError(f"{target.parent} is no folder.", "Make it first.")
+        raise UsageError(f"{target.parent} is not a folder.", "Make it first.")

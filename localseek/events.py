@@ -44,7 +44,7 @@ class AnswerWithdrawn:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something the user should know that is no failure."""
+    """Something the user should know that is not a failure."""
 
     text: str
 

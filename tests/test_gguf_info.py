@@ -76,8 +76,8 @@ def test_a_vocabulary_of_129280_tokens_is_passed_over_quickly(path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "is no GGUF file: it has 0 bytes"),
-        (b"<html>" + bytes(100), "is no GGUF file. `localseek convert` makes one"),
+        (b"", "is not a GGUF file: it has 0 bytes"),
+        (b"<html>" + bytes(100), "is not a GGUF file. `localseek convert` makes one"),
         (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "is big-endian. Only little-endian"),
         (b"GGUF" + struct.pack("<IQQ", 1, 0, 0), "has GGUF version 1; 2 and 3 can be read"),
         (b"GGUF" + struct.pack("<IQQ", 3, 2**63, 0), "it claims 9,223,372,036,854,775,808 tensors"),
@@ -134,9 +134,8 @@ def test_heads_on_which_llama_cpp_asserts_are_refused(path, heads, shared, laten
 
 def test_a_file_that_was_cut_off_says_how_much_is_missing(path):
     whole = build(DENSE, DENSE_TENSORS)
-    assert "is cut off: 1,000 of 11,904 bytes are missing" in refusal(path, whole[:-1000]).replace(
-        f"{len(whole):,}", "11,904"
-    )
+    said = refusal(path, whole[:-1000]).replace(f"{len(whole):,}", "11,904")
+    assert "is truncated: 1,000 of 11,904 bytes are missing" in said
 
 
 def test_every_shorter_file_is_refused(path):
@@ -227,9 +226,9 @@ def vocabulary(count: int) -> list[str]:
         ([*vocabulary(9), "t5"], "its tokens 5 and 9 have the same text 't5'"),
         ([*vocabulary(99), "t5\0x"], "its tokens 5 and 99 have the same text 't5'"),
         ([*vocabulary(99), "", "[EMPTY_99]"], "tokens 99 and 100 have the same text '[EMPTY_99]'"),
-        (list(range(100)), "tokenizer.ggml.tokens is no list of texts"),
-        ([1, 2], "tokenizer.ggml.tokens is no list of texts"),
-        ("t0", "tokenizer.ggml.tokens is no list of texts"),
+        (list(range(100)), "tokenizer.ggml.tokens is not a list of strings"),
+        ([1, 2], "tokenizer.ggml.tokens is not a list of strings"),
+        ("t0", "tokenizer.ggml.tokens is not a list of strings"),
     ],
 )
 def test_tokens_that_would_abort_llama_cpp_are_refused(path, tokens, words):
@@ -317,14 +316,14 @@ def test_parts_that_have_changed_their_names_are_refused(tmp_path):
         read_info(first)
     assert str(caught.value).startswith(f"{second} is part 3 by what it holds. Give the parts")
     second.write_bytes(build({}, []))
-    with pytest.raises(ModelError, match=f"{second.name} is no part of a model"):
+    with pytest.raises(ModelError, match=f"{second.name} is not a part of a model"):
         read_info(first)
 
 
 def test_a_damaged_part_is_refused_as_well(tmp_path):
     first, second = split(tmp_path)
     second.write_bytes(second.read_bytes()[:-64])
-    assert f"{second} is cut off" in refusal(first, first.read_bytes())
+    assert f"{second} is truncated" in refusal(first, first.read_bytes())
 
 
 def mutate(random_: random.Random, content: bytearray) -> bytes:

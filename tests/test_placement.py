@@ -174,10 +174,10 @@ def test_a_context_beyond_the_trained_one_is_allowed_with_a_warning():
     [
         (Wishes(devices=("CUDA7",)), "There is: GPU0, CPU"),
         (Wishes(place=(("exps", "CUDA7"),)), "There is: CPU, GPU0"),
-        (Wishes(place=(("ffn_(", "CPU"),)), "no regular expression"),
+        (Wishes(place=(("ffn_(", "CPU"),)), "not a regular expression"),
         (Wishes(place=((r"(?i)EXPS", "CPU"),)), "llama.cpp reads otherwise"),
         (Wishes(place=(("experts", "CPU"),)), "matches no tensor"),
-        (Wishes(cache_type="q9_0"), "no cache type"),
+        (Wishes(cache_type="q9_0"), "not a cache type"),
     ],
 )
 def test_wrong_wishes_are_named(wishes, says):

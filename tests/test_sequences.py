@@ -97,7 +97,7 @@ def test_the_limit_is_the_users_to_set(tmp_path, monkeypatch):
     monkeypatch.setenv("LOCALSEEK_SEQUENCE_LIMIT", "20GiB")
     assert SequenceStore(tmp_path).limit_bytes == 20 * 2**30
     monkeypatch.setenv("LOCALSEEK_SEQUENCE_LIMIT", "much")
-    with pytest.raises(UsageError, match="LOCALSEEK_SEQUENCE_LIMIT 'much' is no size"):
+    with pytest.raises(UsageError, match="LOCALSEEK_SEQUENCE_LIMIT 'much' is not a size"):
         SequenceStore(tmp_path)
 
 

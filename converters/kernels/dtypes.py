@@ -82,7 +82,7 @@ def _decode_e4m3(codes: npt.NDArray[np.int8], factors: Floats, out: Floats) -> N
 
 
 def decode_e8m0(codes: Bytes) -> Floats:
-    """Return 2^(code - 127), exactly; the code 255, which is no number, becomes NaN."""
+    """Return 2^(code - 127), exactly; the code 255, which is not a number, becomes NaN."""
     values = np.ldexp(np.float32(1), np.minimum(codes, E8M0_NAN - 1).astype(np.int32) - 127)
     values[codes == E8M0_NAN] = np.nan
     return values

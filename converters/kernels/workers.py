@@ -1,4 +1,4 @@
-"""Jobs worked off on threads, results handed to the caller's thread in the order they come.
+"""Jobs run on threads, results handed to the caller's thread in the order they come.
 
 Takes jobs one by one, so that a long list of them need not exist, and a maker of workers, one a
 thread, each with buffers of its own. Does not know what a job is.

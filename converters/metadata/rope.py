@@ -64,7 +64,7 @@ def _yarn(scaling: Config, factor: float) -> dict[str, Value]:
         wanted = scaling.number("attention_factor")
     elif mscale and all_dim:
         wanted = _attention_scale(factor, mscale) / _attention_scale(factor, all_dim)
-    # R1-0528-Qwen3-8B has an `attn_factor`, which is no key of transformers: nothing reads it.
+    # R1-0528-Qwen3-8B has an `attn_factor`, which is not a key of transformers: nothing reads it.
     if not math.isclose(wanted, usual):
         metadata["rope.scaling.attn_factor"] = wanted / usual
     return metadata

@@ -124,7 +124,7 @@ def _merges(model: dict[str, Any], where: str) -> list[str]:
     merges: list[str] = []
     stored = model.get("merges") or []
     if not isinstance(stored, list):
-        raise ConvertError(f"{where}: merges is no list: download it again")
+        raise ConvertError(f"{where}: merges is not a list: download it again")
     for merge in stored:
         parts = merge.split(" ") if isinstance(merge, str) else merge
         if (
@@ -182,7 +182,7 @@ def _generation_config(folder: Path) -> dict[str, Any]:
 def _adds(key: str, tokenizer: dict[str, Any], settings: dict[str, Any], where: str) -> bool:
     """Say whether Hugging Face puts the token around a text.
 
-    The Llama classes build the post-processor anew from add_bos_token (default true) and
+    The Llama classes build the post-processor again from add_bos_token (default true) and
     add_eos_token (default false); other classes keep the one in tokenizer.json, whatever these
     settings say (transformers 4.48, which the releases were made for).
     """
@@ -192,7 +192,7 @@ def _adds(key: str, tokenizer: dict[str, Any], settings: dict[str, Any], where: 
     text = _content(settings.get(f"{key}_token"))
     post = tokenizer.get("post_processor") or {}
     if not is_object(post):
-        raise ConvertError(f"{where}: post_processor is no object: download it again")
+        raise ConvertError(f"{where}: post_processor is not an object: download it again")
     for step in objects(post.get("processors", [post]), f"{where}: processors"):
         if step.get("type") != "TemplateProcessing":
             continue

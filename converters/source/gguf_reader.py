@@ -54,7 +54,7 @@ def read_head(path: Path) -> Head:
     try:
         with path.open("rb") as file:
             if path.stat().st_size < struct.calcsize("<4sIQQ"):
-                raise ConvertError(f"{path} is no GGUF file: it has {path.stat().st_size} bytes")
+                raise ConvertError(f"{path} is not a GGUF file: it has {path.stat().st_size} bytes")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
                 return _read(_Reader(path, buffer))
     except (OSError, ValueError) as error:
@@ -118,7 +118,7 @@ class _Reader:
         try:
             found = self.buffer[start : self.at].decode()
         except UnicodeDecodeError as error:
-            raise self.damaged(f"{what} is no UTF-8") from error
+            raise self.damaged(f"{what} is not valid UTF-8") from error
         if not found.isprintable():
             raise self.damaged(f"{what} holds control characters")
         return found
@@ -145,7 +145,7 @@ class _Reader:
 def _read(reader: _Reader) -> Head:
     refuse_pointer(reader.path, reader.buffer[: len(LFS_POINTER)])
     if reader.buffer[:4] != b"GGUF":
-        raise ConvertError(f"{reader.path} is no GGUF file")
+        raise ConvertError(f"{reader.path} is not a GGUF file")
     reader.at = 4
     (version,) = reader.numbers("<I")
     if version not in (2, 3):
@@ -162,7 +162,7 @@ def _read(reader: _Reader) -> Head:
             raise reader.damaged("its general.alignment is no count")
         alignment = found
         if alignment & (alignment - 1):
-            raise reader.damaged(f"its alignment {alignment} is no power of two")
+            raise reader.damaged(f"its alignment {alignment} is not a power of two")
     entries = _read_entries(reader, n_tensors)
     start = padded(reader.at, alignment)
     sizes, expected, end = [], 0, reader.at
@@ -175,7 +175,7 @@ def _read(reader: _Reader) -> Head:
         expected += padded(size, alignment)
     if end > reader.size:
         raise ConvertError(
-            f"{reader.path} is cut off: {end - reader.size:,} of {end:,} bytes are missing; "
+            f"{reader.path} is truncated: {end - reader.size:,} of {end:,} bytes are missing; "
             "download or copy it again"
         )
     return Head(metadata, tuple(entries), tuple(sizes), alignment, start, end)

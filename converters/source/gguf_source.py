@@ -47,7 +47,7 @@ class GGUFFile(Source):
         """The model's architecture, as llama.cpp names it."""
         name = self.get("general.architecture")
         if not isinstance(name, str) or not name:
-            raise ConvertError(f"{self.path} names no architecture: it is no model")
+            raise ConvertError(f"{self.path} names no architecture: it is not a model")
         return name
 
     def get(self, key: str) -> Scalar | tuple[Scalar, ...] | None:

@@ -20,5 +20,5 @@ def objects(value: Any, what: str) -> list[dict[str, Any]]:
     if value is None:
         return []
     if not isinstance(value, list) or not all(map(is_object, value)):
-        raise ConvertError(f"{what} is no list of objects: download it again")
+        raise ConvertError(f"{what} is not a list of objects: download it again")
     return value

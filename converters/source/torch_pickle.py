@@ -69,7 +69,7 @@ def read_tensors(data: bytes) -> dict[str, StridedTensor]:
     for name, tensor in value.items():
         if not name.isprintable() or not isinstance(tensor, StridedTensor):
             raise PickleError(
-                f"holds {name[:80]!r}, which is no tensor: only weights can be converted"
+                f"holds {name[:80]!r}, which is not a tensor: only weights can be converted"
             )
     return value
 
@@ -150,7 +150,7 @@ class _Machine:
             raise PickleError("is broken: download it again")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, str):  # a tuple's hash would walk what is nested in it
-                raise PickleError("has a key that is no text")
+                raise PickleError("has a key that is not a string")
             target[key] = value
 
     def _append(self, items: list[Any]) -> None:
@@ -164,7 +164,8 @@ class _Machine:
         storage = module == "torch" and name.endswith("Storage")
         if not storage and symbol not in (_REBUILD_TENSOR, _REBUILD_PARAMETER, _ORDERED_DICT):
             raise PickleError(
-                f"imports {f'{module}.{name}'[:80]!r}, which is no tensor: do not trust this file"
+                f"imports {f'{module}.{name}'[:80]!r}, which is not a tensor: "
+                "do not trust this file"
             )
         self._push(symbol)
 

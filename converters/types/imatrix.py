@@ -115,7 +115,7 @@ class Imatrix:
             return None
         data = _bytes_at(self.path, self._file, entry.offset + 4 * matrix * cols, 4 * cols)
         # In float32, as llama-quantize divides; in the older format 0 chunks divide nothing.
-        with np.errstate(invalid="ignore"):  # what is no number is refused below
+        with np.errstate(invalid="ignore"):  # what is not a number is refused below
             means: Floats = np.frombuffer(data, np.float32) / np.float32(count or 1)
         if not (np.isfinite(means).all() and means.min() >= 0 and means.max() <= _LARGEST):
             raise ConvertError(
@@ -198,7 +198,7 @@ def _read_dat(path: Path, file: BinaryIO) -> _Contents:
         try:
             found = file.read(length).decode()
         except UnicodeDecodeError as error:
-            raise _damaged(path, "a name is no UTF-8") from error
+            raise _damaged(path, "a name is not valid UTF-8") from error
         if not found.isprintable():
             raise _damaged(path, "a name holds control characters")
         return found

@@ -76,7 +76,7 @@ class Journal:
         return True
 
     def begin(self, fingerprint: str, files: list[str]) -> None:
-        """Start anew: forget all tiles, for good, before the output is touched."""
+        """Start over: forget all tiles, for good, before the output is touched."""
         os.ftruncate(self._file, 0)
         os.fsync(self._file)
         self.done, self.complete, self._chain, self._end = [], False, b"", 0

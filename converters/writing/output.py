@@ -42,7 +42,7 @@ class Output:
         self._starts = [part.start for part in parts]
         self._files: list[int] = []
         self._unsynced = [False] * len(parts)
-        self.is_new = False  # made anew in this run
+        self.is_new = False  # built again in this run
 
     @property
     def size_bytes(self) -> int:
@@ -65,12 +65,12 @@ class Output:
             else:
                 return True
         except OSError:
-            pass  # whatever it is, the files are made anew, and that names what is wrong
+            pass  # whatever it is, the files are built again, and that names what is wrong
         self.close()
         return False
 
     def create(self) -> None:
-        """Make the unfinished files anew, with all space reserved and their heads written."""
+        """Make new unfinished files, with all space reserved and their heads written."""
         self.is_new = True
         free = shutil.disk_usage(self.parts[0].path.parent).free
         for part in self.parts:

@@ -1,7 +1,7 @@
 """A GGUF file → the plan of another: other types, the same metadata, and an MTP layer if asked for.
 
 Takes an open GGUF file and the type rules, and the checkpoint with the layer to add. Metadata is
-copied as bytes in its order; only what tells the types, and how they came, is written anew. Types
+copied as bytes in its order; only what tells the types, and how they came, is written again. Types
 are those that llama-quantize chooses for the file; tensors that have theirs already are copied.
 Does not know how tensors are decoded or written.
 """

@@ -3,7 +3,7 @@
 Writes `.partial` files with all space reserved first, on several threads, each taking the next
 tile. What is done is kept in a journal (journal.py, saver.py); an interrupted run leaves both, and
 the next one with the same fingerprint goes on. The order that makes this safe when the power fails:
-1. The journal is emptied and synced before the output is made anew, so it never tells of old data.
+1. The journal is emptied and synced before the output is made, so it never tells of old data.
 2. Output, its size and head are synced, then the folder, before the journal names the first tile.
 3. A tile's data is synced before the journal names the tile.
 4. All data is synced and checked, then the journal says so, before the first file gets its name.
@@ -125,7 +125,7 @@ def _begin(
     options: WriteOptions,
     notice: Callable[[str], None],
 ) -> None:
-    """Open what an earlier run left if it can be trusted, else make everything anew."""
+    """Open what an earlier run left if it can be trusted, else start over."""
     earlier = not journal.is_empty
     known = journal.read(fingerprint) and not options.restart
     if known and journal.complete and output.is_published():
@@ -137,13 +137,13 @@ def _begin(
     if options.restart and earlier:
         notice("the unfinished conversion is discarded (--restart)")
     elif known:
-        notice("the unfinished file is not as it was left: starting anew")
+        notice("the unfinished file is not as it was left: starting over")
     elif earlier and journal.saved_nothing:
-        notice("the unfinished conversion had saved nothing yet: starting anew")
+        notice("the unfinished conversion had saved nothing yet: starting over")
     elif earlier:
         notice(
             "the unfinished conversion is of another source, version or options, or its journal is "
-            "damaged: starting anew"
+            "damaged: starting over"
         )
     output.discard_others(journal.files)
     journal.begin(fingerprint, [part.partial.name for part in output.parts])

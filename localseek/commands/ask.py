@@ -118,6 +118,6 @@ def _decode(content: bytes, name: str) -> str:
         return text.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{name} is no UTF-8 text (byte {error.start:,} is {content[error.start]:#04x}).",
+            f"{name} is not valid UTF-8 (byte {error.start:,} is {content[error.start]:#04x}).",
             "Convert it first, for example with iconv.",
         ) from error

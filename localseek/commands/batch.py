@@ -1,7 +1,7 @@
 """`localseek batch`: a file of prompts → a file of answers, several at once, resumable.
 
 Rows are written as they are answered, each with its `index` in IN. Run again, it skips what is
-answered and tries failed rows anew. Exit status 3 says that some rows failed; each such row says
+answered and tries failed rows again. Exit status 3 says that some rows failed; each such row says
 why in OUT.
 """
 

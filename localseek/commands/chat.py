@@ -189,7 +189,7 @@ class Chat:
         elif word == "/new":
             turns.clear()
             if self.recorder is not None:
-                self.recorder.begin_anew(self.conversation.system)
+                self.recorder.start_over(self.conversation.system)
             note("A new conversation.")
         elif word == "/system":
             self.conversation.system = rest

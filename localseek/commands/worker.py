@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     prepare_streams()
     host = _host(arguments.host, arguments.lan)
     if not 0 <= arguments.port < 65536:
-        raise UsageError(f"{arguments.port} is no port.", "Ports are 0 to 65535.")
+        raise UsageError(f"{arguments.port} is not a port.", "Ports are 0 to 65535.")
     address = f"{host}:{_free_port(host, arguments.port)}"
     machine = hardware.read_hardware()
     threads = arguments.threads or max(1, min(machine.cores, machine.usable_threads))
@@ -76,7 +76,7 @@ def _host(text: str, lan: bool) -> str:
     try:
         address = ipaddress.IPv4Address("127.0.0.1" if text == "localhost" else text)
     except ValueError as error:
-        raise UsageError(f"{text!r} is no IPv4 address.", "Such as 127.0.0.1.") from error
+        raise UsageError(f"{text!r} is not an IPv4 address.", "Such as 127.0.0.1.") from error
     if lan and text == "127.0.0.1":
         return "0.0.0.0"
     if not address.is_loopback and not lan:

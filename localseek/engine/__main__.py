@@ -21,7 +21,7 @@ def main() -> int:
     if arguments.remote:
         from localseek.engine.process.bridge import Bridge  # noqa: PLC0415  (most engines need none)
 
-        os.environ["GGML_NO_BACKTRACE"] = "1"  # a lost worker is no fault to trace
+        os.environ["GGML_NO_BACKTRACE"] = "1"  # a lost worker is not a fault to trace
         bridge = Bridge(arguments.remote, arguments.remote_timeout)
     reachable = isolate(loopback=bridge is not None)
     remotes = bridge.open() if bridge else []

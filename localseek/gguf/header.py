@@ -177,7 +177,7 @@ def read_header(path: Path) -> Header:
     try:
         with path.open("rb") as file:
             if path.stat().st_size < 24:
-                raise ModelError(f"{path} is no GGUF file: it has {path.stat().st_size} bytes.")
+                raise ModelError(f"{path} is not a GGUF file: it has {path.stat().st_size} bytes.")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
                 return _parse(_Reader(buffer, path))
     except (OSError, ValueError) as error:
@@ -202,7 +202,7 @@ def _parse(reader: _Reader) -> Header:
         expected = offset + -(-size // alignment) * alignment
     if end > reader.size:
         raise ModelError(
-            f"{reader.path} is cut off: {end - reader.size:,} of {end:,} bytes are missing.",
+            f"{reader.path} is truncated: {end - reader.size:,} of {end:,} bytes are missing.",
             "Download or copy it again.",
         )
     return Header(reader.path, version, metadata, tuple(tensors), reader.size)
@@ -216,7 +216,7 @@ def _preamble(reader: _Reader) -> tuple[int, int, int]:
         )
     if reader.buffer[:4] != b"GGUF":
         raise ModelError(
-            f"{reader.path} is no GGUF file.",
+            f"{reader.path} is not a GGUF file.",
             "`localseek convert` makes one from a checkpoint folder.",
         )
     reader.at = 4
@@ -237,7 +237,7 @@ def _metadata(reader: _Reader, n_pairs: int) -> dict[str, Value]:
         try:
             key = reader.raw(MAX_KEY_BYTES, "a metadata key").decode()
         except UnicodeDecodeError as error:
-            raise reader.fail("a metadata key is no UTF-8") from error
+            raise reader.fail("a metadata key is not valid UTF-8") from error
         if not key.isprintable() or not key or key in metadata:
             raise reader.fail(f"the metadata key {key[:80]!r} is empty, broken or there twice")
         kind = reader.count("<I")
@@ -259,7 +259,7 @@ def _tensor_infos(
         try:
             name = raw_name.decode()
         except UnicodeDecodeError as error:
-            raise reader.fail("a tensor name is no UTF-8") from error
+            raise reader.fail("a tensor name is not valid UTF-8") from error
         if not name or not name.isprintable() or name in names:
             raise reader.fail(f"the tensor name {name!r} is empty, broken or there twice")
         names.add(name)

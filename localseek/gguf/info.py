@@ -167,7 +167,7 @@ def _check_part(path: Path, metadata: dict[str, Value]) -> None:
     match = SPLIT_NAME.match(path.name)
     said = metadata.get("split.no")
     if match is None or said != int(match["number"]) - 1:
-        what = f"part {said + 1}" if isinstance(said, int) else "no part of a model"
+        what = f"part {said + 1}" if isinstance(said, int) else "not a part of a model"
         raise ModelError(
             f"{path} is {what} by what it holds.",
             "Give the parts their names back, or get them again.",

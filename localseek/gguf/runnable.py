@@ -110,7 +110,7 @@ def _vocabulary_problem(info: GGUFInfo) -> str:
     tokens = info.metadata["tokenizer.ggml.tokens"]
     texts = _raw_texts(tokens)
     if texts is None:
-        return "tokenizer.ggml.tokens is no list of texts"
+        return "tokenizer.ggml.tokens is not a list of strings"
     for key in ("tokenizer.ggml.scores", "tokenizer.ggml.token_type"):
         values = info.metadata.get(key, ())
         count = values.count if isinstance(values, StoredArray) else _length(values)

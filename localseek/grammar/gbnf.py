@@ -199,7 +199,7 @@ def check(text: str, root: str = "root") -> None:
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise UsageError(f"The grammar is longer than {MAX_BYTES:,} bytes.")
     if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
-        raise UsageError("The grammar holds characters that are no text.")
+        raise UsageError("The grammar holds characters that are not valid text.")
     reader = _Reader(text)
     rules = reader.rules()
     for name, at in reader.used.items():

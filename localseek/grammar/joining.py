@@ -43,7 +43,7 @@ def joined(schema: Mapping[str, Any], root: Any, at: str) -> Mapping[str, Any]:
         if "allOf" in rest:
             parts = rest.pop("allOf")
             if not isinstance(parts, list):
-                raise UsageError(f"The schema{place(at)} has an allOf that is no list.")
+                raise UsageError(f"The schema{place(at)} has an allOf that is not a list.")
             found = rest
             for part in parts:
                 found = _both(found, part, at)

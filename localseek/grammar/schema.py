@@ -58,7 +58,7 @@ def grammar_of(text: str) -> str:
     try:
         schema = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"The schema is no JSON: {error}.") from error
+        raise UsageError(f"The schema is not valid JSON: {error}.") from error
     return grammar_of_value(schema)
 
 
@@ -79,7 +79,7 @@ def grammar_of_value(schema: Any) -> str:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 class _Writer:
@@ -143,7 +143,7 @@ class _Writer:
 
     def _union(self, parts: Any, rest: dict[str, Any], at: str, depth: int) -> str:
         if not isinstance(parts, list) or not parts:
-            raise UsageError(f"The schema{place(at)} is no list, or empty.")
+            raise UsageError(f"The schema{place(at)} is not a list, or is empty.")
         rest = {k: v for k, v in rest.items() if k not in ("$defs", "definitions")}
         names = []
         for number, part in enumerate(parts):
@@ -167,7 +167,7 @@ class _Writer:
         properties = schema.get("properties", {})
         required = schema.get("required", [])
         if not isinstance(properties, Mapping):
-            raise UsageError(f"The schema{place(at)} has properties that are no object.")
+            raise UsageError(f"The schema{place(at)} has properties that are not an object.")
         if not isinstance(required, list) or not all(isinstance(one, str) for one in required):
             raise UsageError(f"The schema{place(at)} has no list of names in required.")
         # What is not named may come if the schema says so; all may, if it names nothing.
@@ -218,7 +218,7 @@ class _Writer:
         if isinstance(items, list):  # as it was before 2020
             listed, items = items, schema.get("additionalItems", False)
         if not isinstance(listed, list):
-            raise UsageError(f"The schema{place(at)} has prefixItems that are no list.")
+            raise UsageError(f"The schema{place(at)} has prefixItems that are not a list.")
         listed = listed if high is None else listed[:high]
         first = [
             self.rule(item, f"{at}/prefixItems/{number}", depth + 1)
@@ -270,7 +270,7 @@ def _json(value: Any) -> str:
 
 def _constants(values: Any, at: str, kinds: tuple[str, ...] = ()) -> str:
     if not isinstance(values, list) or not values:
-        raise UsageError(f"The schema{place(at)} has an enum that is no list, or empty.")
+        raise UsageError(f"The schema{place(at)} has an enum that is not a list, or is empty.")
     fitting = [value for value in values if not kinds or _kind(value) & set(kinds)]
     if not fitting:
         raise UsageError(f"The schema{place(at)} has an enum of which nothing fits its type.")
@@ -317,7 +317,7 @@ def _string(schema: Mapping[str, Any], at: str) -> str:
         return f'"\\"" {known} "\\""'
     if "pattern" in schema:
         if not isinstance(schema["pattern"], str):
-            raise UsageError(f"The schema{place(at)} has a pattern that is no text.")
+            raise UsageError(f"The schema{place(at)} has a pattern that is not a string.")
         return strings.pattern(schema["pattern"])
     if not low and high is None:
         return "string"

@@ -14,7 +14,7 @@ from localseek.grammar.gbnf import literal
 Ranges = list[tuple[int, int]]
 
 HEX = "[0-9a-fA-F]"
-# Raw characters, or escapes; \u with half of a pair of surrogates is no character.
+# Raw characters, or escapes; \u with half of a pair of surrogates is not a character.
 CHAR = (
     r'[^"\\\x00-\x1F\x7F] | "\\" (["\\/bfnrt] | "u" '
     f"([0-9abcefABCEF] {HEX}{{3}} | [dD] [0-7] {HEX}{{2}}))"

@@ -70,7 +70,7 @@ class Decision:
         self.cache_type = wishes.cache_type or "f16"
         if self.cache_type not in CACHE_TYPES:
             known = ", ".join(CACHE_TYPES)
-            raise UsageError(f"{self.cache_type!r} is no cache type.", f"Known: {known}.")
+            raise UsageError(f"{self.cache_type!r} is not a cache type.", f"Known: {known}.")
         names = {CPU.lower(): CPU} | {d.name.lower(): d.name for d in machine.devices}
         self.moved = moved_parts(shape, wishes.place, names)
         self.batch = BATCH

@@ -23,7 +23,7 @@ SEQUENCE_TOKENS = 1024  # of context for each of several sequences, on the avera
 class Wishes:
     """What the user has fixed; None, 0 and empty leave it to the decision.
 
-    `drafts_pay` is no wish, but known from earlier starts.
+    `drafts_pay` is not a wish, but known from earlier starts.
     """
 
     ctx: int = 0
@@ -117,7 +117,7 @@ def at_once(wish: int, ctx: int, branches: bool) -> tuple[int, list[str]]:
 
 
 def wishes_from(options: LoadOptions, draft: bool) -> Wishes:
-    """Give what load options fix of a placement; `draft` if the model can and shall."""
+    """Give what load options fix of a placement; `draft` if the model can and may."""
     fixed = options.fixed
     return Wishes(
         ctx=options.ctx,

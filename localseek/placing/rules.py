@@ -35,7 +35,7 @@ def moved_parts(
             pattern = re.compile(rule)
         except (re.error, RecursionError, OverflowError) as error:
             shown = rule if len(rule) <= LONG_RULE else f"{rule[:LONG_RULE]}…"
-            raise UsageError(f"--place: {shown!r} is no regular expression: {error}.") from error
+            raise UsageError(f"--place: {shown!r} is not a regular expression: {error}.") from error
         if other := PYTHON_ONLY.search(rule):
             raise UsageError(
                 f"--place: {rule!r} has {other[0]!r}, which llama.cpp reads otherwise."

@@ -44,7 +44,7 @@ def look_up(repository: str, revision: str | None, pattern: str | None) -> Downl
         )
     except errors.HFValidationError as error:
         raise UsageError(
-            f"{repository!r} is no repository name.",
+            f"{repository!r} is not a repository name.",
             "It looks like: deepseek-ai/DeepSeek-V2-Lite-Chat.",
         ) from error
     except Exception as error:

@@ -62,7 +62,7 @@ def resolve(name: str, preparation: Preparation) -> Path:
     if path.is_symlink() and not path.exists():
         raise ModelError(f"{name} is a link to {path.readlink()}, which is not there.")
     if path.exists():
-        raise ModelError(f"{name} is no regular file.", "A model is read from a file on a disk.")
+        raise ModelError(f"{name} is not a regular file.", "A model is read from a file on a disk.")
     files = {library_name(file): file for file in model_files()}
     wanted = name.removesuffix(".gguf")
     matches = [file for key, file in files.items() if wanted in (key, key.rpartition("/")[2])]

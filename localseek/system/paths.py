@@ -36,7 +36,7 @@ def models() -> Path:
 
 
 def log_file(name: str) -> Path:
-    """Give the path of a log; it starts anew when it has grown beyond 1 MB."""
+    """Give the path of a log; it starts over when it has grown beyond 1 MB."""
     path = folder("logs") / f"{name}.log"
     if path.exists() and path.stat().st_size > 1_000_000:
         path.replace(path.with_suffix(".log.old"))

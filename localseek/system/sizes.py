@@ -27,7 +27,7 @@ def read_size(text: str) -> int:
         base = 1024 if found[3] else 1000
         size = int(float(found[1]) * base ** _POWERS[found[2].upper()])
     if size < 1:
-        raise ValueError(f"{text!r} is no size: write it like 24GB, 24GiB or 1.5T")
+        raise ValueError(f"{text!r} is not a size: write it like 24GB, 24GiB or 1.5T")
     return size
 
 

@@ -293,7 +293,7 @@ def with_row(options: GenerationOptions, row: Mapping[str, Any]) -> GenerationOp
     if row.get("stop") is not None:
         stop = [row["stop"]] if isinstance(row["stop"], str) else row["stop"]
         if not isinstance(stop, list) or not all(isinstance(s, str) and s for s in stop):
-            raise UsageError("stop is no text and no list of texts.")
+            raise UsageError("stop is neither a string nor a list of strings.")
         changes["stop"] = tuple(stop)
     for name, kind in (("system", str), ("think", bool)):
         if row.get(name) is not None:

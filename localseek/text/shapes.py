@@ -73,7 +73,7 @@ def _from_file(name: str, make: Callable[[str], Read]) -> Read:
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{name} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise argparse.ArgumentTypeError(f"{name} is no UTF-8 text") from error
+        raise argparse.ArgumentTypeError(f"{name} is not valid UTF-8") from error
     except UsageError as error:
         raise argparse.ArgumentTypeError(f"{name}: {str(error).rstrip('.')}") from error
 
@@ -87,7 +87,7 @@ def bias(text: str) -> Bias:
     try:
         return _token(token), None if value.strip() == "false" else _amount(float(value))
     except ValueError as error:
-        message = f"{value!r} in {text!r} is no number and not false"
+        message = f"{value!r} in {text!r} is neither a number nor false"
         raise argparse.ArgumentTypeError(message) from error
 
 
@@ -120,16 +120,16 @@ def of_row(row: Mapping[str, Any]) -> dict[str, Any]:
         found["shape"] = Shape(grammar_of_value(schema), json=True)
     if grammar is not None:
         if not isinstance(grammar, str):
-            raise UsageError("grammar is no text.")
+            raise UsageError("grammar is not a string.")
         found["shape"] = _checked(grammar)
     if biases is not None:
         if not isinstance(biases, dict) or "" in biases:
-            raise UsageError("logit_bias is no object of tokens and numbers.")
+            raise UsageError("logit_bias is not an object of tokens and numbers.")
         try:
             found["logit_bias"] = tuple(
                 (_token(token), None if value is False else _amount(value))
                 for token, value in biases.items()
             )
         except (ValueError, OverflowError) as error:
-            raise UsageError("logit_bias has a value that is no number and not false.") from error
+            raise UsageError("A value of logit_bias is neither a number nor false.") from error
     return found

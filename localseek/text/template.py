@@ -105,7 +105,7 @@ def deadline() -> Iterator[None]:
 
 
 class ChatTemplate:
-    """A compiled chat template. Raises ModelError when its source is no template."""
+    """A compiled chat template. Raises ModelError when its source is not a template."""
 
     def __init__(self, source: str, bos: str, eos: str) -> None:
         if len(source) > MAX_SOURCE:

@@ -130,7 +130,7 @@ def test_a_file_that_is_no_utf8_is_named(run_cli, tmp_path):
     outcome = run_cli("ask", "-f", str(file))
     assert outcome.status == 2
     assert outcome.err == (
-        f"localseek: {file} is no UTF-8 text (byte 3 is 0xe9). "
+        f"localseek: {file} is not valid UTF-8 (byte 3 is 0xe9). "
         "Convert it first, for example with iconv.\n"
     )
 

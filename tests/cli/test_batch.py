@@ -73,12 +73,12 @@ def test_bad_rows_give_an_error_row_each_and_status_3(run_cli, files):
     assert outcome.status == 3
     *bad, good = read_rows(files[1])
     assert [row["error"].partition(":")[0] for row in bad] == [
-        "Line 1 is no JSON",
-        "Line 2 is no JSON object.",
+        "Line 1 is not valid JSON",
+        "Line 2 is not a JSON object.",
         "A row needs either prompt or messages.",
-        "prompt is no text, or empty.",
+        "prompt is not a string, or is empty.",
         "temperature is 'hot', not a number from 0 to 100.",
-        "Line 6 is no UTF-8 text.",
+        "Line 6 is not valid UTF-8.",
         "The role 'robot' is none of system, user, assistant.",
     ]
     assert good["answer"] == "fine"
@@ -222,7 +222,7 @@ def test_an_output_that_is_no_regular_file_is_refused_and_left_alone(run_cli, fi
     os.mkfifo(files[1])
     outcome = run_cli("batch", *files)
     assert outcome.status == 2
-    assert outcome.err == f"localseek: {files[1]} is no regular file. Give another OUT.\n"
+    assert outcome.err == f"localseek: {files[1]} is not a regular file. Give another OUT.\n"
     assert Path(files[1]).is_fifo()
 
 

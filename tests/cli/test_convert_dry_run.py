@@ -101,7 +101,7 @@ def test_a_size_that_is_none_is_one_line_and_status_2(run_cli, size):
     outcome = run_cli("convert", str(V3), f"--fit={size}", "--dry-run")
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err == (
-        f"localseek: --fit {size!r} is no size: write it like 24GB, 24GiB or 1.5T.\n"
+        f"localseek: --fit {size!r} is not a size: write it like 24GB, 24GiB or 1.5T.\n"
     )
 
 

@@ -90,7 +90,8 @@ def test_a_checkpoint_folder_is_answered_with_the_conversion(tmp_path):
 def test_what_is_no_regular_file_is_named_as_such(tmp_path):
     os.mkfifo(tmp_path / "pipe.gguf")
     (tmp_path / "link.gguf").symlink_to("away.gguf")
-    for name, why in (("pipe.gguf", "is no regular file"), ("link.gguf", "a link to away.gguf, ")):
+    cases = (("pipe.gguf", "is not a regular file"), ("link.gguf", "a link to away.gguf, "))
+    for name, why in cases:
         with pytest.raises(ModelError, match=why):
             library.resolve(str(tmp_path / name), Preparing().preparation)
     with pytest.raises(ModelError, match="has no name"):
@@ -211,7 +212,7 @@ def test_a_damaged_file_in_the_library_is_named_and_the_rest_listed(run_cli, hom
     outcome = run_cli("models", "list", "--json")
     assert outcome.status == 1
     assert [row["name"] for row in json.loads(outcome.out)] == ["tiny"]
-    assert outcome.err.startswith("localseek: ") and "broken.gguf is no GGUF file" in outcome.err
+    assert outcome.err.startswith("localseek: ") and "broken.gguf is not a GGUF file" in outcome.err
 
 
 def test_show_tells_the_facts_the_types_by_group_and_the_metadata(run_cli):

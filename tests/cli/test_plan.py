@@ -77,7 +77,7 @@ def test_the_engine_plans_for_this_machine_and_measures(nano_gguf, run_cli, monk
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--vram", "lots"], "is no size: write it like 24GB"),
+        (["--vram", "lots"], "is not a size: write it like 24GB"),
         (["--vram", "1G", "--place", "ffn"], "is not REGEX=DEVICE"),
         (["--vram", "1G", "--place", "ffn=GPU7"], "no device 'GPU7'"),
         (["--vram", "1G", "--device", "GPU7"], "There is: GPU0, CPU"),

@@ -124,7 +124,7 @@ def test_a_dry_run_downloads_nothing(pull, home):
         (("deepseek-ai/Nothing",), 1, "no repository deepseek-ai/Nothing"),
         (("someone/Text",), 1, "nothing that localseek can use"),
         (("deepseek-ai/Tiny", "--file", "*.zip"), 1, "matches *.zip"),
-        (("no name",), 2, "no repository name"),
+        (("no name",), 2, "not a repository name"),
     ],
 )
 def test_what_cannot_be_downloaded_is_one_line(pull, words, status, message):

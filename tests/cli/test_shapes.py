@@ -33,10 +33,10 @@ def test_a_grammar_reaches_the_engine_as_it_is(run_cli, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"{", "is no JSON"),
+        (b"{", "is not valid JSON"),
         (b'{"$ref": "https://example.org"}', "Nothing is fetched"),
         (b'{"not": {}}', "'not'"),
-        (b"\xff", "is no UTF-8 text"),
+        (b"\xff", "is not valid UTF-8"),
         (None, "cannot be read"),
     ],
 )
@@ -107,6 +107,9 @@ def test_rows_of_a_batch_have_schemas_grammars_and_biases_of_their_own(run_cli, 
     second = json.loads(found[1]["answer"])["request"]["sampling"]
     assert (second["grammar"], second["logit_bias"]) == ('root ::= "a"', [])
     for index, words in enumerate(
-        ["'not'", "( is not closed", "no text", "not both", "no number", "no object"], 2
+        [
+            "'not'", "( is not closed", "not a string", "not both", "neither a number",
+            "not an object",
+        ], 2
     ):
         assert words in found[index]["error"]

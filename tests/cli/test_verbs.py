@@ -136,9 +136,9 @@ def test_a_conversion_that_fails_is_one_line_and_status_1(run_cli, monkeypatch):
 
 
 def test_a_conversion_that_fails_names_paths_as_they_were_given(run_cli, monkeypatch):
-    fake_conversion(monkeypatch, converters.ConvertError("../nothere is no folder."))
+    fake_conversion(monkeypatch, converters.ConvertError("../nothere is not a folder."))
     outcome = run_cli("convert", "../nothere", "r1.gguf")
-    assert outcome.err.endswith("localseek: ../nothere is no folder.\n")
+    assert outcome.err.endswith("localseek: ../nothere is not a folder.\n")
 
 
 def test_a_conversion_that_is_interrupted_says_how_it_goes_on(run_cli, monkeypatch):

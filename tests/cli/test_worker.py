@@ -12,9 +12,9 @@ from localseek.engine.process.rpc import probe
     ("words", "says"),
     [
         (["--host", "192.168.7.7"], "no passwords and no encryption"),
-        (["--host", "example.org"], "is no IPv4 address"),
+        (["--host", "example.org"], "is not an IPv4 address"),
         (["--host", "203.0.113.9", "--lan"], "cannot be listened on"),
-        (["--port", "70000"], "is no port"),
+        (["--port", "70000"], "is not a port"),
         (["--port", "0", "--threads", "99999"], "is not a number from 0 to 1,024"),
         (["--port", "0", "--device", "nope"], "There is no device 'nope' here. There is: CPU."),
     ],

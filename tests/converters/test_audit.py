@@ -105,7 +105,7 @@ def test_another_model_is_no_source(tmp_path: Path, models: Path, files: dict[st
 def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, files: dict[str, Path]) -> None:
     path = tmp_path / "short.gguf"
     path.write_bytes(files["v3-fp8-Q4_0"].read_bytes()[:-5000])
-    with pytest.raises(ConvertError, match="is cut off"):
+    with pytest.raises(ConvertError, match="is truncated"):
         audit(path)
 
 

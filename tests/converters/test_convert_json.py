@@ -30,17 +30,17 @@ def template(**single: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pre_tokenizer": {"pretokenizers": ["x"]}}, "pretokenizers is no list of objects"),
-        ({"pre_tokenizer": {"pretokenizers": 5}}, "pretokenizers is no list of objects"),
+        ({"pre_tokenizer": {"pretokenizers": ["x"]}}, "pretokenizers is not a list of objects"),
+        ({"pre_tokenizer": {"pretokenizers": 5}}, "pretokenizers is not a list of objects"),
         (
             {"pre_tokenizer": {"type": "Split", "behavior": "Isolated", "pattern": "x"}},
             'no name for the pre-tokenizer ["x"]',
         ),
-        ({"added_tokens": ["x"]}, "added_tokens is no list of objects"),
-        ({"added_tokens": 5}, "added_tokens is no list of objects"),
-        ({"post_processor": ["x"]}, "post_processor is no object"),
-        ({"post_processor": {"processors": ["x"]}}, "processors is no list of objects"),
-        ({"post_processor": template(single="x")}, "single is no list of objects"),
+        ({"added_tokens": ["x"]}, "added_tokens is not a list of objects"),
+        ({"added_tokens": 5}, "added_tokens is not a list of objects"),
+        ({"post_processor": ["x"]}, "post_processor is not an object"),
+        ({"post_processor": {"processors": ["x"]}}, "processors is not a list of objects"),
+        ({"post_processor": template(single="x")}, "single is not a list of objects"),
     ],
 )
 def test_a_tokenizer_json_of_the_wrong_types_is_told_in_one_line(
@@ -72,7 +72,7 @@ def test_a_chat_template_of_the_wrong_type_is_told_in_one_line(
     tiny: Path, chat_template: Any
 ) -> None:
     edit(tiny / "tokenizer_config.json", chat_template=chat_template)
-    assert "chat_template is no list of objects" in refusal(tiny)
+    assert "chat_template is not a list of objects" in refusal(tiny)
 
 
 @pytest.mark.parametrize(

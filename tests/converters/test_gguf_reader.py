@@ -78,7 +78,7 @@ def test_values_of_every_type_are_read_as_their_bytes_and_as_their_meaning(tmp_p
         ({"a": RawValue(9, struct.pack("<IQ", 9, 2**40))}, "a claims"),
         ({"a": RawValue(9, struct.pack("<IQ", 9, 1) * 9)}, "nested too deeply"),
         ({"a": RawValue(13, b"")}, "the value type 13"),
-        ({"general.alignment": RawValue(4, struct.pack("<I", 24))}, "24 is no power of two"),
+        ({"general.alignment": RawValue(4, struct.pack("<I", 24))}, "24 is not a power of two"),
         ({"general.alignment": RawValue(4, struct.pack("<I", 0))}, "general.alignment"),
         ({"general.alignment": RawValue(10, u64(32))}, "general.alignment"),
     ],
@@ -103,7 +103,7 @@ def test_metadata_that_lies_is_refused(
         (Entry("x", (2, 32), 0, 32), "x lies at 32, not at 0"),
         (Entry("x", (1, 1, 1, 1, 1), 0, 0), "5 dimensions"),
         (Entry("x\n", (2, 32), 0, 0), "control characters"),
-        (Entry("x", (2, 3200), 0, 0), "is cut off"),
+        (Entry("x", (2, 3200), 0, 0), "is truncated"),
     ],
 )
 def test_a_tensor_table_that_lies_is_refused(tmp_path: Path, entry: Entry, message: str) -> None:

@@ -117,7 +117,7 @@ ONE = struct.pack("<f", 1.0)
         (struct.pack("<i", 2**31 - 1) + bytes(32), "it claims 2,147,483,647 entries"),
         (struct.pack("<i", 1) + entry(length=2**31 - 1), "a name has 2,147,483,647 bytes"),
         (struct.pack("<i", 1) + entry(length=-5), "a name has -5 bytes"),
-        (struct.pack("<i", 1) + entry(b"\xff") + ONE, "a name is no UTF-8"),
+        (struct.pack("<i", 1) + entry(b"\xff") + ONE, "a name is not valid UTF-8"),
         (struct.pack("<i", 1) + entry(b"\n") + ONE, "a name holds control characters"),
         (struct.pack("<i", 1) + entry(values=2**31 - 1) + ONE, "claims 2,147,483,647 values"),
         (struct.pack("<i", 1) + entry(values=0) + ONE, "claims 0 values"),

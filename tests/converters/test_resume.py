@@ -206,7 +206,7 @@ def test_a_journal_cut_off_anywhere_is_believed_as_far_as_it_is_whole(
         partial.write_bytes(kept[0])
         journal.write_bytes(kept[1][:cut])
         run = Run(tiny, out)
-        nothing = ["the unfinished conversion had saved nothing yet: starting anew"]
+        nothing = ["the unfinished conversion had saved nothing yet: starting over"]
         assert run.notices == (nothing if 0 < cut <= lines[1] else [])
         assert sha256(out) == whole
         out.unlink()
@@ -232,7 +232,7 @@ def test_a_journal_of_a_lost_output_is_not_believed(tiny: Path, out: Path, whole
     stopped(tiny, out)
     out.with_name("model.gguf.partial").unlink()
     run = Run(tiny, out)
-    assert run.notices == ["the unfinished file is not as it was left: starting anew"]
+    assert run.notices == ["the unfinished file is not as it was left: starting over"]
     assert sha256(out) == whole
 
 
@@ -242,13 +242,13 @@ def test_an_unfinished_file_of_another_size_is_not_believed(
     stopped(tiny, out)
     with out.with_name("model.gguf.partial").open("ab") as file:
         file.write(b"more")
-    assert Run(tiny, out).notices == ["the unfinished file is not as it was left: starting anew"]
+    assert Run(tiny, out).notices == ["the unfinished file is not as it was left: starting over"]
     assert sha256(out) == whole
 
 
 ANEW = (
     "the unfinished conversion is of another source, version or options, or its journal is "
-    "damaged: starting anew"
+    "damaged: starting over"
 )
 
 

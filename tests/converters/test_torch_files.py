@@ -115,7 +115,7 @@ TENSOR = torch_files.describe(View("w", "F32", "0", 4, (4,), (1,)))
 @pytest.mark.parametrize(
     ("pickle", "message"),
     [
-        (SYSTEM, "imports 'os.system', which is no tensor"),
+        (SYSTEM, "imports 'os.system', which is not a tensor"),
         (SYSTEM.replace(b"cos\nsystem\n", b"\x8c\x02os\x8c\x06system\x93"), "imports 'os.system'"),
         (b"\x80\x02cbuiltins\neval\n.", "imports 'builtins.eval'"),
         (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.", "in an unknown way"),
@@ -129,11 +129,11 @@ TENSOR = torch_files.describe(View("w", "F32", "0", 4, (4,), (1,)))
         (b"\x80\x02}" + b"}" * 200_000 + b".", "more than 100000 dicts and lists"),
         (b"\x80\x02" + b"N" * 1_100_000, "more than 1000000 instructions"),
         (b"\x80\x02]" + b"\x85" * 200_000 + b".", "holds no dict of tensors"),
-        (b"\x80\x02}r\xff\xff\xff\xff.", None),  # a memo's index is no size
+        (b"\x80\x02}r\xff\xff\xff\xff.", None),  # a memo's index is not a size
         (b"\x80\x02}h\x07.", "is broken"),
         (b"\x80\x02u.", "is broken"),
-        (b"\x80\x02}" + number(1) + b"Ns.", "a key that is no text"),
-        (b"\x80\x02}" + text("step") + number(3) + b"s.", "holds 'step', which is no tensor"),
+        (b"\x80\x02}" + number(1) + b"Ns.", "a key that is not a string"),
+        (b"\x80\x02}" + text("step") + number(3) + b"s.", "holds 'step', which is not a tensor"),
         (b"\x80\x02}" + text("model") + b"}" + text("w") + TENSOR + b"ss.", "holds 'model'"),
         (b"\x80\x02" + text("other") + b"Q.", "outside that is no storage"),
         (b"\x80\x00.", "protocol 0"),

@@ -24,14 +24,14 @@ MB = 10**6
 @pytest.mark.parametrize(
     ("fixed", "words"),
     [
-        (Fixed(place=(("[a", "CPU"),)), "'[a' is no regular expression"),
-        (Fixed(place=(("(" * 5000, "CPU"),)), "((…' is no regular expression"),
+        (Fixed(place=(("[a", "CPU"),)), "'[a' is not a regular expression"),
+        (Fixed(place=(("(" * 5000, "CPU"),)), "((…' is not a regular expression"),
         (Fixed(place=(("zzz", "CPU"),)), "'zzz' matches no tensor"),
         (Fixed(place=(("blk", "CUDA7"),)), "there is no device 'CUDA7'. There is: CPU."),
         (Fixed(place=(("b{|blk", "CPU"),)), "has '{', which llama.cpp reads otherwise"),
         (Fixed(devices=("CUDA7",)), "There is no device 'CUDA7'. There is: CPU."),
         (Fixed(gpu_layers=3), "This machine has no device for --gpu-layers."),
-        (Fixed(cache_type="q9"), "'q9' is no cache type"),
+        (Fixed(cache_type="q9"), "'q9' is not a cache type"),
     ],
 )
 def test_a_mistake_that_only_the_engine_sees_is_wrong_use_and_the_engine_stays(

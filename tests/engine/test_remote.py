@@ -159,7 +159,7 @@ def answering(reply: bytes | None):
     [
         (struct.pack("<QBBBB24x", 28, 6, 0, 0, 0), "speaks version 6.0.0"),
         (struct.pack("<QBBBB24x", 28, 7, 3, 0, 0), "speaks version 7.3.0"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is no worker"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is not a worker"),
         (b"", "closed the connection"),
         (None, "does not answer"),
     ],
@@ -174,7 +174,7 @@ def test_a_web_server_is_told_from_a_worker_that_is_busy(monkeypatch):
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         facts = rpc.probe(f"127.0.0.1:{server.server_address[1]}")
-    assert facts.problem == "is no worker of llama.cpp's RPC"
+    assert facts.problem == "is not a worker of llama.cpp's RPC"
 
 
 def test_doctor_tells_of_a_worker_and_that_the_rest_is_cut_off(workers):

@@ -17,7 +17,7 @@ class Machine:
     """Costs of a step in seconds: `verify[k]` for k drafts, then those of the draft layer.
 
     `row`: what a hidden row adds to every step, `verify` does not hold it. `changing`: what each of
-    the first steps adds that verify another number than the one before: a graph is built anew, on
+    the first steps adds that verify another number than the one before: a graph is built again, on
     GPUs also captured.
     """
 

@@ -33,8 +33,8 @@ BAD = [
     ('root ::= ("a"?)*', "can be empty"),
     ('root ::= "x" ("a" | b)+\nb ::= "c"*', "can be empty"),
     ("root ::= a0\n" + CHAIN, "fans out"),
-    ('root ::= "a\0"', "no text"),
-    ('root ::= "\ud800"', "no text"),
+    ('root ::= "a\0"', "not valid text"),
+    ('root ::= "\ud800"', "not valid text"),
     ('root ::= "' + "a" * 1_000_001 + '"', "longer than"),
     ("root ::= a0\n" + "".join(f'a{i} ::= "x"\n' for i in range(20_001)), "more than 20,000"),
 ]  # fmt: skip

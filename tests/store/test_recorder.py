@@ -72,7 +72,7 @@ def test_an_engine_that_never_answered_leaves_the_prompt_and_the_reason(recorder
 def test_a_new_conversation_begins_where_it_is_asked_for(recorder, history):
     recorder.asked("first")
     recorder.answered(Reply("", "a", "stop"))
-    recorder.begin_anew("Be kind.")
+    recorder.start_over("Be kind.")
     recorder.asked("second")
     recorder.answered(Reply("", "b", "stop"))
     titles = [(one.title, one.system, one.messages) for one in history.conversations()]

@@ -184,7 +184,7 @@ class Lanes:
             self.context.cut(sequence, self._lanes[sequence].length)
 
     def recover(self) -> None:
-        """Begin all lanes anew after a decode that was given up."""
+        """Start all lanes over after a decode that was given up."""
         for sequence, lane in enumerate(self._lanes):
             self._renew(sequence, lane.end)
             lane.carried = NOWHERE
@@ -215,7 +215,7 @@ class Lanes:
             lane.length = position
 
     def _renew(self, sequence: int, length: int) -> None:
-        """Begin a lane anew at a position: its cache is a window from there on."""
+        """Start a lane over at a position: its cache is a window from there on."""
         lane = self._lanes[sequence]
         self.context.cut(sequence, 0)
         lane.length, lane.waiting = length, 0
@@ -252,7 +252,7 @@ class Lanes:
             lane.length += stop - start
 
     def _run(self) -> bool:
-        """Decode; False when the cache has no room: all lanes begin anew."""
+        """Decode; False when the cache has no room: all lanes start over."""
         try:
             self.context.decode(self._batch)
         except Full:

@@ -160,7 +160,7 @@ class Scheduler:
         self._note()
 
     def _wants_drafts(self) -> bool:
-        """Ask whether a sequence that begins shall be drafted for."""
+        """Ask whether a sequence that begins is to be drafted for."""
         if self.lanes is None or not self.depth.of(len(self._live) + 1).start():
             return False
         self._start_drafting()

@@ -14,7 +14,7 @@ from localseek.engine.drafting.draft_policy import HINDSIGHT, Trial
 from localseek.engine.llama import Batch, Context, Floats, Model
 from localseek.options import MAX_DEPTH
 
-WORTH_READING = 64  # entries that lack; for more, the layer begins anew where the prompt goes on
+WORTH_READING = 64  # entries that lack; for more, the layer starts over where the prompt goes on
 
 
 class Drafter:
@@ -24,7 +24,7 @@ class Drafter:
     draft pays for no more than copying rows. `length` is the next position without an entry in
     the cache, never under 1; the tokens that wait follow it. `carry` is the trunk's hidden row at
     the last position that the trunk has read. More waiting tokens than the room for them make
-    the layer begin anew with the last ones: its cache is then a window.
+    the layer start over with the last ones: its cache is then a window.
 
     `alike` lets the decodes of drafts of several tokens have one row each, and so one graph. On a
     GPU a graph that is not as the one before takes longer than a row: on an H200 first drafts after
@@ -162,11 +162,11 @@ class Drafter:
             return False
         self.length = max(min(position, self.length), 1)
         if not self.context.trim(self.length):
-            self.length = max(position, 1)  # empty now: the layer begins anew there
+            self.length = max(position, 1)  # empty now: the layer starts over there
         return False
 
     def begin_at(self, position: int) -> None:
-        """Begin the cache anew: the next token that is accepted has this position."""
+        """Start the cache over: the next token that is accepted has this position."""
         self.context.trim(0)
         self.length, self.waiting, self._carries = max(position, 1), 0, False
 
@@ -189,7 +189,7 @@ class Drafter:
         self.context.close()
 
     def _make_room(self) -> None:
-        """Begin the cache anew with the later half of what waits."""
+        """Start the cache over with the later half of what waits."""
         kept = self.waiting // 2
         self._tokens[:kept] = self._tokens[self.waiting - kept : self.waiting]
         self._rows[:kept] = self._rows[self.waiting - kept : self.waiting]

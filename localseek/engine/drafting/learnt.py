@@ -58,7 +58,7 @@ def from_plain(data: Any) -> dict[int, Learnt]:
             return {}
         return {int(count): _learnt(facts) for count, facts in data["sequences"].items()}
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
-        return {}  # of another version, or damaged: learning begins anew
+        return {}  # of another version, or damaged: learning starts over
 
 
 def _facts(learnt: Learnt) -> dict[str, Any]:

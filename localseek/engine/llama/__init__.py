@@ -198,7 +198,7 @@ class Context:
         return found
 
     def check_numbers(self, row: int) -> None:
-        """Raise EngineError if the logits of a batch's row (-1: the last) are no numbers."""
+        """Raise EngineError if the logits of a batch's row (-1: the last) are not numbers."""
         logits = lib.llama_get_logits_ith(self.handle, row)
         if np.isnan(np.ctypeslib.as_array(logits, (self.model.n_vocab,))).any():
             raise EngineError(

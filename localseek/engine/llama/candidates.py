@@ -1,6 +1,6 @@
 """All tokens with their logits in one table, as llama.cpp's samplers and grammars take them.
 
-The memory is made once and filled anew for each row.
+The memory is made once and filled again for each row.
 """
 
 import ctypes

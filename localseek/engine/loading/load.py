@@ -167,7 +167,7 @@ def _files(info: GGUFInfo, placement: Placement) -> tuple[Path, ...]:
 def _find_learnt(
     options: LoadOptions, info: GGUFInfo, placement: Placement
 ) -> LearntStore | None:  # fmt: skip
-    """Give where what drafting learns is kept, if the depth is automatic and it shall be."""
+    """Give where what drafting learns is kept, if the depth is automatic and it is wanted."""
     if options.mtp != "auto" or not placement.draft or not options.draft_memory:
         return None
     with contextlib.suppress(OSError):  # the file was moved meanwhile

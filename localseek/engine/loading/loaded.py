@@ -62,7 +62,7 @@ class Loaded:
         fixed = 0 if options.mtp in ("auto", "off") else int(options.mtp)
         automatic = options.mtp == "auto"
         # In the processor's memory hidden rows cost nothing; from a device they must be fetched,
-        # and a graph that is not as the one before is made anew, on GPUs also captured.
+        # and a graph that is not as the one before is built again, on GPUs also captured.
         away = placement.gpu_layers > 0
         settling = GRAPH_STEPS if away else 0
         compares = away and parts.parallel == 1

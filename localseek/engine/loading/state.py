@@ -92,7 +92,7 @@ def read_head(data: Bytes, size_bytes: int) -> tuple[Head, NDArray[np.int32]]:
     """Read head and tokens from the beginning of an image of `size_bytes`; raise StateError."""
     start = len(MAGIC) + _LENGTH.size
     if data[: len(MAGIC)].tobytes() != MAGIC or data.size < start:
-        raise DamagedError("it is no saved sequence of this version")
+        raise DamagedError("it is not a saved sequence of this version")
     (length,) = _LENGTH.unpack(data[len(MAGIC) : start].tobytes())
     if length > LONGEST_HEAD or start + length > data.size:
         raise DamagedError

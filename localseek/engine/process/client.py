@@ -267,7 +267,7 @@ class Engine:
         return *death_message(status, self.log_path, lines), lines
 
     def ask(self, op: str) -> dict[str, Any]:
-        """Ask the child something that is no generation; raises EngineError or UsageError."""
+        """Ask the child something that is not a generation; raises EngineError or UsageError."""
         self._send(protocol.encode({"op": op, **asdict(self.options)}))
         message = self._receive()
         if message is None:

@@ -28,7 +28,7 @@ def encode(message: dict[str, Any]) -> bytes:
 
 
 def decode(line: bytes) -> dict[str, Any]:
-    """Read one line; raises ValueError when it is no JSON object."""
+    """Read one line; raises ValueError when it is not a JSON object."""
     message = json.loads(line)
     if not isinstance(message, dict):
         raise ValueError("a protocol message is a JSON object")

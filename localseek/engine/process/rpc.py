@@ -104,7 +104,7 @@ def _end_line(link: socket.socket) -> None:
     link.settimeout(LINE_S)
     link.sendall(b"\r\n\r\n")
     if link.recv(1):
-        raise ProtocolError("is no worker of llama.cpp's RPC")
+        raise ProtocolError("is not a worker of llama.cpp's RPC")
 
 
 def _facts(address: str, link: socket.socket) -> WorkerFacts:
@@ -164,7 +164,7 @@ def _answer(link: socket.socket, expected: int) -> bytes:
     """Read a response of a known size; raises ProtocolError for anything else."""
     (size,) = struct.unpack("<Q", _exactly(link, 8))
     if size != expected:
-        raise ProtocolError("is no worker of llama.cpp's RPC")
+        raise ProtocolError("is not a worker of llama.cpp's RPC")
     return _exactly(link, size)
 
 
@@ -173,7 +173,7 @@ def _exactly(link: socket.socket, count: int) -> bytes:
     while len(found) < count:
         part = link.recv(count - len(found))
         if not part:
-            raise ProtocolError("closed the connection: it is no worker, or of another version")
+            raise ProtocolError("closed the connection: it is not a worker, or of another version")
         found += part
     return found
 

@@ -70,7 +70,7 @@ class Recorder:
         if self._answer is not None:
             self.answered(replace(self._latest, finish_reason="failed", error=error))
 
-    def begin_anew(self, system: str) -> None:
+    def start_over(self, system: str) -> None:
         """Let the next prompt open a new conversation."""
         self.conversation = self._leaf = self._prompt = self._answer = None
         self.system = system
