@@ -94,6 +94,15 @@ class Request:
     think: bool | None = None
     think_budget: int | None = None
     effort: str = ""  # of the reasoning, where the template knows it: high, max
+    begun_reasoning: str = ""  # a reply that was cut off goes on after this
+    begun_answer: str = ""
+    keep: bool = True  # with a prompt cache: save what was read once the reply is there
+
+    @property
+    def continues(self) -> bool:
+        """Tell whether a reply that was cut off goes on."""
+        return bool(self.begun_reasoning or self.begun_answer)
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -141,5 +150,6 @@ class ModelInfo:
     thinks: bool  # the chat template opens or knows <think>
     load_seconds: float = 0.0
     parallel: int = 1  # requests that are answered at once
+    network: str = ""  # what the engine's process can reach, in words
     placement: dict[str, Any] = field(default_factory=dict)  # a `Placement`'s fields
     allotted: tuple[dict[str, Any], ...] = ()  # what llama.cpp says of it, by device

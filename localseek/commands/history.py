@@ -14,6 +14,7 @@ from pathlib import Path
 from localseek.store.history import export
 from localseek.store.history.history import History
 from localseek.store.history.records import Saved
+from localseek.store.sequences import SequenceStore
 from localseek.system.files import write_new
 from localseek.terminal.columns import table
 from localseek.terminal.messages import clean, note, one_line, prepare_streams, width_of
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             _search(history, " ".join(arguments.words), arguments.json)
         elif arguments.action == "delete":
             meant = {one.id: one for one in map(history.named, arguments.names)}
-            history.delete(meant)
+            SequenceStore().remove_named(history.delete(meant))
             note(f"Deleted: {', '.join(one.title for one in meant.values())}.")
         elif arguments.action in ("show", "export"):
             _write(history, history.named(arguments.name), arguments)

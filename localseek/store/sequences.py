@@ -80,6 +80,13 @@ class SequenceStore:
         """Remove a file; one that is gone already is fine."""
         path.unlink(missing_ok=True)
 
+    def remove_named(self, names: Iterable[str]) -> None:
+        """Remove files by their names; what is no name of a file of this folder is left alone."""
+        for name in names:
+            if name.endswith(SUFFIX) and Path(name).name == name:
+                with contextlib.suppress(OSError):
+                    self.remove(self.folder / name)
+
     def evict(self, keep: Path | None = None) -> None:
         """Remove what was longest unused until the limits are kept; `keep` goes last."""
         saved = self.list()

@@ -34,15 +34,19 @@ class Splitter:
     """
 
     def __init__(
-        self, opened: bool, closed: bool = False, space: bool = False, shaped: bool = False
-    ) -> None:
+        self, opened: bool, closed: bool = False, space: bool = False, shaped: bool = False,
+        begun: bool = False,
+    ) -> None:  # fmt: skip
         """Begin. `space`: one space before the first word belongs to the template.
 
-        `shaped`: a grammar holds the answer, which lets a model put white space before it.
+        `shaped`: a grammar holds the answer, which lets a model put white space before it. `begun`:
+        the reply goes on within a text, whose beginning was split already.
         """
-        self._state: Literal["start", "reasoning", "answer"] = "reasoning" if opened else "start"
+        self._state: Literal["start", "reasoning", "answer"] = "start"
+        if opened or begun:
+            self._state = "reasoning" if opened else "answer"
         self._text = ""
-        self._begun = False  # text of the present kind was already given
+        self._begun = begun  # text of the present kind was already given
         self._breaks = SPACES if shaped else BREAKS
         # What may go before the answer's first character.
         self._skipped = self._breaks if closed or shaped else ""

@@ -43,6 +43,21 @@ class Prompt:
     space: bool = False
 
 
+def going_on(prompt: Prompt, reasoning: str, answer: str, closing: str) -> Prompt:
+    """Give the prompt with the beginning of a reply behind it, as the model itself wrote it.
+
+    `closing` is how the model ends a reasoning. The reply goes on in the reasoning if there is no
+    answer yet. Where the prompt has closed the reasoning already, none is put in.
+    """
+    text = prompt.text
+    if reasoning and not prompt.closed:
+        text += reasoning if prompt.opened else f"{OPEN}\n{reasoning}"
+        text += closing if answer else ""
+    elif answer:
+        text += closing if prompt.opened else " " if prompt.space else ""
+    return Prompt(text + answer, opened=bool(reasoning) and not answer and not prompt.closed)
+
+
 def raise_exception(message: str) -> NoReturn:
     """Let a template refuse its input, as Hugging Face's do."""
     raise jinja2.TemplateError(message)

@@ -11,7 +11,7 @@ import pytest
 
 from localseek.errors import UsageError
 from localseek.events import DraftStats, Stats
-from localseek.store.history.database import HistoryError
+from localseek.store.history.database import HistoryError, open_database
 from localseek.store.history.history import History
 from localseek.store.history.migrations import MIGRATIONS
 from localseek.store.history.records import turns_of
@@ -19,7 +19,7 @@ from localseek.text.conversation import Reply
 
 ROOT = Path(__file__).parents[2]
 # The beginning of the SHA-256 of each released step: people's databases went through these.
-RELEASED = ("bed4e7dcb59c0d0f",)
+RELEASED = ("bed4e7dcb59c0d0f", "c72c2006b6472e9a")
 
 
 def texts(history, number):
@@ -171,6 +171,58 @@ def test_only_the_owner_can_read_the_files(tmp_path):
     finally:
         os.umask(before)
     assert modes == {0o600}
+
+
+def test_a_history_of_the_first_version_is_brought_up_to_date(tmp_path, monkeypatch):
+    path = tmp_path / "h.sqlite3"
+    with monkeypatch.context() as patch, closing(sqlite3.connect(path)) as old:
+        patch.setattr("localseek.store.history.database.MIGRATIONS", MIGRATIONS[:1])
+        open_database(path).close()
+        old.execute("INSERT INTO conversation VALUES (1, 't', '', 'nano', 0, 0, 0, 0, NULL)")
+        old.commit()
+    with History(path) as history:
+        assert history.conversation(1).settings == {}
+        history.change(1, settings={"temperature": 0.5})
+        assert history.conversation(1).settings == {"temperature": 0.5}
+
+
+def test_an_answer_that_goes_on_is_found_by_its_new_text_once(history, talk):
+    number = talk("q", "half a giraffe")
+    answer = history.conversation(number).leaf
+    history.resume_answer(answer)
+    assert history.search("giraffe") == [], "it grows"
+    history.write_answer(answer, Reply("", "half a giraffe and a zebra", "stop"))
+    assert [hit.message for hit in history.search("giraffe")] == [answer]
+    assert [hit.message for hit in history.search("zebra")] == [answer]
+    history.delete([number])
+    assert history.search("zebra") == []
+
+
+def test_a_prompt_is_taken_back_unless_it_was_answered(history, talk):
+    number = talk("q", "a")
+    answer = history.conversation(number).leaf
+    waiting = history.add_prompt(number, answer, "too early")
+    history.drop_prompt(waiting)
+    assert texts(history, number) == ["q", "a"]
+    history.drop_prompt(history.branch(answer)[0].id)
+    assert texts(history, number) == ["q", "a"]
+    alone = history.new("only", "nano")
+    history.drop_prompt(history.add_prompt(alone, None, "only"))
+    assert [one.id for one in history.conversations()] == [number]
+
+
+def test_saved_sequences_are_named_when_their_conversation_goes(history, talk):
+    number, other = talk("q", "a"), talk("r", "b")
+    for name in ("one.sequence", "one.sequence", "two.sequence"):
+        history.keep_sequence(number, name)
+    history.keep_sequence(other, "three.sequence")
+    assert sorted(history.delete([number])) == ["one.sequence", "two.sequence"]
+
+
+def test_the_last_prompts_of_all_conversations_come_in_their_order(history, talk):
+    talk("one", "a", "two", "b")
+    talk("three", "c")
+    assert history.last_prompts(2) == ["two", "three"]
 
 
 def test_released_migrations_are_never_edited():

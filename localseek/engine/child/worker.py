@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, BinaryIO
 
 from localseek.engine.child.benchmark import Benchmark
@@ -67,6 +67,8 @@ class Worker:
                 elif message["op"] == "bench":
                     self._start(number)
                     self._measure(number, message)
+                elif message["op"] == "keep":
+                    self._keep()
                 elif message["op"] == "plan":
                     planned = plan_load(protocol.decode_load(message), self._remotes, True)
                     facts = {"machine": asdict(planned.machine)}
@@ -134,7 +136,15 @@ class Worker:
         )
         self._loaded = loaded
         gc.freeze()  # what a model has brought stays: not to be looked through in every answer
-        self._write(protocol.encode({"event": "loaded", "info": asdict(loaded.info)}))
+        info = replace(loaded.info, network=self._network())
+        self._write(protocol.encode({"event": "loaded", "info": asdict(info)}))
+
+    def _keep(self) -> None:
+        """Save what was read last; say which file holds it, "" if none does."""
+        with self._saving:
+            keeper = self._loaded.keeper if self._loaded else None
+            path = keeper.save() if keeper else None
+            self._write(protocol.encode({"event": "kept", "name": path.name if path else ""}))
 
     def _start(self, number: int) -> None:
         """Let a request run, unless its cancel was faster; a scheduler sees to that itself."""
@@ -187,7 +197,13 @@ class Worker:
         prompt = prepared.prompt
         shaped = bool(request.sampling.grammar)
         stream = TextStream(
-            send, prompt.opened, request.stop, prompt.closed, prompt.space, shaped
+            send,
+            prompt.opened,
+            request.stop,
+            prompt.closed,
+            prompt.space,
+            shaped,
+            request.continues,
         )
         limit = loaded.target.n_ctx if request.max_tokens is None else request.max_tokens
         bounds = Bounds(limit, request.think_budget, loaded.closing, loaded.ends(request))
@@ -220,7 +236,7 @@ class Worker:
             turns_left_out=prepared.turns_left_out,
             draft=outcome.drafts.stats(),
         )
-        if loaded.keeper is None:
+        if loaded.keeper is None or not request.keep:
             send(Finished(outcome.reason, stats))
             return
         with self._saving:  # see `send`

@@ -21,13 +21,13 @@ class TextStream:
 
     def __init__(
         self, send: Callable[[Event], None], opened: bool, stops: tuple[str, ...],
-        closed: bool = False, space: bool = False, shaped: bool = False,
+        closed: bool = False, space: bool = False, shaped: bool = False, begun: bool = False,
     ) -> None:  # fmt: skip
         """Begin a reply; see `Splitter` for what is told of its prompt and its shape."""
         self._send = send
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._stops, self._stop = stops, StopFilter(stops)
-        self._splitter = Splitter(opened, closed, space, shaped)
+        self._splitter = Splitter(opened, closed, space, shaped, begun)
         self._all_tokens = 0
         self._waiting: list[tuple[str, str]] = []
         self._tokens, self._flushed = 0, time.monotonic()

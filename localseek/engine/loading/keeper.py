@@ -91,31 +91,42 @@ class Keeper:
 
     def after(self) -> str:
         """Save what the decoder has read if that is worth it; give a notice or ""."""
+        self.save()
+        return self._notice
+
+    def save(self) -> Path | None:
+        """Save what the decoder has read if that is worth it; give the file that holds it."""
         self._notice = ""
         cached = np.array(self._decoder.cached, np.int32)
         size = self._decoder.state_bytes()
         if len(cached) < WORTH_TOKENS:
-            return ""
+            return None
         if size > self._store.limit_bytes:
-            return "The sequence was not saved: it alone is beyond the limit of saved sequences."
+            self._notice = (
+                "The sequence was not saved: it alone is beyond the limit of saved sequences."
+            )
+            return None
         model = self._origin.model
         saved = {path: t for path, (head, t) in self._saved().items() if head.model == model}
-        if any(shared(tokens, cached) == len(cached) for tokens in saved.values()):
-            return self._notice
+        for path, tokens in saved.items():
+            if shared(tokens, cached) == len(cached):
+                return path
         if size * SPARE > psutil.virtual_memory().available:
-            return "The sequence was not saved: too little memory is free."
+            self._notice = "The sequence was not saved: too little memory is free."
+            return None
         try:
             path = self._store.write(model, image(self._decoder, self._origin))
         except OSError as error:
-            return (
+            self._notice = (
                 f"The sequence could not be saved in {self._store.folder}: {error.strerror}. "
                 "Make room there, or set LOCALSEEK_HOME."
             )
+            return None
         for old, tokens in saved.items():
             if self._is_covered(old, tokens, shared(tokens, cached)):
                 self._remove(old)
         self._own = path
-        return self._notice
+        return path
 
     def _is_covered(self, path: Path, tokens: Tokens, common: int) -> bool:
         """Tell whether the new file makes an old one superfluous.

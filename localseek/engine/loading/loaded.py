@@ -7,7 +7,7 @@ about messages on pipes.
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from localseek.engine.decoding.decoder import Decoder
 from localseek.engine.decoding.sampling import make_sampler
@@ -32,7 +32,7 @@ from localseek.errors import ModelError, UsageError
 from localseek.options import LoadOptions, Message, ModelInfo, Request
 from localseek.store.sequences import SequenceStore
 from localseek.text.reasoning import OPEN
-from localseek.text.template import BLOCK_END, ChatTemplate, Prompt
+from localseek.text.template import BLOCK_END, ChatTemplate, Prompt, going_on
 
 GRAPH_STEPS = 2  # on a device: the first pays for a new graph, the second for its capture
 
@@ -127,6 +127,10 @@ class Loaded:
         n_ctx = self.target.n_ctx
         if request.effort and not (self.template and self.template.takes_effort):
             raise UsageError("This model knows no reasoning effort.", "Leave --effort out.")
+        if request.continues and request.sampling.grammar:
+            raise UsageError(
+                "An answer that a schema or a grammar holds cannot go on.", "Ask again."
+            )
         cut = self._trimmer.cut(request, lambda: self._overhead(request))
         prompt, tokens = self._tokens(cut.messages, request)
         # The sum over messages may be a little too small; of the reply's room half is enough.
@@ -158,6 +162,8 @@ class Loaded:
             prompt = self.template.render(messages, request.think, request.effort)
         else:
             prompt = Prompt("\n\n".join(m.content for m in messages), opened=False)
+        if request.continues:
+            prompt = going_on(prompt, request.begun_reasoning, request.begun_answer, self.closing)
         tokens = self.model.tokenize(prompt.text)
         if self.model.add_bos and tokens[:1] != [self.model.bos]:
             tokens.insert(0, self.model.bos)
@@ -165,6 +171,7 @@ class Loaded:
 
     def _overhead(self, request: Request) -> Overhead:
         """Measure what the template adds: a word's prompt alone, and with a turn before it."""
+        request = replace(request, begun_reasoning="", begun_answer="")
         always, _ = split_turns(request.messages)
         word = Message("user", "a")
         turn = (word, Message("assistant", "a"))
@@ -175,8 +182,10 @@ class Loaded:
 
     def sampler(self, request: Request, opened: bool) -> Sampler:
         """Make a request's sampler; `opened` when its prompt ends inside `<think>`."""
-        may_open = request.think is not False and (
-            self.info.thinks or len(self.model.tokenize(OPEN)) == 1
+        may_open = (
+            request.think is not False
+            and not request.continues
+            and (self.info.thinks or len(self.model.tokenize(OPEN)) == 1)
         )
         return make_sampler(self.model, request, opened, may_open, self.closing)
 

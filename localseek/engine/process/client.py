@@ -193,6 +193,17 @@ class Engine:
                 while self._in_flight:
                     self.next_event()
 
+    def keep(self) -> str:
+        """Save what was read last, as a prompt cache does; give the file's name, "" if none.
+
+        For an engine with a prompt cache, between requests. Raises EngineError.
+        """
+        self._send(protocol.encode({"op": "keep"}))
+        while (message := self._receive()) is not None:
+            if message["event"] == "kept":
+                return str(message["name"])
+        raise EngineError(*self._death()[:2])
+
     def measure(self, task: Task) -> Measured:
         """Let the child measure something, until `cancel`; raises EngineError with its reason."""
         self._number += 1

@@ -1,7 +1,7 @@
 """The messages between the client and the engine child: one JSON object a line.
 
-Client to child: load, generate, cancel, quit. Child to client: loaded, then events, each with
-the number of its request. Knows nothing about processes or llama.cpp.
+Client to child: load, generate, cancel, keep, quit. Child to client: loaded, then events, each
+with the number of its request. Knows nothing about processes or llama.cpp.
 """
 
 import json
@@ -82,4 +82,7 @@ def decode_request(message: dict[str, Any]) -> Request:
         think=message["think"],
         think_budget=message["think_budget"],
         effort=message["effort"],
+        begun_reasoning=message.get("begun_reasoning", ""),
+        begun_answer=message.get("begun_answer", ""),
+        keep=message.get("keep", True),
     )

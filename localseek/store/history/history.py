@@ -26,7 +26,7 @@ from localseek.text.conversation import Reply
 
 _SAVED = """
     SELECT id, title, system, model, created, used, pinned, archived, leaf,
-        (SELECT count(*) FROM message WHERE message.conversation = conversation.id)
+        (SELECT count(*) FROM message WHERE message.conversation = conversation.id), settings
     FROM conversation
 """
 _MESSAGE = """
@@ -114,11 +114,12 @@ class History:
     def change(
         self, number: int, *, title: str | None = None, system: str | None = None,
         model: str | None = None, pinned: bool | None = None, archived: bool | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Change what is given of a conversation; its time of last use stays."""
         values: dict[str, Any] = {
             "title": title, "system": system, "model": model, "pinned": pinned,
-            "archived": archived,
+            "archived": archived, "settings": None if settings is None else json.dumps(settings),
         }  # fmt: skip
         given = {name: value for name, value in values.items() if value is not None}
         with transaction(self._db, self.path):
@@ -126,15 +127,30 @@ class History:
                 text = _stored(value) if isinstance(value, str) else value
                 self._db.execute(f"UPDATE conversation SET {name} = ? WHERE id = ?", (text, number))
 
-    def delete(self, numbers: Iterable[int]) -> None:
-        """Delete conversations for good: their text, their part of the index, the log of both."""
+    def delete(self, numbers: Iterable[int]) -> list[str]:
+        """Delete conversations for good: their text, their part of the index, the log of both.
+
+        Gives the names of the saved sequences that held what was read of them: the caller's to
+        remove.
+        """
+        names: list[str] = []
         with transaction(self._db, self.path):
             for number in numbers:
+                rows = self._db.execute(
+                    "SELECT name FROM sequence WHERE conversation = ?", (number,)
+                )
+                names += [name for (name,) in rows]
                 self._db.execute("DELETE FROM conversation WHERE id = ?", (number,))
             # Merged, the index holds nothing of what is gone.
             self._db.execute("INSERT INTO message_text (message_text) VALUES ('optimize')")
         with explained(self.path):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return names
+
+    def keep_sequence(self, number: int, name: str) -> None:
+        """Note that a saved sequence holds what was read of a conversation."""
+        with transaction(self._db, self.path):
+            self._db.execute("INSERT OR IGNORE INTO sequence VALUES (?, ?)", (number, name))
 
     # Messages
 
@@ -158,6 +174,44 @@ class History:
                     _stored(reply.error), stats, answer,
                 ),
             )  # fmt: skip
+
+    def resume_answer(self, answer: int) -> None:
+        """Let this process write on at an answer that was cut off."""
+        with transaction(self._db, self.path):
+            self._db.execute(
+                "UPDATE message SET writer = ?, finish_reason = '' WHERE id = ? AND writer IS NULL",
+                (_this_process(), answer),
+            )
+
+    def drop_prompt(self, prompt: int) -> None:
+        """Take back a prompt that nothing follows; the conversation too if it was the only one."""
+        with transaction(self._db, self.path):
+            row = self._db.execute(
+                "SELECT conversation, parent FROM message WHERE id = ?1 AND role = 'user' "
+                "AND NOT EXISTS (SELECT 1 FROM message WHERE parent = ?1)",
+                (prompt,),
+            ).fetchone()
+            if row is None:
+                return
+            conversation, parent = row
+            self._db.execute("DELETE FROM message WHERE id = ?", (prompt,))
+            self._db.execute(
+                "UPDATE conversation SET leaf = ? WHERE id = ? AND leaf = ?",
+                (parent, conversation, prompt),
+            )
+            self._db.execute(
+                "DELETE FROM conversation WHERE id = ?1 "
+                "AND NOT EXISTS (SELECT 1 FROM message WHERE conversation = ?1)",
+                (conversation,),
+            )
+
+    def last_prompts(self, limit: int) -> list[str]:
+        """Give what was asked last, in all conversations, the newest at the end."""
+        with explained(self.path):
+            rows = self._db.execute(
+                "SELECT content FROM message WHERE role = 'user' ORDER BY id DESC LIMIT ?", (limit,)
+            )
+            return [content for (content,) in rows][::-1]
 
     def branch(self, leaf: int | None) -> list[Message]:
         """Give the messages from the first to `leaf`."""
@@ -273,10 +327,11 @@ def _stored(text: str) -> str:
 
 
 def _saved(row: tuple[Any, ...]) -> Saved:
-    number, title, system, model, created, used, pinned, archived, leaf, messages = row
+    number, title, system, model, created, used, pinned, archived, leaf, messages, settings = row
     return Saved(
-        number, title, system, model, created, used, bool(pinned), bool(archived), leaf, messages
-    )
+        number, title, system, model, created, used, bool(pinned), bool(archived), leaf, messages,
+        json.loads(settings),
+    )  # fmt: skip
 
 
 def _message(row: tuple[Any, ...]) -> Message:
@@ -294,5 +349,3 @@ def _stats(text: str | None) -> Stats | None:
     if fields.get("draft") is not None:
         fields["draft"] = DraftStats(**fields["draft"])
     return Stats(**fields)
-
-

@@ -64,4 +64,24 @@ FIRST = (
     END
     """,
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST,)
+
+# Settings of a conversation, the saved sequences that hold what was read of it (store/sequences.py
+# knows the files), and answers that go on: the index forgets one while it grows again.
+SECOND = (
+    "ALTER TABLE conversation ADD COLUMN settings TEXT NOT NULL DEFAULT '{}'",
+    """
+    CREATE TABLE sequence (
+        conversation INTEGER NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        PRIMARY KEY (conversation, name)
+    )
+    """,
+    """
+    CREATE TRIGGER message_again AFTER UPDATE OF writer ON message
+    WHEN old.writer IS NULL AND new.writer IS NOT NULL BEGIN
+        INSERT INTO message_text (message_text, rowid, content)
+        VALUES ('delete', old.id, old.content);
+    END
+    """,
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, SECOND)

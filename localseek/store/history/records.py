@@ -3,8 +3,8 @@
 Knows nothing about databases.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from localseek.events import Stats
 from localseek.text.conversation import Reply, Turn
@@ -27,6 +27,7 @@ class Saved:
     archived: bool
     leaf: int | None
     messages: int
+    settings: dict[str, Any] = field(default_factory=dict)  # as in a row of a batch
 
 
 @dataclass(frozen=True, slots=True)
