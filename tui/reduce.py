@@ -1,57 +1,40 @@
 """State × action → state, as pure functions; the whole behaviour of the app is here.
 
-Takes an `AppState`, one `Action` and the time, gives the next `AppState`. Starting an answer and
-loading a model are effects: `app.py` does them when the state asks for it (`next_turn`, a model
-phase of "loading"). Knows nothing about Textual, threads or the engine child.
+Takes an `AppState`, one `Action` and the time, gives the next `AppState`. Starting an answer,
+loading a model and writing to the history are effects: the app does them when the state asks for
+it (`next_turn`, a model phase of "loading"). Knows nothing about Textual, threads or the engine.
 """
 
 from dataclasses import replace
 
-from localseek.events import (
-    AnswerDelta,
-    AnswerWithdrawn,
-    Event,
-    Failed,
-    Finished,
-    Notice,
-    PromptProgress,
-    ReasoningDelta,
-)
+from localseek.events import Event, Failed, Finished
+from localseek.options import ModelInfo
 from tui import actions as act
-from tui.state import AppState, ModelView, Phase, TurnView
+from tui import streaming, tree
+from tui.state import AppState, ConversationView, ModelView, TurnView
 from tui.wording import clean
 
 
-def reduce(state: AppState, action: act.Action, now: float) -> AppState:  # noqa: PLR0911 — one return an action
+def reduce(state: AppState, action: act.Action, now: float) -> AppState:
     """Give the state after one action."""
     match action:
         case act.Streamed(number, event):
             return _after_event(state, number, event, now)
-        case act.Loading() | act.Loaded() | act.LoadFailed() | act.RestartAsked():
+        case (
+            act.ModelAsked() | act.Loading() | act.Loaded() | act.LoadFailed() | act.RestartAsked()
+        ):
             return replace(state, model=_model_after(state.model, action))
-        case act.Submitted(prompt):
-            return _submitted(state, prompt)
-        case act.Started(number):
-            return _started(state, number, now)
-        case act.StopAsked():
-            turn = state.turn(state.running) if state.running is not None else None
-            return state.with_turn(replace(turn, phase="stopping")) if turn else state
-        case act.Withdrawn():
-            return _withdrawn(state)
-        case act.Folded(number, folded):
-            turn = state.turn(number)
-            if turn is None:
-                return state
-            return state.with_turn(replace(turn, folded=folded, user_toggled=True))
-        case act.AllFolded(folded):
-            turns = tuple(replace(t, folded=folded, user_toggled=True) for t in state.turns)
-            return replace(state, turns=turns, fold_new=folded)
-        case act.ThinkSet(think):
-            return replace(state, think=think)
-        case act.NewAsked():
-            return _new_conversation(state)
-        case act.RetryAsked():
-            return _retried(state)
+        case (
+            act.Submitted() | act.Started() | act.StopAsked() | act.Withdrawn() | act.RetryAsked()
+            | act.ContinueAsked()
+        ):  # fmt: skip
+            return _turns_after(state, action, now)
+        case (
+            act.BranchAsked() | act.BranchLeft() | act.VariantAsked() | act.Selected()
+            | act.Folded() | act.AllFolded()
+        ):  # fmt: skip
+            return _view_after(state, action)
+    return _conversation_after(state, action)
 
 
 def next_turn(state: AppState) -> TurnView | None:
@@ -62,19 +45,29 @@ def next_turn(state: AppState) -> TurnView | None:
 
 
 def wants_load(before: AppState, after: AppState, action: act.Action) -> bool:
-    """Tell whether the user's action asks for the model to be loaded again."""
-    asked = isinstance(action, act.Submitted | act.RetryAsked | act.RestartAsked)
+    """Tell whether the user's action asks for the model to be loaded."""
+    if isinstance(action, act.ModelAsked):
+        return before.model is not after.model
+    asked = isinstance(
+        action, act.Submitted | act.RetryAsked | act.ContinueAsked | act.RestartAsked
+    )
     return asked and before.model.phase != "loading" and after.model.phase == "loading"
+
+
+# The model
 
 
 def _model_after(model: ModelView, action: act.Action) -> ModelView:
     match action:
+        case act.ModelAsked(name) if name != model.name or model.phase in ("failed", "dead"):
+            return ModelView(clean(name))
         case act.Loading(done):
             return replace(model, phase="loading", progress=min(1.0, max(0.0, done)))
         case act.Loaded(info):
             return ModelView(
-                name=clean(info.name) or model.name, phase="ready", progress=1.0,
-                thinks=info.thinks, drafting=info.drafting, context_size=info.context_size,
+                name=model.name, phase="ready", progress=1.0, thinks=info.thinks,
+                drafting=info.drafting, context_size=info.context_size,
+                memory_bytes=_memory(info), network=clean(info.network),
             )  # fmt: skip
         case act.LoadFailed(message, hint):
             return replace(model, phase="failed", message=clean(message), hint=clean(hint))
@@ -83,107 +76,170 @@ def _model_after(model: ModelView, action: act.Action) -> ModelView:
     return model
 
 
-def _submitted(state: AppState, prompt: str) -> AppState:
-    turn = TurnView(state.next_id, prompt)
-    model = _model_after(state.model, act.RestartAsked())
-    return replace(state, turns=(*state.turns, turn), next_id=state.next_id + 1, model=model)
-
-
-def _started(state: AppState, number: int, now: float) -> AppState:
-    turn = state.turn(number)
-    if turn is None:
-        return state
-    started = replace(turn, phase="reading", started_s=now)
-    return replace(state.with_turn(started), running=number)
-
-
-def _withdrawn(state: AppState) -> AppState:
-    if not state.waiting:
-        return state
-    taken = state.waiting[-1].id
-    return replace(state, turns=tuple(turn for turn in state.turns if turn.id != taken))
-
-
-def _new_conversation(state: AppState) -> AppState:
-    if not state.turns:
-        return replace(state, turns=state.previous, previous=())
-    # A turn that still runs goes on in the engine until it has heard the cancel; it is shown
-    # as stopped from here on, since its last event will find no turn.
-    kept = tuple(replace(t, phase="stopped") if t.running else t for t in state.turns)
-    return replace(state, turns=(), previous=tuple(t for t in kept if t.phase != "waiting"))
-
-
-def _retried(state: AppState) -> AppState:
-    if state.last is None or state.last.running or state.last.phase == "waiting":
-        return state
-    return _submitted(replace(state, turns=state.turns[:-1]), state.last.prompt)
+def _memory(info: ModelInfo) -> int:
+    """Give what a placement takes on all devices together."""
+    parts = ("weights", "cache", "draft_cache", "compute")
+    return sum(int(one.get(part, 0)) for one in info.placement.get("memory", ()) for part in parts)
 
 
 def _after_event(state: AppState, number: int, event: Event, now: float) -> AppState:
     if isinstance(event, Finished | Failed) and state.running == number:
         state = replace(state, running=None)
     if isinstance(event, Failed) and event.fatal:
-        model = replace(
-            state.model, phase="dead", message=clean(event.message), hint=clean(event.hint)
-        )
-        state = replace(state, model=model)
+        message, hint = clean(event.message), clean(event.hint)
+        state = replace(state, model=replace(state.model, phase="dead", message=message, hint=hint))
     turn = state.turn(number)
     if turn is None or not (turn.running or turn.phase == "waiting"):
         return state
-    return state.with_turn(_turn_after(turn, event, now, fold_new=state.fold_new))
+    return state.with_turn(streaming.after(turn, event, now, state.reasoning))
 
 
-def _turn_after(turn: TurnView, event: Event, now: float, fold_new: bool) -> TurnView:
-    match event:
-        case PromptProgress(done, total):
-            return replace(turn, read=done, to_read=total)
-        case Notice(text):
-            return replace(turn, notices=(*turn.notices, clean(text)))
-        case ReasoningDelta(text, tokens):
-            return _after_reasoning(turn, ReasoningDelta(clean(text), tokens), now, fold_new)
-        case AnswerDelta(text, tokens):
-            return _after_answer(turn, AnswerDelta(clean(text), tokens), now)
-        case AnswerWithdrawn():
-            withdrawn = turn.reply.after(event)
-            return replace(turn, reply=withdrawn, reasoning_tokens=turn.tokens, folded=True)
-        case Finished(reason):
-            ended = _thought_ended(turn, now)
-            phase: Phase = "stopped" if reason == "cancelled" else "done"
-            return replace(ended, phase=phase, reply=turn.reply.after(event), ended_s=now)
-        case Failed(message, hint, fatal):
-            told = Failed(clean(message), clean(hint), fatal)
-            ended = _thought_ended(turn, now)
-            return replace(ended, phase="failed", reply=turn.reply.after(told), ended_s=now)
-    return turn
+# Turns
 
 
-def _after_reasoning(turn: TurnView, event: ReasoningDelta, now: float, fold_new: bool) -> TurnView:
-    starts = not turn.reply.reasoning
+def _turns_after(state: AppState, action: act.Action, now: float) -> AppState:
+    match action:
+        case act.Submitted(prompt, edits):
+            edited = state.turn(edits)
+            last = state.last.id if state.last else None
+            return _added(state, TurnView(0, prompt, parent=edited.parent if edited else last))
+        case act.RetryAsked(number):
+            turn = state.turn(number)
+            if turn is None or not state.settled:
+                return state
+            first = turn.id if turn.again is None else turn.again
+            return _added(state, TurnView(0, turn.prompt, parent=turn.parent, again=first))
+        case act.ContinueAsked():
+            return _going_on(state)
+        case act.Started(number):
+            turn = state.turn(number)
+            if turn is None:
+                return state
+            started = replace(turn, phase="reading", started_s=now)
+            return replace(state.with_turn(started), running=number)
+        case act.StopAsked():
+            turn = state.turn(state.running)
+            return state.with_turn(replace(turn, phase="stopping")) if turn else state
+    return _withdrawn(state)
+
+
+def _added(state: AppState, turn: TurnView) -> AppState:
+    turns, others = tree.place(state.turns, state.others, replace(turn, id=state.next_id))
+    model = _model_after(state.model, act.RestartAsked())
     return replace(
-        turn,
-        phase="stopping" if turn.phase == "stopping" else "thinking",
-        reply=turn.reply.after(event),
-        tokens=turn.tokens + event.tokens,
-        reasoning_tokens=turn.reasoning_tokens + event.tokens,
-        first_s=now if turn.first_s is None else turn.first_s,
-        folded=fold_new if starts and not turn.user_toggled else turn.folded,
+        state, turns=turns, others=others, next_id=state.next_id + 1, model=model, selected=None
     )
 
 
-def _after_answer(turn: TurnView, event: AnswerDelta, now: float) -> TurnView:
-    starts = not turn.reply.answer and bool(event.text)
-    turn = _thought_ended(turn, now) if starts else turn
-    return replace(
+def _going_on(state: AppState) -> AppState:
+    turn = state.last
+    if turn is None or not turn.can_go_on or not state.settled:
+        return state
+    answered = bool(turn.reply.answer)
+    again = replace(
         turn,
-        phase="stopping" if turn.phase == "stopping" else "answering",
-        reply=turn.reply.after(event),
-        tokens=turn.tokens + event.tokens,
-        first_s=now if turn.first_s is None else turn.first_s,
-        folded=True if starts and not turn.user_toggled else turn.folded,
+        phase="waiting",
+        goes_on=True,
+        reply=replace(turn.reply, finish_reason="", stats=None, error=""),
+        notices=(),
+        read=0,
+        to_read=0,
+        first_s=None,
+        thought_s=turn.thought_s if answered else None,
+        thought_before_s=turn.thought_s or 0.0,
+        ended_s=None,
+    )
+    return replace(
+        state.with_turn(again), model=_model_after(state.model, act.RestartAsked()), selected=None
     )
 
 
-def _thought_ended(turn: TurnView, now: float) -> TurnView:
-    if not turn.reply.reasoning or turn.thought_s is not None:
-        return turn
-    return replace(turn, thought_s=turn.thinking_s(now))
+def _withdrawn(state: AppState) -> AppState:
+    if not state.waiting:
+        return state
+    taken = state.waiting[-1]
+    if taken.goes_on:  # it is as it was
+        return state.with_turn(replace(taken, phase="stopped", goes_on=False))
+    turns = tuple(turn for turn in state.turns if turn.id != taken.id)
+    beside = [turn for turn in state.others if turn.parent == taken.parent]
+    if not beside:
+        return replace(state, turns=turns)
+    shown, others = tree.switched(turns, state.others, beside[-1].id)
+    return replace(state, turns=shown, others=others)
+
+
+# What is shown
+
+
+def _view_after(state: AppState, action: act.Action) -> AppState:
+    match action:
+        case act.Selected(number):
+            return replace(state, selected=number)
+        case act.Folded(number, folded):
+            turn = state.turn(number)
+            if turn is None:
+                return state
+            return state.with_turn(replace(turn, folded=folded, user_toggled=True))
+        case act.AllFolded(folded):
+            turns = tuple(replace(t, folded=folded, user_toggled=True) for t in state.turns)
+            return replace(state, turns=turns, reasoning="folded" if folded else "auto")
+        case act.BranchAsked(number) if state.settled and state.turn(number):
+            branches = tree.cut_after(state.turns, state.others, number)
+            return _showing(state, branches, None)
+        case act.BranchLeft() if state.settled and state.last:
+            return _showing(state, tree.switched(state.turns, state.others, state.last.id), None)
+        case act.VariantAsked(number, step) if state.settled:
+            return _variant(state, number, step)
+    return state
+
+
+def _variant(state: AppState, number: int, step: int) -> AppState:
+    turn = state.turn(number)
+    if turn is None:
+        return state
+    found = tree.numbers(tree.variants(state.turns, state.others, turn))
+    place = found.index(turn.id) + step
+    if not 0 <= place < len(found):
+        return state
+    branches = tree.switched(state.turns, state.others, found[place])
+    return _showing(state, branches, found[place])
+
+
+def _showing(state: AppState, branches: tree.Branches, selected: int | None) -> AppState:
+    return replace(state, turns=branches[0], others=branches[1], selected=selected)
+
+
+# Conversations
+
+
+def _conversation_after(state: AppState, action: act.Action) -> AppState:
+    view = state.conversation
+    match action:
+        case act.NewAsked(temporary, system):
+            return _begun(state, ConversationView(system=system, temporary=temporary))
+        case act.Opened(conversation, turns, others):
+            return replace(_begun(state, conversation), turns=turns, others=others)
+        case act.Deleted(number) if number == view.number:
+            return _begun(state, ConversationView(system=view.system))
+        case act.SettingsChanged(settings, system):
+            view = replace(view, settings=dict(settings), system=system)
+        case act.Stored(key, number, title) if key == view.key:
+            view = replace(view, number=number, title=title)
+        case act.Retitled(number, title) if number == view.number:
+            view = replace(view, title=title)
+        case act.Listed(listing):
+            return replace(state, listing=listing)
+        case act.ModelsListed(models):
+            return replace(state, models=models)
+        case act.HistoryFailed(message):
+            return replace(state, unsaved=clean(message))
+    return replace(state, conversation=view)
+
+
+def _begun(state: AppState, conversation: ConversationView) -> AppState:
+    """Show another conversation. A turn that still runs is over once the engine heard of it."""
+    key = state.next_key
+    return replace(
+        state, conversation=replace(conversation, key=key), next_key=key + 1, turns=(), others=(),
+        selected=None,
+    )  # fmt: skip

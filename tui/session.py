@@ -1,21 +1,23 @@
 """The engine on a thread of its own: jobs in, actions out, so that the screen never waits.
 
-Takes load and generate jobs, gives `Loading`, `Loaded`, `LoadFailed` and `Streamed` actions in an
-inbox that the app empties about 30 times a second; text that came in between is merged then.
-Knows nothing about Textual or what the actions mean.
+Takes load and generate jobs, gives `Loading`, `Loaded`, `LoadFailed`, `Streamed` and `Kept`; text
+that came in between two looks at the inbox is merged. What the engine has read of a conversation
+is saved when another one takes its place. Knows nothing about Textual or what the actions mean.
 """
 
-import contextlib
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from localseek.errors import LocalseekError
 from localseek.events import AnswerDelta, Event, Failed, Finished, ReasoningDelta, Stats
 from localseek.options import LoadOptions, ModelInfo, Request
-from tui.actions import Action, Loaded, LoadFailed, Loading, Streamed
+from tui.actions import Action, Kept, Loaded, LoadFailed, Loading, Said, Streamed
+from tui.background import Background
+
+CLOSING_S = 60.0  # to save a long sequence of a large model: some gigabytes
 
 
 class EngineLike(Protocol):
@@ -25,11 +27,14 @@ class EngineLike(Protocol):
     def alive(self) -> bool: ...
     def load(self, progress: Callable[[float], None] | None = None) -> ModelInfo: ...
     def generate(self, request: Request) -> Iterator[Event]: ...
+    def keep(self) -> str: ...
     def cancel(self) -> None: ...
     def close(self) -> None: ...
 
 
 EngineFactory = Callable[[LoadOptions], EngineLike]
+# From a model's name to how it is loaded; what takes a while is said through the function.
+Prepare = Callable[[str, Callable[[str], None]], LoadOptions]
 
 
 def merged(actions: list[Action]) -> list[Action]:
@@ -59,27 +64,29 @@ def _joined(before: Action, after: Action) -> Action | None:
     return None
 
 
-class Session:
-    """The engine's thread, from the first load to `close`. All methods return at once."""
+class Session(Background):
+    """The engine's thread, from the first load to `close`."""
 
-    def __init__(self, factory: EngineFactory, options: LoadOptions) -> None:
-        self._factory, self._options = factory, options
+    def __init__(self, factory: EngineFactory, prepare: Prepare) -> None:
+        super().__init__("engine session")
+        self._factory, self._prepare = factory, prepare
         self._engine: EngineLike | None = None
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._inbox: queue.SimpleQueue[Action] = queue.SimpleQueue()
+        self._name = ""  # of the model
+        self._held: int | None = None  # the conversation that the engine has read, to be saved
         self._cancelled = threading.Event()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="engine session", daemon=True)
-        self._thread.start()
 
-    def load(self) -> None:
-        """Start an engine, in place of one that died."""
-        self._jobs.put(self._load)
+    def load(self, name: str) -> None:
+        """Load a model, in place of the one before or of an engine that died."""
+        self.submit(partial(self._load, name))
 
-    def generate(self, turn: int, request: Request) -> None:
-        """Answer a request; its events arrive as `Streamed` with the turn's number."""
+    def generate(self, turn: int, request: Request, key: int | None) -> None:
+        """Answer a request; its events arrive as `Streamed` with the turn's number.
+
+        `key` names the conversation whose sequence is worth saving; None: nothing is saved.
+        """
         self._cancelled.clear()
-        self._jobs.put(lambda: self._generate(turn, request))
+        self.submit(partial(self._generate, turn, request, key))
 
     def cancel(self) -> None:
         """End the running answer; its `Finished` says so."""
@@ -88,55 +95,71 @@ class Session:
             self._engine.cancel()
 
     def take(self) -> list[Action]:
-        """Empty the inbox."""
-        taken: list[Action] = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                taken.append(self._inbox.get_nowait())
-        return merged(taken)
+        """Empty the inbox, neighbouring text joined."""
+        return merged(super().take())
 
     def close(self) -> None:
-        """End the engine; blocks for as long as that takes, a few seconds at the most."""
+        """End the engine, once what it has read is saved; blocks for as long as that takes."""
         self._closed = True
-        self._jobs.put(None)
+        self.cancel()
+        if self._held is not None:
+            self.submit(self._keep)
+            self.finish(CLOSING_S)
         if self._engine is not None:
             self._engine.close()
+        self.finish(CLOSING_S)
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-
-    def _load(self) -> None:
+    def _load(self, name: str) -> None:
         try:
+            self._keep()
             if self._engine is not None:
                 self._engine.close()
-            self._inbox.put(Loading(0.0))
-            self._engine = self._factory(self._options)
+            self.emit(Loading(0.0))
+            options = self._prepare(name, lambda text: self.emit(Said(text)))
+            if self._closed:
+                return
+            self._engine = self._factory(options)
             if self._closed:
                 self._engine.close()
                 return
-            info = self._engine.load(lambda done: self._inbox.put(Loading(done)))
+            info = self._engine.load(lambda done: self.emit(Loading(done)))
         except LocalseekError as error:
-            self._inbox.put(LoadFailed(error.message, error.hint))
+            self.emit(LoadFailed(error.message, error.hint))
         except (OSError, ValueError, KeyError, TypeError) as error:
             # What a broken pipe or a garbled message raises; the reader must hear of it.
-            self._inbox.put(LoadFailed(f"The engine answered with nonsense: {error}."))
+            self.emit(LoadFailed(f"The engine answered with nonsense: {error}."))
         else:
-            self._inbox.put(Loaded(info))
+            self._name = name
+            self.emit(Loaded(info))
 
-    def _generate(self, turn: int, request: Request) -> None:
+    def _keep(self) -> None:
+        """Save what was read of a conversation; a dead engine has nothing left."""
+        held, self._held = self._held, None
+        if held is None or self._engine is None or not self._engine.alive:
+            return
+        try:
+            name = self._engine.keep()
+        except (LocalseekError, OSError, ValueError):
+            return  # it died of it, which the next request will say; the text is in the history
+        if name:
+            self.emit(Kept(held, name))
+
+    def _generate(self, turn: int, request: Request, key: int | None) -> None:
+        if self._held != key:
+            self._keep()
+        self._held = key
         try:
             for event in self._events(request):
-                self._inbox.put(Streamed(turn, event))
+                self.emit(Streamed(turn, event))
         except LocalseekError as error:
-            self._inbox.put(Streamed(turn, Failed(error.message, error.hint, fatal=True)))
+            self.emit(Streamed(turn, Failed(error.message, error.hint, fatal=True)))
         except (OSError, ValueError, KeyError, TypeError) as error:
             text = f"The engine answered with nonsense: {error}."
-            self._inbox.put(Streamed(turn, Failed(text, fatal=True)))
+            self.emit(Streamed(turn, Failed(text, fatal=True)))
 
     def _events(self, request: Request) -> Iterator[Event]:
         if self._engine is not None and not self._engine.alive:
-            self._load()  # it died while nobody looked
+            self._load(self._name)  # it died while nobody looked
         if self._engine is None or not self._engine.alive:
             yield Failed("The model could not be started again.")
             return

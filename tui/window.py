@@ -56,3 +56,9 @@ def later(window: Window, count: int) -> Window:
     end = min(count, window.end + PAGE)
     first = window.first if end - window.first <= PRUNE_ABOVE else end - MOUNTED
     return Window(first, end)
+
+
+def around(place: int, count: int) -> Window:
+    """Mount a run of turns with one near its middle."""
+    first = max(0, min(place - MOUNTED // 2, count - MOUNTED))
+    return Window(first, min(count, first + MOUNTED))

@@ -4,7 +4,8 @@ Takes plain state, gives plain text that holds no control character. Every state
 words, so that nothing is told by colour alone. Knows nothing about Textual.
 """
 
-from tui.state import AppState, TurnView
+from localseek.system.sizes import rough_size
+from tui.state import AppState, ModelView, TurnView
 
 # Control characters would move the cursor or ring the bell, bidirectional overrides would
 # reorder what is read, and a lone surrogate cannot be written to a terminal at all.
@@ -39,10 +40,12 @@ def seconds(elapsed_s: float) -> str:
 
 def reasoning_title(turn: TurnView, now: float) -> str:
     """Say how long the model has thought, or did."""
-    if turn.thought_s is None and turn.running:
-        return f"Thinking… {seconds(turn.thinking_s(now))}"
     stats = turn.reply.stats
-    spent = stats.reasoning_tokens if stats and stats.reasoning_tokens else turn.reasoning_tokens
+    spent = turn.reasoning_tokens
+    if stats and stats.reasoning_tokens and not turn.goes_on:
+        spent = stats.reasoning_tokens
+    if turn.thought_s is None and turn.running:
+        return f"Thinking… {seconds(turn.thinking_s(now))} · {tokens(spent)}"
     return f"Thought for {seconds(turn.thinking_s(now))} · {tokens(spent)}"
 
 
@@ -67,6 +70,24 @@ def _ended(turn: TurnView) -> str:
     return "length limit" if turn.reply.finish_reason == "length" else "ready"
 
 
+def held_back(state: AppState) -> str:
+    """Say what keeps this conversation from being saved, "" if it is."""
+    if state.conversation.temporary:
+        return "temporary"
+    return "not saved" if state.unsaved else ""
+
+
+def offline(model: ModelView, short: bool = False) -> str:
+    """Say how the engine is kept from networks; the sign alone tells whether it is."""
+    if not model.network:
+        return ""
+    sign = "⊘" if model.offline else "!"
+    if short:
+        return f"{sign} offline" if model.offline else f"{sign} not cut off"
+    words = "offline, held by the kernel" if model.offline else model.network
+    return f"{sign} {words}"
+
+
 def figures(state: AppState, now: float) -> list[str]:
     """Give the numbers of the newest turn, most wanted first."""
     turn, shown = state.current, []
@@ -81,32 +102,46 @@ def figures(state: AppState, now: float) -> list[str]:
     if state.draft and state.draft.mean_depth >= 0.05:
         share = state.draft.accepted / state.draft.drafted
         shown.append(f"{state.draft.mean_depth:.1f} drafts, {share:.0%} right")
+    if state.model.memory_bytes:
+        shown.append(f"{rough_size(state.model.memory_bytes)} memory")
     return shown
 
 
-def outcome(turn: TurnView) -> str:
-    """Say what stands under a reply: nothing when it just ended well."""
+def outcome(turn: TurnView, last: bool = True) -> str:
+    """Say what stands under a reply: nothing when it just ended well.
+
+    Only the `last` one can go on.
+    """
     lines = list(turn.notices)
     if turn.phase == "waiting":
         lines.append("Waiting for the model. Esc takes it back.")
     elif turn.phase == "reading":
         lines.append("Reading the prompt…")
     elif turn.phase == "stopped":
-        lines.append("Stopped.")
+        stopped = "Cut off" if turn.reply.finish_reason == "interrupted" else "Stopped"
+        lines.append(f"{stopped}.{_going_on(turn, last)}")
     elif turn.phase == "failed":
-        lines.append(turn.reply.error)
+        lines.append(f"{turn.reply.error}{_going_on(turn, last)}")
     elif turn.phase == "done" and turn.reply.finish_reason == "length":
         full = turn.reply.stats is not None and turn.reply.stats.filled_context
         where = "end of the context; the conversation can go on" if full else "length limit"
-        lines.append(f"Cut off at the {where}.")
+        lines.append(f"Cut off at the {where}.{_going_on(turn, last)}")
     elif turn.phase == "done" and not turn.reply.answer:
         lines.append("The model ended without an answer.")
     return "\n".join(lines)
 
 
-def statistics(state: AppState) -> list[tuple[str, str]]:
-    """Give the last reply's figures as names and values, for a page of their own."""
-    turn = state.current
+def _going_on(turn: TurnView, last: bool) -> str:
+    return " /continue lets it go on." if last and turn.can_go_on else ""
+
+
+def branching(place: int, count: int) -> str:
+    """Say which of several variants is shown, "" if there is one."""
+    return f"‹ {place} of {count} ›" if count > 1 else ""
+
+
+def statistics(turn: TurnView | None) -> list[tuple[str, str]]:
+    """Give a reply's figures as names and values, for a page of their own."""
     stats = turn.reply.stats if turn else None
     if stats is None:
         return []

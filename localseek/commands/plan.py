@@ -27,8 +27,8 @@ from localseek.system.machine import Machine, imagined
 from localseek.system.sizes import read_size, rough_size
 from localseek.terminal import settings
 from localseek.terminal.columns import folded, table
-from localseek.terminal.drawing import cache_lines, layer_rows, memory_table
-from localseek.terminal.messages import clean, one_line, prepare_streams, width_of
+from localseek.terminal.drawing import cache_lines, plan_page
+from localseek.terminal.messages import clean, prepare_streams, width_of
 
 EXAMPLES = """examples:
   localseek plan nano
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(json.dumps(_object(shape, where, placement)))
         return 0
     width = width_of(sys.stdout)
-    lines = _comparison(plans, width) if len(plans) > 1 else _page(*plans[0], width)
+    lines = _comparison(plans, width) if len(plans) > 1 else plan_page(*plans[0], width)
     print("\n".join(folded(map(clean, lines), width)))
     return 0
 
@@ -158,20 +158,6 @@ def _info_from_config(source: Path, type_name: str) -> GGUFInfo:
     )
     metadata: dict[str, Any] = dict(plan.metadata)
     return GGUFInfo(source, (source,), (), plan.size_bytes, 3, metadata, tensors)
-
-
-def _page(
-    shape: ModelShape, machine: Machine, placement: Placement, width: int | None
-) -> list[str]:
-    size = rough_size(shape.weights_bytes)
-    what = f"{one_line(shape.name)}: {shape.architecture}, {shape.type}, {size}"
-    lines = [f"{what}, {len(shape.layers)} layers, context {placement.ctx:,}", ""]
-    lines += memory_table(machine, placement, width)
-    lines += ["", *layer_rows(shape, placement, width), "", *cache_lines(shape, placement)]
-    how = "measured by a load without weights" if placement.measured else "estimated"
-    lines += [f"buffers: {how}; prompts in pieces of {placement.batch}", ""]
-    lines += [f"- {reason}" for reason in placement.reasons]
-    return [*lines, *(f"! {warning}" for warning in placement.warnings)]
 
 
 def _comparison(plans: list[Planned], width: int | None) -> list[str]:

@@ -31,6 +31,11 @@ def true_colour() -> bool:
     return os.environ.get("COLORTERM") in ("truecolor", "24bit")
 
 
+def editor() -> str:
+    """Give the command of the editor that the user likes, "" if none is named."""
+    return os.environ.get("VISUAL") or os.environ.get("EDITOR") or ""
+
+
 def chosen_compiler() -> str:
     """Give the C++ compiler that CXX names, "" if none."""
     return os.environ.get("CXX", "")

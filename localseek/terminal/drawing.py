@@ -8,6 +8,7 @@ from localseek.placing.shape import ModelShape
 from localseek.system.machine import CPU, Machine
 from localseek.system.sizes import rough_size
 from localseek.terminal.columns import GAP, table
+from localseek.terminal.messages import one_line
 
 ROW, LEAST_ROW = 64, 10  # layers a line
 WHOLE, ALWAYS, EXPERTS, SOME, NOTHING = "█", "▀", "▄", "▓", "·"
@@ -15,6 +16,21 @@ LEGEND = {
     WHOLE: "whole layer", ALWAYS: "all but its experts", EXPERTS: "its experts",
     SOME: "some of its expert tensors", NOTHING: "nothing",
 }  # fmt: skip
+
+
+def plan_page(
+    shape: ModelShape, machine: Machine, placement: Placement, width: int | None = None
+) -> list[str]:
+    """Give the whole plan: what the model is, memory, layers, caches, reasons, warnings."""
+    size = rough_size(shape.weights_bytes)
+    what = f"{one_line(shape.name)}: {shape.architecture}, {shape.type}, {size}"
+    lines = [f"{what}, {len(shape.layers)} layers, context {placement.ctx:,}", ""]
+    lines += memory_table(machine, placement, width)
+    lines += ["", *layer_rows(shape, placement, width), "", *cache_lines(shape, placement)]
+    how = "measured by a load without weights" if placement.measured else "estimated"
+    lines += [f"buffers: {how}; prompts in pieces of {placement.batch}", ""]
+    lines += [f"- {reason}" for reason in placement.reasons]
+    return [*lines, *(f"! {warning}" for warning in placement.warnings)]
 
 
 def place_name(device: str) -> str:

@@ -198,16 +198,21 @@ def test_an_answer_that_goes_on_is_found_by_its_new_text_once(history, talk):
     assert history.search("zebra") == []
 
 
-def test_a_prompt_is_taken_back_unless_it_was_answered(history, talk):
+def test_an_answer_is_taken_back_with_what_only_led_to_it(history, talk):
     number = talk("q", "a")
     answer = history.conversation(number).leaf
     waiting = history.add_prompt(number, answer, "too early")
-    history.drop_prompt(waiting)
+    history.drop_answer(history.begin_answer(number, waiting, "nano"))
     assert texts(history, number) == ["q", "a"]
-    history.drop_prompt(history.branch(answer)[0].id)
-    assert texts(history, number) == ["q", "a"]
+    again = history.begin_answer(number, history.branch(answer)[0].id, "nano")
+    history.drop_answer(again)
+    assert texts(history, number) == ["q", "a"], "its other answer keeps the prompt"
+    history.add_prompt(number, answer, "more")
+    history.drop_answer(answer)
+    assert texts(history, number) == ["q", "a", "more"], "something follows it"
     alone = history.new("only", "nano")
-    history.drop_prompt(history.add_prompt(alone, None, "only"))
+    prompt = history.add_prompt(alone, None, "only")
+    history.drop_answer(history.begin_answer(alone, prompt, "nano"))
     assert [one.id for one in history.conversations()] == [number]
 
 

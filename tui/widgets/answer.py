@@ -81,12 +81,11 @@ class Answer(Vertical):
                 if self._withdrawn:
                     await self._begin_again()
                 await self._write()
-            if self._complete:
-                break
-            await self._changed.wait()
-        if self._piece is not None and self._appended:
-            # Streaming leaves table cells and late reference links half done: lay it out once.
-            await self._piece.update(self._text[self._start :])
+            if self._complete and self._piece is not None and self._appended:
+                # Streaming leaves table cells and late reference links half done: lay it out once.
+                await self._piece.update(self._text[self._start :])
+                self._appended = False
+            await self._changed.wait()  # for more text; one that was cut off may go on
 
     async def _begin_again(self) -> None:
         self._withdrawn = False

@@ -1,10 +1,12 @@
-"""The prompt: a text box that grows to eight lines, sends on Enter, remembers what was sent.
+"""The prompt: a text box that grows to eight lines, sends, completes, remembers what was sent.
 
-Gives a `Prompt.Sent` message; the app decides whether the text may go. Pasted line breaks stay.
-Knows nothing about the engine or the conversation.
+Gives `Prompt.Sent` with the whole text, files and long pastes put in; the app decides whether it
+may go. Pasted line breaks stay. Knows nothing about the engine or the conversation.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from textual import events
@@ -12,10 +14,13 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 
+from tui import attachments
 from tui.prompts import PromptHistory
+from tui.widgets.completions import Completions
 
 # Shift+Enter is the same byte as Enter in many terminals; Ctrl+J works in all of them.
-NEWLINE_KEYS = ("shift+enter", "ctrl+j", "alt+enter")
+OTHER_ENTERS = ("shift+enter", "ctrl+j", "alt+enter", "ctrl+enter")
+EDITING = "editing an earlier prompt · Esc leaves it as it was"
 
 
 class Prompt(TextArea):
@@ -23,53 +28,109 @@ class Prompt(TextArea):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "Send", id="prompt.send"),
-        Binding("shift+enter,ctrl+j,alt+enter", "newline", "New line", key_display="^j", show=False,
-                id="prompt.newline"),
-    ]  # fmt: skip
+        Binding("ctrl+g", "app.editor", "Editor", show=False, id="prompt.editor"),
+    ]
 
     @dataclass
     class Sent(Message):
-        """The user pressed Enter."""
+        """The user sent the prompt; `text` is what stands in it."""
 
         text: str
 
-    def __init__(self, id: str | None = None) -> None:
+    def __init__(self, completions: Completions, id: str | None = None) -> None:
         super().__init__(
             id=id, soft_wrap=True, show_line_numbers=False, highlight_cursor_line=False
         )
         self.cursor_blink = False
         self.prompts = PromptHistory()
+        self.enter_sends = True
+        self.words: Mapping[str, str] = {}  # slash words with their help
+        self.editing: int | None = None  # the turn whose prompt this is
+        self._completions = completions
+        self._pastes: dict[str, str] = {}  # what chips stand for
 
     async def _on_key(self, event: events.Key) -> None:
-        if event.key == "enter":
-            event.stop()
-            event.prevent_default()
+        enters = event.key == "enter" or event.key in OTHER_ENTERS
+        if self._completions.display and self._completed(event.key):
+            pass
+        elif enters and (event.key == "enter") == self.enter_sends:
             self.action_send()
-        elif event.key in NEWLINE_KEYS:
-            event.stop()
-            event.prevent_default()
-            self.action_newline()
+        elif enters:
+            self.insert("\n", maintain_selection_offset=False)
         else:
             await super()._on_key(event)
+            return
+        event.stop()
+        event.prevent_default()
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        event.prevent_default()
+        event.stop()
+        self.paste_in(event.text)
+
+    def paste_in(self, text: str) -> None:
+        """Put text in where the cursor is; a chip stands for a long one."""
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        if len(text) > attachments.LONGEST_PASTE:
+            short = attachments.chip(len(self._pastes) + 1, text)
+            self._pastes[short], text = text, short
+        self.insert(text, maintain_selection_offset=False)
+
+    @property
+    def whole(self) -> str:
+        """Give the text with what chips stand for, files not yet put in."""
+        text = self.text
+        for short, long in self._pastes.items():
+            text = text.replace(short, long)
+        return text
+
+    def expanded(self) -> str:
+        """Give the text as it is sent; raises UsageError for a file that cannot be attached."""
+        return attachments.expanded(self.text, self._pastes, Path.cwd())
 
     def action_send(self) -> None:
         """Offer the text to the app."""
         if self.text.strip():
             self.post_message(self.Sent(self.text))
 
-    def action_newline(self) -> None:
-        """Begin a new line."""
-        self.insert("\n", maintain_selection_offset=False)
-
     def accept(self) -> None:
         """Empty the box after its text was taken."""
-        self.prompts = self.prompts.added(self.text)
+        self.prompts = self.prompts.added(self.whole)
+        self.leave()
+
+    def edit(self, turn: int, text: str) -> None:
+        """Show an earlier prompt, to be sent anew."""
+        self.put(text)
+        self.editing, self.border_title = turn, EDITING
+        self.focus()
+
+    def leave(self) -> None:
+        """Empty the box; what was edited stays as it was."""
+        self.editing, self.border_title = None, ""
+        self._pastes = {}
         self.clear()
 
     def put(self, text: str) -> None:
-        """Show a text with the cursor at its end."""
-        self.load_text(text)
+        """Show a text with the cursor at its end; a very long one behind a chip."""
+        self.load_text("")
+        if len(text) > attachments.LONGEST_PASTE:
+            self.paste_in(text)
+        else:
+            self.load_text(text)
         self.move_cursor(self.document.end)
+
+    def on_text_area_changed(self) -> None:
+        """Offer completions, and say what the files that are named come to."""
+        files = attachments.attached(self.text, Path.cwd()) if "@" in self.text else []
+        self.border_subtitle = " · ".join(
+            f"@{name} {attachments.tokens_of(size)}" for name, size in files
+        )
+        row, column = self.cursor_location
+        before = self.document.get_line(row)[:column]
+        at_start = row == 0 or "@" in before
+        self._completions.offer(
+            attachments.completions(before, self.words, Path.cwd()) if at_start else []
+        )
 
     def action_cursor_up(self, select: bool = False) -> None:
         """Go one line up, or to an earlier prompt from the first line."""
@@ -83,8 +144,28 @@ class Prompt(TextArea):
         if select or not at_edge or not self._walk(1):
             super().action_cursor_down(select)
 
+    def _completed(self, key: str) -> bool:
+        """Use a key on the completions; False if it is not for them."""
+        if key in ("up", "down"):
+            self._completions.move(-1 if key == "up" else 1)
+            return True
+        if key == "escape":
+            self._completions.offer([])
+            return True
+        chosen = self._completions.chosen(key)
+        if chosen is None:
+            return False
+        row, column = self.cursor_location
+        space = "" if chosen.text.endswith("/") else " "
+        self.replace(
+            chosen.text + space, (row, column - chosen.typed), (row, column),
+            maintain_selection_offset=False,
+        )  # fmt: skip
+        self.move_cursor((row, column - chosen.typed + len(chosen.text + space)))
+        return True
+
     def _walk(self, step: int) -> bool:
-        moved = self.prompts.moved(step, self.text)
+        moved = self.prompts.moved(step, self.whole)
         if moved is None:
             return False
         self.prompts = moved

@@ -3,11 +3,12 @@
 Takes the state and the time. Every state is a word; colour only repeats it.
 """
 
+from rich.cells import cell_len
 from textual.content import Content
 from textual.widgets import Static
 
 from tui.state import AppState
-from tui.wording import activity, figures
+from tui.wording import activity, figures, held_back, offline
 
 GAP = 2  # cells between the two sides
 
@@ -27,24 +28,39 @@ class Status(Static):
         if content.markup != self._line:
             self._line = content.markup
             self.update(content, layout=False)
+            self.tooltip = offline(state.model) or None
 
 
 def line(state: AppState, now: float, width: int) -> Content:
     """Compose the line for a width in cells; the least wanted parts go first."""
     words = activity(state, now)
     left = Content.assemble((state.model.name, "bold"), " · ", (words, _style(state)))
-    if state.think is not None:
-        left = Content.assemble(left, f" · thinking {'on' if state.think else 'off'}")
+    if state.thinking is not None:
+        left = Content.assemble(left, f" · thinking {'on' if state.thinking else 'off'}")
+    if unsaved := held_back(state):
+        left = Content.assemble(left, " · ", (unsaved, "$text-warning"))
     if left.cell_length > width:
         left = Content.styled(words, _style(state))
-    right: list[str] = []
-    for part in figures(state, now):
-        used = left.cell_length + GAP + Content(" · ".join([*right, part])).cell_length
-        if used > width:
+    room = width - left.cell_length - GAP
+    numbers = figures(state, now)
+    lock = next(  # the full words only where all figures fit beside them
+        (
+            said
+            for said, beside in (
+                (offline(state.model), cell_len(" · ".join(numbers)) + GAP),
+                (offline(state.model, short=True), 0),
+            )
+            if said and cell_len(said) + beside <= room
+        ),
+        "",
+    )
+    right = [lock] if lock else []
+    for part in reversed(range(len(numbers) + 1)):
+        if cell_len(" · ".join([*numbers[:part], *right])) <= room:
+            right = [*numbers[:part], *right]
             break
-        right.append(part)
     text = " · ".join(right)
-    space = max(0, width - left.cell_length - Content(text).cell_length)
+    space = max(0, width - left.cell_length - cell_len(text))
     return Content.assemble(left, " " * space, text)
 
 

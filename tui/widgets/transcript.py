@@ -1,39 +1,59 @@
 """The conversation: a scrolling column that mounts only the turns near the reader.
 
-Takes all turns of the state and keeps `window.py`'s run of them mounted. It follows the end
-while the reader is at the end, and stays put when they have scrolled away. Decides nothing about
-the conversation.
+Takes the state and keeps `window.py`'s run of its turns mounted. It follows the end while the
+reader is at the end, and stays put when they have scrolled away. One turn may be selected: keys
+are for it. Decides nothing about the conversation.
 """
 
+from dataclasses import dataclass
 from typing import ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
 
-from tui import window
-from tui.state import TurnView
+from tui import tree, window
+from tui.state import AppState, TurnView
 from tui.widgets.turn import TurnWidget
+from tui.wording import branching
 
 WELCOME = "Ask something. Nothing you write leaves this machine."
+TEMPORARY = "A temporary conversation: nothing of it is saved anywhere."
 
 
 class Transcript(VerticalScroll):
     """The scrolling column of turns."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "scroll_down", "Down", show=False, id="transcript.down"),
-        Binding("k", "scroll_up", "Up", show=False, id="transcript.up"),
-        Binding("g", "scroll_home", "Start", show=False, id="transcript.start"),
-        Binding("G", "to_end", "End", show=False, id="transcript.end"),
-        Binding("y", "app.copy", "Copy answer", id="transcript.copy"),
-        Binding("r", "app.restart", "Restart model", id="transcript.restart"),
-    ]
+        Binding("j,down", "select(1)", "Next", key_display="j/k", id="turn.next"),
+        Binding("k,up", "select(-1)", "Previous", show=False, id="turn.previous"),
+        Binding("g,home", "ends(-1)", "Start", show=False, id="turn.first"),
+        Binding("G,end", "ends(1)", "End", show=False, id="turn.last"),
+        Binding("y", "app.copy", "Copy", id="turn.copy"),
+        Binding("c", "app.copy_code", "Copy code", id="turn.code"),
+        Binding("e", "app.edit", "Edit", id="turn.edit"),
+        Binding("r", "app.retry", "Retry", id="turn.retry"),
+        Binding("f", "app.fork", "Fork", id="turn.fork"),
+        Binding("left_square_bracket", "app.variant(-1)", "Variants", key_display="[ ]",
+                id="turn.older"),
+        Binding("right_square_bracket", "app.variant(1)", "Newer", show=False, id="turn.newer"),
+        Binding("full_stop", "app.continue", "Go on", key_display=".", id="turn.continue"),
+        Binding("space", "app.fold_one", "Fold", id="turn.fold"),
+    ]  # fmt: skip
+
+    @dataclass
+    class Chosen(Message):
+        """The user selected a turn."""
+
+        turn: int
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
+        self._state: AppState | None = None
         self._turns: tuple[TurnView, ...] = ()
         self._window = window.Window()
         self._mounted: dict[int, TurnWidget] = {}
@@ -48,32 +68,70 @@ class Transcript(VerticalScroll):
         """Follow the end from the start."""
         self.anchor()
 
-    def action_to_end(self) -> None:
-        """Go to the end and follow it again."""
+    def action_ends(self, step: int) -> None:
+        """Go to the first turn, or to the end and follow it again."""
+        if not self._turns:
+            return
+        if step < 0:
+            self.release_anchor()
+            self.post_message(self.Chosen(self._turns[0].id))
+            self.reveal(self._turns[0].id)
+            return
         self._window = window.tail(len(self._turns))
         self._mount_window()
+        self.post_message(self.Chosen(self._turns[-1].id))
         self.anchor()
 
-    def show(self, turns: tuple[TurnView, ...], now: float) -> None:
-        """Draw the turns as they are now."""
-        self._now = now
-        if turns is not self._turns:
-            sent = len(turns) > len(self._turns)
-            follows = self._window.end == len(self._turns)
-            at_end = follows and self.is_vertical_scroll_end
-            self._turns = turns
-            # A prompt that was just sent is where the reader looks.
-            if sent:
-                self._window = window.grown(
-                    self._window if follows else window.tail(len(turns)), len(turns), following=True
-                )
-            else:
-                self._window = window.grown(self._window, len(turns), following=at_end)
+    def action_select(self, step: int) -> None:
+        """Select the turn after or before; at first the newest that is on the screen."""
+        if not self._turns or self._state is None:
+            return
+        numbers = tree.numbers(self._turns)
+        selected = self._state.selected
+        if selected in numbers:
+            place = max(0, min(len(numbers) - 1, numbers.index(selected) + step))
+        else:
+            place = self._newest_visible()
+        self.post_message(self.Chosen(numbers[place]))
+        self.reveal(numbers[place])
+
+    def on_click(self, event: events.Click) -> None:
+        """Select the turn that was clicked."""
+        widget = event.widget
+        while widget is not None and not isinstance(widget, TurnWidget):
+            widget = widget.parent if widget.parent is not self else None  # type: ignore[assignment]
+        if isinstance(widget, TurnWidget) and self.screen.get_selected_text() is None:
+            self.post_message(self.Chosen(widget.number))
+
+    def reveal(self, number: int) -> None:
+        """Bring a turn onto the screen, mounted first if it is not."""
+        place = tree.numbers(self._turns).index(number)
+        if not self._window.first <= place < self._window.end:
+            self._window = window.around(place, len(self._turns))
             self._mount_window()
-            if sent:
-                self.anchor()
+        widget = self._mounted[number]
+        if self._turns[-1].id == number:
+            self.anchor()
+            return
+        self.release_anchor()
+
+        def settle() -> None:
+            if widget.is_attached:
+                top = widget.virtual_region.height > self.size.height
+                self.scroll_to_widget(widget, animate=False, top=top, force=True)
+
+        self.call_after_refresh(settle)
+
+    def show(self, state: AppState, now: float) -> None:
+        """Draw the turns as they are now."""
+        before, self._state, self._now = self._state, state, now
+        turns = state.turns
+        if turns is not self._turns:
+            self._take(turns)
         for turn in turns[self._window.first : self._window.end]:
             self._mounted[turn.id].show(turn, now)
+        if before is None or _placing(before) != _placing(state):
+            self._place(state)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Mount another page when the reader comes to an edge of what is mounted."""
@@ -85,6 +143,46 @@ class Transcript(VerticalScroll):
         at_end = new_value > old_value and new_value >= self.max_scroll_y
         if at_end and self._window.end < len(self._turns):
             self._page(window.later(self._window, len(self._turns)), keep_from_end=False)
+
+    def _take(self, turns: tuple[TurnView, ...]) -> None:
+        known = self._turns
+        sent = bool(turns) and (not known or turns[-1].id != known[-1].id)
+        follows = self._window.end == len(known)
+        at_end = follows and self.is_vertical_scroll_end
+        self._turns = turns
+        # A prompt that was just sent is where the reader looks.
+        if sent:
+            grows = follows and len(turns) > len(known)
+            self._window = window.grown(
+                self._window if grows else window.tail(len(turns)), len(turns), following=True
+            )
+        else:
+            self._window = window.grown(self._window, len(turns), following=at_end)
+        self._mount_window()
+        if sent:
+            self.anchor()
+
+    def _place(self, state: AppState) -> None:
+        """Say of each mounted turn which variant it is, whether it is selected, what may follow."""
+        beside: dict[int | None, int] = {}
+        for turn in (*state.turns, *state.others):
+            beside[turn.parent] = beside.get(turn.parent, 0) + 1
+        welcome = self.query_one("#welcome", Static)
+        welcome.update(Content(TEMPORARY if state.conversation.temporary else WELCOME))
+        for turn in state.turns[self._window.first : self._window.end]:
+            words = ""
+            if beside[turn.parent] > 1:
+                found = tree.numbers(tree.variants(state.turns, state.others, turn))
+                words = branching(found.index(turn.id) + 1, len(found))
+            widget, last = self._mounted[turn.id], turn is state.last
+            widget.stand(words, last, last and state.forked)
+            widget.set_class(turn.id == state.selected, "-selected")
+
+    def _newest_visible(self) -> int:
+        for place in range(self._window.end - 1, self._window.first - 1, -1):
+            if self._mounted[self._turns[place].id].virtual_region.y < self.scroll_y + self.size.height:
+                return place
+        return self._window.first
 
     def _page(self, target: window.Window, keep_from_end: bool) -> None:
         # The turn that the reader looks at keeps its place on the screen.
@@ -115,3 +213,12 @@ class Transcript(VerticalScroll):
                     self._mounted[turn.id] = TurnWidget(turn, self._now)
                     self.mount(self._mounted[turn.id], after=after)
                 after = self._mounted[turn.id]
+        if self._state is not None and self._state.turns is self._turns:
+            self._place(self._state)
+
+
+def _placing(state: AppState) -> tuple[object, ...]:
+    """Give what the places of turns depend on: it does not change while text streams in."""
+    last = state.last
+    shown = tuple((turn.id, turn.phase, turn.notices) for turn in state.turns)
+    return shown, state.others, state.selected, last and last.can_go_on, state.conversation.temporary

@@ -183,21 +183,30 @@ class History:
                 (_this_process(), answer),
             )
 
-    def drop_prompt(self, prompt: int) -> None:
-        """Take back a prompt that nothing follows; the conversation too if it was the only one."""
+    def drop_answer(self, answer: int) -> None:
+        """Take back an answer that nothing follows, and what only led to it.
+
+        That is its prompt if it has no other answer, and the conversation if nothing else is in it.
+        """
+        gone = "DELETE FROM message WHERE id = ?1 AND NOT EXISTS "
+        gone += "(SELECT 1 FROM message WHERE parent = ?1)"
         with transaction(self._db, self.path):
-            row = self._db.execute(
-                "SELECT conversation, parent FROM message WHERE id = ?1 AND role = 'user' "
-                "AND NOT EXISTS (SELECT 1 FROM message WHERE parent = ?1)",
-                (prompt,),
-            ).fetchone()
-            if row is None:
+            place: int | None = answer
+            conversation = None
+            for role in ("assistant", "user"):
+                row = self._db.execute(
+                    "SELECT conversation, parent FROM message WHERE id = ? AND role = ?",
+                    (place, role),
+                ).fetchone()
+                if row is None or self._db.execute(gone, (place,)).rowcount == 0:
+                    break
+                conversation, place = row
+            if conversation is None:
                 return
-            conversation, parent = row
-            self._db.execute("DELETE FROM message WHERE id = ?", (prompt,))
             self._db.execute(
-                "UPDATE conversation SET leaf = ? WHERE id = ? AND leaf = ?",
-                (parent, conversation, prompt),
+                "UPDATE conversation SET leaf = (SELECT max(id) FROM message WHERE conversation = "
+                "?1 AND (id = ?2 OR parent IS ?2)) WHERE id = ?1",
+                (conversation, place),
             )
             self._db.execute(
                 "DELETE FROM conversation WHERE id = ?1 "

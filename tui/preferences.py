@@ -1,0 +1,94 @@
+"""The user's own settings.toml: theme, keys, how reasoning is shown, presets of system prompts.
+
+Reads it into a frozen value and says in a line what in it is not understood; a file with mistakes
+never keeps the app from starting. Writes only the theme, and leaves every other line as it is.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+from localseek.system import paths
+from tui.state import Reasoning
+
+Animation = Literal["none", "basic", "full"]
+TEMPLATE = """\
+# localseek's app. Every line is optional.
+
+# theme = "localseek-light"     # Ctrl+P, Theme lists all
+# enter_sends = false           # Enter then begins a new line, Ctrl+J sends
+# reasoning = "open"            # or "folded"; "auto" folds it when the answer begins
+# animation = "none"            # or "basic", "full"
+
+[keys]                          # F1 lists the names
+# "app.think" = "ctrl+y"
+
+[presets]                       # system prompts; /system NAME takes one
+# translator = "Translate everything into Chinese, and nothing else."
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """What the user set; `complaint` names the first thing that was not understood."""
+
+    theme: str = ""
+    enter_sends: bool = True
+    reasoning: Reasoning = "auto"
+    animation: Animation = "basic"
+    keys: Mapping[str, str] = field(default_factory=dict)
+    presets: Mapping[str, str] = field(default_factory=dict)
+    complaint: str = ""
+
+
+def settings_file() -> Path:
+    """Give the file's path."""
+    return paths.home() / "settings.toml"
+
+
+def read(path: Path) -> Preferences:
+    """Read the file; what is missing or wrong has its default."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Preferences()
+    except (OSError, ValueError) as error:
+        return Preferences(complaint=f"{path} cannot be read: {error}.")
+    checks: dict[str, Callable[[Any], bool]] = {
+        "theme": lambda value: isinstance(value, str),
+        "enter_sends": lambda value: isinstance(value, bool),
+        "reasoning": lambda value: value in get_args(Reasoning),
+        "animation": lambda value: value in get_args(Animation),
+        "keys": _names,
+        "presets": _names,
+    }
+    good = {name: value for name, value in raw.items() if name in checks and checks[name](value)}
+    wrong = next((name for name in raw if name not in good), "")
+    known = "has a value that is not understood" if wrong in checks else "is not a setting"
+    return Preferences(**good, complaint=f"{path}: {wrong} {known}." if wrong else "")
+
+
+def _names(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def write_theme(path: Path, theme: str) -> None:
+    """Write the theme into the file, made from a template if there is none; raises OSError.
+
+    A file that cannot be understood is left alone.
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else TEMPLATE
+    try:
+        document = tomlkit.parse(text)
+    except TOMLKitError:
+        return
+    document["theme"] = theme
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".new")
+    unfinished.write_text(tomlkit.dumps(document), encoding="utf-8")
+    unfinished.replace(path)

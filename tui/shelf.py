@@ -1,0 +1,106 @@
+"""The models' thread: which there are, whether they fit on this machine, what a plan looks like.
+
+Takes questions, gives `ModelsListed` and `PlanDrawn`: first the names, then, once the machine is
+known, whether each fits. A file that cannot be read is listed with what is wrong with it. Knows
+nothing about Textual.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from localseek import nano
+from localseek.errors import LocalseekError
+from localseek.gguf.info import GGUFInfo, read_info
+from localseek.gguf.nextn import holds_only_nextn
+from localseek.options import LoadOptions, ModelInfo
+from localseek.placing.fits import fit
+from localseek.placing.placement import placement_from
+from localseek.placing.shape import read_shape
+from localseek.store import library
+from localseek.system.machine import Machine
+from localseek.terminal.drawing import plan_page
+from tui.actions import ModelsListed, PlanDrawn, Said
+from tui.background import Background
+from tui.state import ModelOffer
+
+LookAround = Callable[[], Machine]  # asks the engine what devices there are
+EMBEDDED_WHY = "embedded: small, for trying things out"
+
+
+class Shelf(Background):
+    """Reads the library on a thread of its own; a machine is looked at once."""
+
+    def __init__(self, look_around: LookAround, options: LoadOptions) -> None:
+        super().__init__("models")
+        self._look_around, self._options = look_around, options
+        self._machine: Machine | None = None
+
+    def look(self, taken_bytes: int) -> None:
+        """List the models; `taken_bytes` become free when another one is loaded."""
+        self.submit(partial(self._list, taken_bytes))
+
+    def draw(self, info: ModelInfo, width: int) -> None:
+        """Draw the plan of a loaded model, for a width in cells."""
+        self.submit(partial(self._draw, info, width))
+
+    def _list(self, taken_bytes: int) -> None:
+        found = [_offer(path) for path in library.model_files()]
+        offers = [offer for offer, _ in found]
+        if not any(offer.name == library.EMBEDDED for offer in offers) and _embedded_is_there():
+            made = "made on first use"
+            offers.insert(0, ModelOffer(library.EMBEDDED, why=f"{EMBEDDED_WHY}, {made}", fits=True))
+            found.insert(0, (offers[0], None))
+        self.emit(ModelsListed(tuple(offers)))
+        try:
+            machine = self._here()
+        except LocalseekError as error:
+            self.emit(Said(str(error)))
+            return
+        free = min(machine.ram_total, machine.ram_free + taken_bytes)
+        machine = replace(machine, ram_free=free)
+        self.emit(ModelsListed(tuple(self._judged(*one, machine) for one in found)))
+
+    def _judged(self, offer: ModelOffer, info: GGUFInfo | None, machine: Machine) -> ModelOffer:
+        if info is None:
+            return offer
+        found = fit(info, machine, self._options)
+        why = f"{EMBEDDED_WHY}; {found.why}" if offer.name == library.EMBEDDED else found.why
+        return replace(offer, fits=found.fits, why=why)
+
+    def _draw(self, info: ModelInfo, width: int) -> None:
+        try:
+            facts = {"machine": asdict(self._here()), "placement": info.placement}
+            machine, placement = placement_from(facts)
+            draft = read_info(Path(placement.draft_file)) if placement.draft_file else None
+            shape = read_shape(read_info(Path(info.path)), draft)
+        except (LocalseekError, OSError) as error:
+            self.emit(Said(str(error)))
+        else:
+            self.emit(PlanDrawn(tuple(plan_page(shape, machine, placement, width))))
+
+    def _here(self) -> Machine:
+        if self._machine is None:
+            self._machine = self._look_around()
+        return self._machine
+
+
+def _offer(path: Path) -> tuple[ModelOffer, GGUFInfo | None]:
+    name = library.library_name(path)
+    try:
+        info = read_info(path)
+    except LocalseekError as error:
+        return ModelOffer(name, fits=False, why=error.message), None
+    facts: dict[str, Any] = {
+        "size_bytes": info.size_bytes, "type": info.type_name, "architecture": info.architecture,
+        "mtp": info.nextn_layers > 0,
+    }  # fmt: skip
+    if holds_only_nextn(info):
+        return ModelOffer(name, **facts, fits=False, why="drafts for another model only"), None
+    return ModelOffer(name, **facts), info
+
+
+def _embedded_is_there() -> bool:
+    return (nano.CHECKPOINT / "config.json").is_file()
