@@ -1,8 +1,8 @@
 """The terminal app: it holds the state, reduces actions into it, and does what the state asks.
 
-Takes a model path and `GenerationOptions`, gives an exit status. Behaviour is in `reduce.py`,
-drawing in the widgets; here is only the border between them: keys and slash words in, engine jobs
-out.
+Takes `GenerationOptions` and the ports to the world, gives an exit status. Behaviour is in
+`reduce.py`, drawing in the widgets, verbs in `verbs.py` and `lists.py`; here is only the border
+between them: keys and slash words in, jobs for the engine, the history and the models out.
 """
 
 import sys
@@ -13,54 +13,76 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Markdown
+from textual.widgets import Button, Markdown, TextArea
 
-from localseek.engine.process.client import Engine
+from localseek.errors import UsageError
 from localseek.options import GenerationOptions, Request
+from localseek.terminal.settings import with_row
 from tui import actions as act
-from tui import commands, export
+from tui import commands, export, finding
+from tui.archive import Archive
+from tui.lists import Lists
 from tui.offers import offered
+from tui.ports import Ports
+from tui.prompts import PromptHistory
+from tui.providers import PROVIDERS
 from tui.reduce import next_turn, reduce, wants_load
 from tui.screens.chat import ChatScreen
-from tui.session import EngineFactory, Session
-from tui.state import AppState, ModelView, TurnView
+from tui.screens.choosing import Choosing
+from tui.session import Session
+from tui.shelf import Shelf
+from tui.state import AppState, ConversationView, ModelView, TurnView
 from tui.theme import DARK, LIGHT
-from tui.verbs import Verbs
+from tui.widgets.find import FindLine
 from tui.widgets.prompt import Prompt
 from tui.widgets.reasoning import Reasoning
+from tui.widgets.transcript import Transcript
 from tui.wording import clean
 
-FRAME_S = 1 / 30  # how often the inbox is emptied; text that comes in between is merged
+FRAME_S = 1 / 30  # how often the inboxes are emptied; text that comes in between is merged
 
 
-class LocalseekApp(Verbs):
-    """One conversation with one model."""
+class LocalseekApp(Lists):
+    """Conversations with a model, one at a time on the screen."""
 
     CSS_PATH = Path(__file__).with_name("app.tcss")
     TITLE = "localseek"
+    COMMANDS = Lists.COMMANDS | PROVIDERS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", key_display="esc", id="app.stop"),
-        Binding("escape", "switch_focus", "Conversation", key_display="esc", id="app.focus"),
-        Binding("ctrl+l", "fold", "Reasoning", id="app.fold"),
-        Binding("ctrl+t", "think", "Thinking on/off", id="app.think"),
+        Binding("escape", "switch_focus", "Messages", key_display="esc", id="app.focus"),
+        Binding("ctrl+r", "conversations", "Conversations", id="app.conversations"),
+        Binding("ctrl+o", "models", "Models", id="app.models"),
         Binding("ctrl+n", "new", "New", id="app.new"),
+        Binding("ctrl+t", "think", "Thinking", id="app.think"),
+        Binding("ctrl+l", "fold", "Reasoning", id="app.fold"),
+        Binding("ctrl+f", "find", "Find", show=False, id="app.find"),
         Binding("f1", "help", "Help", id="app.help"),
+        Binding("f2", "settings", "Settings", show=False, id="app.settings"),
         Binding("ctrl+q", "quit", "Quit", priority=True, id="app.quit"),
     ]
 
-    def __init__(
-        self, model_path: Path, options: GenerationOptions, engine_factory: EngineFactory = Engine
-    ) -> None:
+    def __init__(self, options: GenerationOptions, ports: Ports, temporary: bool = False) -> None:
         super().__init__()
-        self.options = options
-        model = ModelView(clean(model_path.stem))
-        self.state = AppState(model, system=options.system, think=options.request.think)
+        self.options, self.ports = options, ports
+        self.state = AppState(
+            ModelView(clean(options.model)),
+            ConversationView(system=options.system, temporary=temporary),
+            think=options.request.think,
+            reasoning=ports.preferences.reasoning,
+        )
         self.unsent = ""  # what is in the prompt, kept here so that a crash cannot take it
-        self._session = Session(engine_factory, options.load_options(model_path))
+        self._session = Session(ports.engine, ports.prepare)
+        self.archive = Archive(ports.history)
+        self.shelf = Shelf(ports.look_around, options.load)
         self._offers: dict[str, bool] = {}
+        self._found = ("", 0)  # what is looked for, and how many places on
         self.register_theme(DARK)
         self.register_theme(LIGHT)
-        self.theme = DARK.name
+        wanted = ports.preferences.theme
+        self.theme = wanted if wanted in self.available_themes else DARK.name
+        self.animation_level = ports.preferences.animation
+        self.set_keymap(dict(ports.preferences.keys))
 
     def get_default_screen(self) -> Screen[None]:
         """Start with the chat."""
@@ -68,49 +90,108 @@ class LocalseekApp(Verbs):
 
     def on_chat_screen_drawn(self) -> None:
         """Draw first, then load the model."""
-        self._session.load()
+        self._session.load(self.state.model.name)
         self._frames = self.set_interval(FRAME_S, self._frame)
+        self.chat.prompt.enter_sends = self.ports.preferences.enter_sends
+        self.chat.prompt.words = commands.words()
+        if self.ports.preferences.complaint:
+            self.say(self.ports.preferences.complaint)
+        self.theme_changed_signal.subscribe(self, lambda theme: self.ports.save_theme(theme.name))
+        self.archive.look("", False)
         self._show()
 
     def dispatch(self, *actions: act.Action) -> None:
-        """Take actions into the state, start what it asks for, and draw it."""
+        """Take actions into the state, start what it asks for, write it down, and draw it."""
+        now = monotonic()
         for action in actions:
-            before, self.state = self.state, reduce(self.state, action, monotonic())
+            before, self.state = self.state, reduce(self.state, action, now)
             if wants_load(before, self.state, action):
-                self._session.load()
+                self._session.load(self.state.model.name)
+            self.archive.saw(before, self.state, now)
+            self._act(action)
         if turn := next_turn(self.state):
-            request = self._request(turn)
-            self.state = reduce(self.state, act.Started(turn.id), monotonic())
-            self._session.generate(turn.id, request)
-        if self.state.busy:
+            self._start(turn, now)
+        if self.busy:
             self._frames.resume()
         self._show()
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether anything can come from a thread."""
+        threads = (self._session, self.archive, self.shelf)
+        return self.state.busy or any(thread.busy for thread in threads)
 
     def stop_engine(self) -> None:
         """Ask the engine to end the running answer."""
         self._session.cancel()
 
     def close_session(self) -> None:
-        """End the engine; the app is over."""
+        """End the threads; what runs is kept as far as it came, and what was read of it saved."""
+        self.archive.left(self.state, monotonic())
         self._session.close()
+        for action in self._session.take():
+            if isinstance(action, act.Kept):
+                self.archive.keep_sequence(action.key, action.name)
+        self.archive.close()
+
+    def _act(self, action: act.Action) -> None:
+        """Do what of an action is not the state's."""
+        match action:
+            case act.Loaded(info):
+                self.info = info
+            case act.Said(text):
+                self.say(text)
+            case act.Kept(key, name):
+                self.archive.keep_sequence(key, name)
+            case act.Recalled(prompts):
+                own = self.chat.prompt.prompts
+                sent = (*prompts, *own.sent)
+                self.chat.prompt.prompts = PromptHistory(sent, own.at + len(prompts), own.draft)
+            case act.PlanDrawn(lines):
+                self.show_plan(lines)
+            case act.HistoryFailed(message):
+                self.say(f"{message} What you write from here on is not saved.")
+            case act.Stored() | act.Retitled() | act.Deleted():
+                self.archive.look("", False)
+
+    def _start(self, turn: TurnView, now: float) -> None:
+        view = self.state.conversation
+        try:
+            request = self._request(turn)
+        except UsageError as error:  # a saved setting that this version does not take
+            self.dispatch(act.Withdrawn())
+            self.say(str(error))
+            return
+        before, self.state = self.state, reduce(self.state, act.Started(turn.id), now)
+        self.archive.saw(before, self.state, now)
+        kept = None if view.temporary or self.state.unsaved else view.key
+        self._session.generate(turn.id, request, kept)
 
     def _request(self, turn: TurnView) -> Request:
-        request = self.options.request_for(self.state.messages_for(turn.id))
-        return replace(request, think=self.state.think)
+        options = with_row(self.options, self.state.conversation.settings)
+        request = options.request_for(self.state.messages_for(turn.id))
+        request = replace(request, think=self.state.thinking, keep=False)
+        if not turn.goes_on:
+            return request
+        begun = (turn.reply.reasoning, turn.reply.answer)
+        return replace(request, begun_reasoning=begun[0], begun_answer=begun[1])
 
     def _frame(self) -> None:
         if not self.screen_stack:
             return  # the app is closing, and its last tick came after the screens went
-        arrived = self._session.take()
+        arrived = [*self.archive.take(), *self.shelf.take(), *self._session.take()]
         if arrived:
             self.dispatch(*arrived)
-        elif self.state.busy:
+        elif self.busy:
             self._show()  # the seconds go on
         else:
             self._frames.pause()
 
     def _show(self) -> None:
         self.chat.show(self.state, monotonic())
+        for screen in self.screen_stack[1:]:
+            if isinstance(screen, Choosing) and screen.is_attached:
+                screen.show(self.state)
         offers = offered(self.state)
         if offers != self._offers:
             self._offers = offers
@@ -118,10 +199,17 @@ class LocalseekApp(Verbs):
 
     async def on_prompt_sent(self, event: Prompt.Sent) -> None:
         """Send a prompt, or do what a slash word says."""
+        prompt = self.chat.prompt
         slash = commands.parse_slash(event.text)
         if slash is None:
-            self.chat.prompt.accept()
-            self.dispatch(act.Submitted(event.text))
+            try:
+                text = prompt.expanded()
+            except UsageError as error:
+                self.say(str(error))
+                return
+            edits = prompt.editing
+            prompt.accept()
+            self.dispatch(act.Submitted(text, edits))
             return
         word, argument = slash
         command = commands.by_word(word)
@@ -129,30 +217,52 @@ class LocalseekApp(Verbs):
             self.say(f"There is no /{word}; /help lists all. To send it, begin with a space.")
         elif argument and not command.argument:
             self.say(f"/{word} takes nothing after it.")
-        elif await self.do(command, argument):
-            self.chat.prompt.accept()
+        else:
+            prompt.accept()
+            if not await self.do(command, argument) and not prompt.text:
+                prompt.put(event.text)
 
-    def on_text_area_changed(self, event: Prompt.Changed) -> None:
+    def on_text_area_changed(self, event: TextArea.Changed) -> None:
         """Keep the unsent text where a crash cannot take it."""
-        self.unsent = event.text_area.text
+        if event.text_area is self.chat.prompt:
+            self.unsent = self.chat.prompt.whole
 
     def on_reasoning_toggled(self, event: Reasoning.Toggled) -> None:
         """Fold or unfold one reasoning."""
         self.dispatch(act.Folded(event.turn, event.folded))
 
+    def on_transcript_chosen(self, event: Transcript.Chosen) -> None:
+        """Select a turn."""
+        self.dispatch(act.Selected(event.turn))
+
+    def on_find_line_wanted(self, event: FindLine.Wanted) -> None:
+        """Go to a place that holds a text."""
+        places = finding.holding(self.state.turns, event.text)
+        known, at = self._found
+        at = at + event.step if event.text == known else len(places) - 1  # the newest first
+        at = at % len(places) if places else 0
+        self._found = (event.text, at)
+        self.chat.find.tell(at + 1, len(places))
+        if places:
+            self.dispatch(act.Selected(places[at]))
+            self.chat.transcript.reveal(places[at])
+
+    def on_find_line_closed(self) -> None:
+        """Go on in the conversation, at the place that was found."""
+        self._found = ("", 0)
+        self.chat.transcript.focus()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Restart the model."""
+        self.action_restart()
+
     def on_markdown_link_clicked(self, event: Markdown.LinkClicked) -> None:
         """Say where a link leads; nothing is opened."""
-        self.copy_to_clipboard(event.href)
-        self.say(f"Copied, not opened: {event.href}")
-
-
-def run(model_path: Path, options: GenerationOptions) -> int:
-    """Run the app until the user leaves; gives the exit status."""
-    return run_app(LocalseekApp(model_path, options))
+        self.take_along(event.href, f"Copied, not opened: {event.href}")
 
 
 def run_app(app: LocalseekApp, *, headless: bool = False) -> int:
-    """Run an app, end its engine, and save the conversation if the app crashed."""
+    """Run an app, end its threads, and save the conversation if the app crashed."""
     crashed = True
     try:
         app.run(headless=headless)

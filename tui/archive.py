@@ -9,17 +9,14 @@ Knows nothing about Textual or the engine.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from localseek.errors import LocalseekError
 from localseek.store.history.database import HistoryError
-from localseek.store.history.export import as_json, as_markdown
 from localseek.store.history.history import History
 from localseek.store.history.recorder import WRITE_EVERY_S
 from localseek.store.history.records import Saved, title_of
 from localseek.store.sequences import SequenceStore
-from localseek.system.files import write_new
 from localseek.text.conversation import Reply
 from tui import tree
 from tui.actions import (
@@ -70,8 +67,8 @@ class Archive(Background):
         old, new = before.conversation, after.conversation
         if old.key != new.key:
             self.left(before, now)
-            if new.number is not None:
-                self._do(lambda _: self._numbers.update({new.key: new.number}))
+            if (number := new.number) is not None:
+                self._do(lambda _: self._numbers.update({new.key: number}))
             return
         if new.temporary:
             return
@@ -176,19 +173,6 @@ class Archive(Background):
                 history.keep_sequence(number, name)
 
         self._do(note)
-
-    def write_out(self, number: int, path: Path) -> None:
-        """Export a conversation to a new file: .json with all variants, else Markdown."""
-
-        def export(history: History) -> None:
-            saved = history.conversation(number)
-            if path.suffix == ".json":
-                text = as_json(saved, history.all_messages(number)) + "\n"
-            else:
-                text = as_markdown(saved, history.branch(saved.leaf))
-            self.emit(Said(f"Written to {write_new(path, text)}."))
-
-        self._do(export)
 
     def close(self) -> None:
         """Write what is left, and close the history."""

@@ -10,11 +10,10 @@ import re
 import sys
 from pathlib import Path
 
-from localseek.engine.process.client import Engine
 from localseek.options import GenerationOptions, Request, Sampling
 from tui import actions as act
 from tui.app import LocalseekApp
-from tui.session import EngineFactory
+from tui.ports import Ports
 from tui.widgets.answer import Answer
 
 SIZE = (96, 32)  # cells
@@ -40,10 +39,11 @@ async def picture(
         return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.S)
 
 
-def draw(model: Path, prompts: list[str], engine_factory: EngineFactory = Engine) -> str:
+def draw(model: Path, prompts: list[str], ports: Ports) -> str:
     """Give the picture of a conversation with a model."""
-    options = GenerationOptions(request=Request(sampling=Sampling(temperature=0.0)))
-    app = LocalseekApp(model, options, engine_factory)
+    sampling = Sampling(temperature=0.0)
+    options = GenerationOptions(str(model), request=Request(sampling=sampling))
+    app = LocalseekApp(options, ports)
     try:
         return asyncio.run(picture(app, prompts))
     finally:

@@ -1,36 +1,42 @@
 """What the user can do, each verb an action: keys, palette and slash words all end here.
 
-Takes the app's state and gives actions to `dispatch`, which `app.py` provides with the engine
-behind it. Keeps no state of the conversation.
+Takes the app's state and gives actions to `dispatch`, which `app.py` provides with the threads
+behind it. Verbs about conversations and models are in `lists.py`. Keeps no state of its own but
+what a second press means.
 """
 
 from abc import abstractmethod
 from collections.abc import Iterable
 from inspect import isawaitable
-from pathlib import Path
 from time import monotonic
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
-from localseek.errors import LocalseekError
-from localseek.system.files import write_new
+from localseek.options import ModelInfo
 from tui import actions as act
-from tui import commands, export
+from tui import commands, finding
+from tui.archive import Archive
 from tui.offers import offered
+from tui.ports import Ports
 from tui.screens.chat import ChatScreen
 from tui.screens.page import Page, help_page
-from tui.state import AppState
+from tui.shelf import Shelf
+from tui.state import AppState, TurnView
 from tui.wording import clean, statistics
 
-QUIT_AGAIN_S = 2.0
+AGAIN_S = 2.0  # within which a second press confirms the first
 
 
 class Verbs(App[None]):
     """An app with the verbs of a conversation."""
 
     state: AppState
-    _quit_pressed_s = -QUIT_AGAIN_S
+    ports: Ports
+    archive: Archive
+    shelf: Shelf
+    info: ModelInfo | None = None
+    _pressed = ("", -AGAIN_S)  # what has to be pressed again, and when it was
 
     @abstractmethod
     def dispatch(self, *actions: act.Action) -> None:
@@ -52,12 +58,26 @@ class Verbs(App[None]):
         return offered(self.state).get(action, True)
 
     async def do(self, command: commands.Command, argument: str = "") -> bool:
-        """Do what a command says; False when it was not understood."""
+        """Do what a command says; False when it was not understood or cannot be done now."""
+        if not self.check_action(command.action, ()):
+            self.say(f"/{command.word} has nothing to do now.")
+            return False
         verb = getattr(self, f"action_{command.action}")
         done = verb(argument) if argument else verb()
         if isawaitable(done):
             done = await done
         return done is not False
+
+    def again(self, what: str, words: str) -> bool:
+        """Tell whether something was asked for twice in a row; say so the first time."""
+        now = monotonic()
+        confirmed = self._pressed[0] == what and now - self._pressed[1] < AGAIN_S
+        self._pressed = ("", -AGAIN_S) if confirmed else (what, now)
+        if not confirmed:
+            self.say(words)
+        return confirmed
+
+    # The answer
 
     def action_stop(self) -> None:
         """End the answer, or take back a prompt that waits."""
@@ -65,29 +85,36 @@ class Verbs(App[None]):
             self.stop_engine()
             self.dispatch(act.StopAsked())
         elif self.state.waiting:
-            prompt = self.state.waiting[-1].prompt
-            self.chat.prompt.put("\n".join(filter(None, [prompt, self.chat.prompt.text])))
+            taken = self.state.waiting[-1]
+            if not taken.goes_on:
+                kept = [taken.prompt, self.chat.prompt.whole]
+                self.chat.prompt.put("\n".join(filter(None, kept)))
             self.dispatch(act.Withdrawn())
 
     def action_switch_focus(self) -> None:
-        """Go between prompt and conversation."""
-        self.chat.switch_focus()
-
-    def action_new(self) -> None:
-        """Start a new conversation; from an empty one, go back."""
-        if self.state.running is not None:
-            self.stop_engine()
-        self.dispatch(act.NewAsked())
-        if self.state.previous:
-            self.say("A new conversation. Ctrl+N again brings the last one back.")
+        """Leave the editing of a prompt or a fork, else go between prompt and conversation."""
+        prompt = self.chat.prompt
+        if prompt.editing is not None and prompt.has_focus:
+            prompt.leave()
+        elif self.state.forked:
+            self.dispatch(act.BranchLeft())
+        else:
+            self.chat.switch_focus()
+            if prompt.has_focus and self.state.selected is not None:
+                self.dispatch(act.Selected(None))
 
     def action_think(self, choice: str = "") -> bool:
         """Switch thinking for the next answers."""
-        if choice not in ("", "on", "off"):
-            self.say("/think takes on, off or nothing.")
+        if choice not in ("", "on", "off", "auto"):
+            self.say("/think takes on, off, auto or nothing.")
             return False
-        now_on = self.state.model.thinks if self.state.think is None else self.state.think
-        self.dispatch(act.ThinkSet(choice == "on" if choice else not now_on))
+        thinking = self.state.thinking
+        wanted = {"on": True, "off": False, "auto": None}.get(choice, thinking is False)
+        view = self.state.conversation
+        settings = {name: value for name, value in view.settings.items() if name != "think"}
+        if wanted is not None:
+            settings["think"] = wanted
+        self.dispatch(act.SettingsChanged(settings, view.system))
         return True
 
     def action_fold(self) -> None:
@@ -95,40 +122,84 @@ class Verbs(App[None]):
         shown = [turn for turn in self.state.turns if turn.reply.reasoning]
         self.dispatch(act.AllFolded(any(not turn.folded for turn in shown)))
 
+    def action_fold_one(self) -> None:
+        """Fold or unfold the reasoning of the chosen turn."""
+        if turn := self.state.chosen:
+            self.dispatch(act.Folded(turn.id, not turn.folded))
+
     def action_retry(self) -> None:
-        """Ask the last prompt again."""
-        self.dispatch(act.RetryAsked())
+        """Answer the chosen prompt again; what there is stays as a variant."""
+        if turn := self._chosen():
+            self.dispatch(act.RetryAsked(turn.id))
+
+    def action_continue(self) -> None:
+        """Let the last answer go on where it was cut off."""
+        self.dispatch(act.ContinueAsked())
+
+    def action_edit(self) -> None:
+        """Put the chosen prompt into the box, to be sent anew."""
+        if turn := self._chosen():
+            self.chat.prompt.rewrite(turn.id, turn.prompt)
+
+    def action_fork(self) -> None:
+        """Go back to the chosen turn: what is asked next follows it."""
+        if turn := self._chosen():
+            self.dispatch(act.BranchAsked(turn.id))
+            self.chat.prompt.focus()
+
+    def action_variant(self, step: int) -> None:
+        """Show the variant before or after."""
+        if turn := self._chosen():
+            self.dispatch(act.VariantAsked(turn.id, step))
 
     def action_restart(self) -> None:
         """Load the model again after it went down."""
         self.dispatch(act.RestartAsked())
         self.chat.prompt.focus()
 
-    def action_copy(self) -> None:
-        """Copy the last answer."""
-        if not self.state.last_answer:
-            return self.say("There is no answer to copy.")
-        self.copy_to_clipboard(self.state.last_answer)
-        self.say("Answer copied.")
+    def _chosen(self) -> TurnView | None:
+        return self.state.chosen
 
-    def action_export(self, name: str = "") -> bool:
-        """Write the conversation to a file."""
-        if not name:
-            self.chat.prompt.put("/export ")
-            self.say("Name a file: /export FILE")
+    # Reading
+
+    def action_copy(self) -> None:
+        """Copy the chosen answer, or the last one."""
+        turn = self.state.turn(self.state.selected)
+        text = turn.reply.answer if turn and turn.reply.answer else self.state.last_answer
+        self.take_along(text, "Answer copied.")
+
+    def action_copy_code(self, which: str = "") -> bool:
+        """Copy a code block of the chosen answer."""
+        turn = self.state.turn(self.state.selected)
+        blocks = finding.code_blocks(turn.reply.answer if turn else self.state.last_answer)
+        if not blocks:
+            self.say("There is no code block in this answer.")
             return False
-        try:
-            path = write_new(Path(name), export.as_markdown(self.state))
-        except LocalseekError as error:
-            self.say(str(error))
+        number = int(which) if which.isascii() and which.isdigit() else 1 if not which else 0
+        if not 1 <= number <= len(blocks):
+            self.say(f"There are {len(blocks)} code blocks: /code 1 to {len(blocks)}.")
             return False
-        self.say(f"Written to {path}.")
+        of = f" {number} of {len(blocks)}" if len(blocks) > 1 else ""
+        self.take_along(blocks[number - 1], f"Code block{of} copied.")
         return True
 
+    def take_along(self, text: str, words: str) -> None:
+        """Copy text: through the terminal, and with a program of the system's if there is one."""
+        self.copy_to_clipboard(text)
+        self.run_worker(lambda: self.ports.copy(text), thread=True, exclusive=True, group="copy")
+        self.say(words)
+
+    def action_find(self, text: str = "") -> None:
+        """Find a text in the conversation."""
+        self.chat.find.open(text)
+
     def action_stats(self) -> None:
-        """Show the figures of the last answer."""
-        rows = statistics(self.state)
-        self.push_screen(Page("Last answer", [rows or [("", "No answer is finished yet.")]]))
+        """Show the figures of the chosen answer."""
+        rows = statistics(self.state.chosen)
+        if self.info is not None:
+            network = ("network", self.state.model.network or "unknown")
+            rows = [*rows, ("model", clean(self.info.description)), network]
+        self.push_screen(Page("Answer", [rows or [("", "No answer is finished yet.")]]))
 
     def action_help(self) -> None:
         """Show keys and slash words."""
@@ -136,11 +207,8 @@ class Verbs(App[None]):
 
     def action_help_quit(self) -> None:
         """Quit on the second Ctrl+C."""
-        now = monotonic()
-        if now - self._quit_pressed_s < QUIT_AGAIN_S:
+        if self.again("quit", "Press Ctrl+C again to quit."):
             self.exit()
-        self._quit_pressed_s = now
-        self.say("Press Ctrl+C again to quit.")
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Fill the palette from the table of commands."""

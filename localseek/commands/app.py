@@ -1,22 +1,37 @@
-"""No verb: the terminal app. The model is found and checked before the screen is taken."""
+"""No verb: the terminal app. Here it is handed the real world: engine, models, history, machine.
+
+A name that means no model is refused before the screen is taken; everything slower happens behind
+the first picture.
+"""
 
 import argparse
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
-from localseek.commands.preparing import completed, find_runnable_model
+from localseek.commands.preparing import completed, find_model, find_runnable_model
+from localseek.engine.process.client import Engine
 from localseek.errors import UsageError
+from localseek.options import GenerationOptions, LoadOptions
+from localseek.placing.placement import machine_from
+from localseek.store.library import EMBEDDED
 from localseek.system.environment import terminal_kind
+from localseek.system.machine import Machine
 from localseek.terminal import settings
 from localseek.terminal.messages import is_terminal, prepare_streams
 
 EXAMPLES = """examples:
   localseek
   localseek --model v2-lite --temperature 0.6
+  localseek --no-save
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the app."""
+    parser.add_argument("--no-save", action="store_true",
+        help="begin with a temporary conversation, of which nothing is kept")  # fmt: skip
     settings.add_arguments(parser)
 
 
@@ -25,11 +40,38 @@ def run(arguments: argparse.Namespace) -> int:
     prepare_streams()
     _need_a_terminal()
     chosen = settings.options_from(arguments)
-    path = find_runnable_model(chosen.model)
-    chosen, _ = completed(chosen, path)
-    from tui.app import run as run_app
+    if chosen.model != EMBEDDED:  # which may have to be made first
+        find_model(chosen.model)
+    from tui import clipboard, preferences
+    from tui.app import LocalseekApp, run_app
+    from tui.ports import Ports
 
-    return run_app(path, chosen)
+    file = preferences.settings_file()
+    ports = Ports(
+        prepare=partial(_prepare, chosen),
+        look_around=partial(_look_around, chosen),
+        preferences=preferences.read(file),
+        save_theme=partial(preferences.write_theme, file),
+        copy=clipboard.copy,
+    )
+    return run_app(LocalseekApp(chosen, ports, temporary=arguments.no_save))
+
+
+def _prepare(
+    chosen: GenerationOptions, name: str, say: Callable[[str], None]
+) -> LoadOptions:
+    """Find a model's file, checked, and how it is loaded; what was read can be saved."""
+    path = find_runnable_model(name, say)
+    options, notice = completed(chosen, path)
+    if notice:
+        say(notice)
+    return replace(options.load_options(path), prompt_cache=True)
+
+
+def _look_around(chosen: GenerationOptions) -> Machine:
+    """Let an engine say what there is here and at the workers named."""
+    with Engine(LoadOptions(fixed=chosen.load.fixed)) as engine:
+        return machine_from(engine.ask("machine"))
 
 
 def _need_a_terminal() -> None:

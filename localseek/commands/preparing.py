@@ -4,6 +4,7 @@ Hands library.py the one thing it must not import: the converter of the embedded
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,16 +16,16 @@ from localseek.store import library
 from localseek.terminal.messages import note
 
 
-def find_model(name: str) -> Path:
-    """Give the file that `name` means; the embedded model is made on first use."""
+def find_model(name: str, say: Callable[[str], None] = note) -> Path:
+    """Give the file that `name` means; the embedded model is made on first use, and `say` told."""
     if Path(name, "snapshots").expanduser().is_dir():
         name = str(_snapshot(Path(name).expanduser()))
-    return library.resolve(name, library.Preparation(_convert, _converter_version(), note))
+    return library.resolve(name, library.Preparation(_convert, _converter_version(), say))
 
 
-def find_runnable_model(name: str) -> Path:
+def find_runnable_model(name: str, say: Callable[[str], None] = note) -> Path:
     """Give the file that `name` means, checked: nothing native sees an unchecked one."""
-    path = find_model(name)
+    path = find_model(name, say)
     check_runnable(read_info(path))
     return path
 

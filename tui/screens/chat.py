@@ -1,4 +1,4 @@
-"""The chat screen: transcript, a line when the model is down, status, prompt, footer.
+"""The chat screen: title, transcript, what is wrong with the model, prompt, status, footer.
 
 Takes the app's state and hands each part to its widget. Keys that belong to no widget but are
 text go to the prompt.
@@ -6,18 +6,19 @@ text go to the prompt.
 
 from textual import events
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Button, Footer, Static
 
 from tui.state import AppState
+from tui.widgets.completions import Completions
+from tui.widgets.find import FindLine
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Status
 from tui.widgets.transcript import Transcript
-
-RESTART = "The next prompt starts it again; so does /restart, or R outside the prompt."
+from tui.wording import clean
 
 
 class ChatScreen(Screen[None]):
@@ -31,17 +32,27 @@ class ChatScreen(Screen[None]):
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
+        self._heading, self._headed = Static(id="title", markup=False), ""
         self.transcript = Transcript(id="transcript")
-        self.prompt = Prompt(id="prompt")
+        completions = Completions(id="completions")
+        self.prompt = Prompt(completions, id="prompt")
+        self.find = FindLine(id="find")
         self._status = Status(id="status")
-        self._trouble = Static(id="trouble", markup=False)
+        self._trouble = Static(id="trouble-text", markup=False)
+        self._restart = Button("Restart the model", id="restart", compact=True)
         self._parts = (self.transcript, self.prompt, self._status, self._trouble)
+        self._completions = completions
 
     def compose(self) -> ComposeResult:
         """Lay the parts out, the conversation above and the prompt below."""
+        yield self._heading
         yield self.transcript
         with Vertical(id="bottom"):
-            yield self._trouble
+            yield self.find
+            with Horizontal(id="trouble"):
+                yield self._trouble
+                yield self._restart
+            yield self._completions
             yield self.prompt
             yield self._status
         yield Footer(compact=True, show_command_palette=False)
@@ -54,8 +65,13 @@ class ChatScreen(Screen[None]):
         """Draw the state, unless the app is closing and its parts are gone."""
         if not all(part.is_attached for part in self._parts):
             return
-        self.transcript.show(state.turns, now)
+        self.transcript.show(state, now)
         self._status.show(state, now)
+        title = clean(state.conversation.title)
+        if title != self._headed:
+            self._headed = title
+            self._heading.display = bool(title)
+            self._heading.update(Content(title))
         self._show_trouble(state)
 
     def update_node_styles(self, animate: bool = True) -> None:
@@ -75,7 +91,7 @@ class ChatScreen(Screen[None]):
         """Bring text that was typed elsewhere to the prompt."""
         if self.prompt.has_focus or not event.is_printable or event.character is None:
             return
-        if event.key in self.active_bindings:
+        if self.find.has_focus_within or event.key in self.active_bindings:
             return
         event.stop()
         self.prompt.focus()
@@ -83,18 +99,23 @@ class ChatScreen(Screen[None]):
 
     def on_paste(self, event: events.Paste) -> None:
         """Bring text that was pasted elsewhere to the prompt."""
-        if not self.prompt.has_focus:
+        if not (self.prompt.has_focus or self.find.has_focus_within):
             self.prompt.focus()
-            self.prompt.insert(event.text, maintain_selection_offset=False)
+            self.prompt.paste_in(event.text)
 
     def _show_trouble(self, state: AppState) -> None:
-        trouble, model = self._trouble, state.model
+        model = state.model
+        box = self._trouble.parent
+        assert isinstance(box, Horizontal)  # it is composed so
         shown = model.phase in ("dead", "failed")
-        if shown and not trouble.display:
+        if shown and not box.display:
             # What killed it stands in the turn that it died in.
             failed = f"{model.message} {model.hint}".strip()
             text = "The model is down." if model.phase == "dead" else failed
-            trouble.update(Content.assemble((text, "$text-error"), "\n", (RESTART, "dim")))
+            hint = "The next prompt starts it again; so does /restart."
+            self._trouble.update(Content.assemble((text, "$text-error"), "\n", (hint, "dim")))
             if not self.prompt.text:
-                self.transcript.focus()  # where R is a key and not a letter
-        trouble.display = shown
+                self.call_after_refresh(self._restart.focus)
+        elif box.display and not shown and self._restart.has_focus:
+            self.prompt.focus()
+        box.display = shown

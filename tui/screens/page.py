@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui.commands import COMMANDS, KEYS
+from tui.commands import CHOOSING, COMMANDS, KEYS
 
 Rows = Sequence[tuple[str, str]]
 
@@ -51,4 +51,23 @@ def help_page() -> Page:
         if command.word
     ]
     pressed = [(command.key, command.title + ".") for command in COMMANDS if command.key]
-    return Page("localseek", [[*KEYS, *pressed], words])
+    return Page("localseek", [[*KEYS, *pressed], CHOOSING, words])
+
+
+class Lines(ModalScreen[None]):
+    """Lines to read, drawn as they are: a plan."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,enter,q", "dismiss", "Close", id="page.close")
+    ]
+
+    def __init__(self, title: str, lines: Sequence[str]) -> None:
+        super().__init__()
+        self._title, self._lines = title, lines
+
+    def compose(self) -> ComposeResult:
+        """Show the title over the lines."""
+        with VerticalScroll(id="page"):
+            yield Static(Content.styled(self._title, "bold"), markup=False, classes="page-title")
+            yield Static(Content("\n".join(self._lines)), markup=False, classes="page-section")
+            yield Static(Content.styled("Esc closes this page.", "dim"), markup=False)

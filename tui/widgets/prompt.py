@@ -98,7 +98,7 @@ class Prompt(TextArea):
         self.prompts = self.prompts.added(self.whole)
         self.leave()
 
-    def edit(self, turn: int, text: str) -> None:
+    def rewrite(self, turn: int, text: str) -> None:
         """Show an earlier prompt, to be sent anew."""
         self.put(text)
         self.editing, self.border_title = turn, EDITING

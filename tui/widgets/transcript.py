@@ -179,8 +179,9 @@ class Transcript(VerticalScroll):
             widget.set_class(turn.id == state.selected, "-selected")
 
     def _newest_visible(self) -> int:
+        bottom = self.scroll_y + self.size.height
         for place in range(self._window.end - 1, self._window.first - 1, -1):
-            if self._mounted[self._turns[place].id].virtual_region.y < self.scroll_y + self.size.height:
+            if self._mounted[self._turns[place].id].virtual_region.y < bottom:
                 return place
         return self._window.first
 
@@ -219,6 +220,6 @@ class Transcript(VerticalScroll):
 
 def _placing(state: AppState) -> tuple[object, ...]:
     """Give what the places of turns depend on: it does not change while text streams in."""
-    last = state.last
     shown = tuple((turn.id, turn.phase, turn.notices) for turn in state.turns)
-    return shown, state.others, state.selected, last and last.can_go_on, state.conversation.temporary
+    goes_on = state.last is not None and state.last.can_go_on
+    return shown, state.others, state.selected, goes_on, state.conversation.temporary

@@ -1,0 +1,30 @@
+"""The prompt in the user's own editor: a private file, their command, and what they left in it."""
+
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+
+from localseek.errors import UsageError
+from localseek.system import environment
+
+
+def edit(text: str) -> str:
+    """Give the text as the user left it; raises UsageError without an editor that works."""
+    command = shlex.split(environment.editor())
+    if not command:
+        raise UsageError("No editor is named.", "Set VISUAL or EDITOR, such as EDITOR=nano.")
+    with tempfile.TemporaryDirectory(prefix="localseek-") as folder:  # for its owner only
+        file = Path(folder, "prompt.md")
+        file.write_text(text, encoding="utf-8", errors="replace")
+        try:
+            status = subprocess.run([*command, str(file)], check=False).returncode
+        except OSError as error:
+            raise UsageError(
+                f"{command[0]} cannot be started: {error.strerror}.", "Set VISUAL or EDITOR."
+            ) from error
+        if status != 0:
+            raise UsageError(
+                f"{command[0]} ended with status {status}.", "The prompt is as it was."
+            )
+        return file.read_text(encoding="utf-8", errors="replace").removesuffix("\n")

@@ -1,0 +1,27 @@
+"""What the app needs of the world: an engine, a model's file, a history, the machine.
+
+Plain functions, handed to the app by whoever starts it; tests hand in fakes. The real ones are
+made in `localseek/commands/app.py`. Knows nothing about Textual.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from localseek.engine.process.client import Engine
+from localseek.store.history.history import History
+from localseek.system.machine import Machine
+from tui.preferences import Preferences
+from tui.session import EngineFactory, Prepare
+
+
+@dataclass(frozen=True)
+class Ports:
+    """How the app reaches what is outside of it."""
+
+    prepare: Prepare
+    look_around: Callable[[], Machine]
+    engine: EngineFactory = Engine
+    history: Callable[[], History] = History
+    preferences: Preferences = field(default_factory=Preferences)
+    save_theme: Callable[[str], None] = lambda theme: None
+    copy: Callable[[str], bool] = lambda text: False  # with a program of the system's

@@ -1,0 +1,171 @@
+"""The list of saved conversations: search as one types, resume, rename, pin, archive, delete.
+
+Takes the state's `Listing` and an archive to ask; gives the number of the chosen conversation.
+"""
+
+from datetime import datetime
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widgets import Input
+
+from localseek.store.history.records import Saved
+from tui.archive import Archive
+from tui.screens.choosing import Choosing
+from tui.state import AppState, Listing
+from tui.wording import clean
+
+MOST = 500  # conversations shown at once; a search reaches all
+
+
+class Conversations(Choosing):
+    """The box of conversations."""
+
+    TITLE_TEXT = "Conversations"
+    PLACEHOLDER = "search titles and texts"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f2", "rename", "Rename", id="list.rename"),
+        Binding("f3", "pin", "Pin", id="list.pin"),
+        Binding("f4", "archive", "Archive", id="list.archive"),
+        Binding("f6", "archived", "Archived", id="list.archived"),
+        Binding("f8", "delete", "Delete", id="list.delete"),
+    ]
+
+    def __init__(self, archive: Archive) -> None:
+        super().__init__()
+        self._archive = archive
+        self._archived = False
+        self._known: dict[str, Saved] = {}
+        self._naming: Saved | None = None  # the conversation that is being renamed
+        self._query = ""  # as it was before the renaming
+        self._deleting: str | None = None  # its second F8 deletes
+        self._listing: Listing | None = None
+
+    def on_mount(self) -> None:
+        """Ask for the list."""
+        super().on_mount()
+        self._look()
+
+    def show(self, state: AppState) -> None:
+        """Draw the listing, if it is the one that was asked for."""
+        if state.unsaved:
+            self.fill([], state.unsaved)
+            return
+        listing = state.listing
+        asked = (self._query, self._archived)
+        if listing is self._listing or (listing.query, listing.archived) != asked:
+            return
+        self._listing = listing
+        rows, self._known = [], {}
+        for one in listing.conversations[:MOST]:
+            self._known[str(one.id)] = one
+            rows.append((str(one.id), title_line(one)))
+        for hit in listing.hits:
+            number = f"{hit.conversation.id}"
+            key = number if number not in self._known else f"{number}:{hit.message}"
+            self._known[key] = hit.conversation
+            found = clean(hit.excerpt) if hit.message is not None else ""
+            rows.append((key, title_line(hit.conversation, found)))
+        nothing = "Nothing is archived." if self._archived else "No conversation is saved yet."
+        if listing.query.strip():
+            nothing = f"Nothing holds {listing.query.strip()!r}."
+        self.hint.update(Content("Archived conversations." if self._archived else ""))
+        self.fill(rows, nothing)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Search for what stands in the line now."""
+        self._deleting = None
+        if self._naming is None:
+            self._query = event.value
+            self._look()
+
+    def choose(self) -> None:
+        """Open what is marked, or take the new title."""
+        if self._naming is not None:
+            title = " ".join(self.line.value.split())
+            if title:
+                self._archive.rename(self._naming.id, title)
+            self._stop_naming()
+        elif self.marked is not None:
+            self.dismiss(str(self._known[self.marked].id))
+
+    def action_close(self) -> None:
+        """Leave the renaming, or the list."""
+        if self._naming is not None:
+            self._stop_naming()
+        else:
+            self.dismiss(None)
+
+    def action_rename(self) -> None:
+        """Let the line hold the title, to be changed."""
+        if self.marked is None or self._naming is not None:
+            return
+        self._naming = self._known[self.marked]
+        self.line.value = self._naming.title
+        self.line.select_all()
+        self.hint.update(Content("Enter takes the new title, Esc leaves the old one."))
+
+    def action_pin(self) -> None:
+        """Keep it at the top, or no longer."""
+        if self.marked is not None:
+            one = self._known[self.marked]
+            self._archive.mark(one.id, pinned=not one.pinned)
+            self._look()
+
+    def action_archive(self) -> None:
+        """Take it off the list, or bring it back."""
+        if self.marked is not None:
+            one = self._known[self.marked]
+            self._archive.mark(one.id, archived=not one.archived)
+            self._look()
+
+    def action_archived(self) -> None:
+        """Show the archived ones, or the others."""
+        self._archived = not self._archived
+        self._look()
+
+    def action_delete(self) -> None:
+        """Delete for good on the second press."""
+        if self.marked is None:
+            return
+        if self._deleting != self.marked:
+            self._deleting = self.marked
+            title = clean(self._known[self.marked].title)
+            self.hint.update(
+                Content.styled(f"F8 again deletes “{title}” for good.", "$text-warning")
+            )
+            return
+        self._deleting = None
+        self._archive.delete(self._known[self.marked].id)
+        self._look()
+
+    def _stop_naming(self) -> None:
+        with self.prevent(Input.Changed):
+            self.line.value = self._query
+        self._naming = None
+        self.hint.update(Content(""))
+        self._look()
+
+    def _look(self) -> None:
+        self._listing = None
+        self._archive.look(self._query, self._archived)
+
+
+def title_line(one: Saved, found: str = "") -> Content:
+    """Give a conversation's title with when it was used, and under it where a search hit."""
+    pinned = "★ " if one.pinned else ""
+    away = " · archived" if one.archived and found else ""
+    first = Content.assemble(
+        (pinned, "$text-accent"), clean(one.title) or "(no title)",
+        (f"  {when(one.used)} · {clean(one.model)}{away}", "dim"),
+    )  # fmt: skip
+    return Content.assemble(first, ("\n    " + found, "dim italic")) if found else first
+
+
+def when(used: float, now: datetime | None = None) -> str:
+    """Say when something was: the time today, else the day."""
+    then, now = datetime.fromtimestamp(used), now or datetime.now()
+    if then.date() == now.date():
+        return then.strftime("%H:%M")
+    return then.strftime("%d %b" if then.year == now.year else "%d %b %Y")
