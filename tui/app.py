@@ -75,6 +75,7 @@ class LocalseekApp(Lists):
         self._session = Session(ports.engine, ports.prepare)
         self.archive = Archive(ports.history)
         self.shelf = Shelf(ports.look_around, options.load)
+        self._threads = (self._session, self.archive, self.shelf)
         self._offers: dict[str, bool] = {}
         self._found = ("", 0)  # what is looked for, and how many places on
         self.register_theme(DARK)
@@ -90,8 +91,10 @@ class LocalseekApp(Lists):
 
     def on_chat_screen_drawn(self) -> None:
         """Draw first, then load the model."""
-        self._session.load(self.state.model.name)
         self._frames = self.set_interval(FRAME_S, self._frame)
+        for thread in self._threads:
+            thread.wake = self._frames.resume
+        self._session.load(self.state.model.name)
         self.chat.prompt.enter_sends = self.ports.preferences.enter_sends
         self.chat.prompt.words = commands.words()
         if self.ports.preferences.complaint:
@@ -111,15 +114,12 @@ class LocalseekApp(Lists):
             self._act(action)
         if turn := next_turn(self.state):
             self._start(turn, now)
-        if self.busy:
-            self._frames.resume()
         self._show()
 
     @property
     def busy(self) -> bool:
         """Tell whether anything can come from a thread."""
-        threads = (self._session, self.archive, self.shelf)
-        return self.state.busy or any(thread.busy for thread in threads)
+        return self.state.busy or any(thread.busy for thread in self._threads)
 
     def stop_engine(self) -> None:
         """Ask the engine to end the running answer."""

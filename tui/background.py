@@ -15,9 +15,10 @@ Job = Callable[[], None]
 
 
 class Background:
-    """One thread with its jobs and its inbox."""
+    """One thread with its jobs and its inbox; `wake` is called with every job that is submitted."""
 
     def __init__(self, name: str) -> None:
+        self.wake: Callable[[], None] = lambda: None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._inbox: queue.SimpleQueue[Action] = queue.SimpleQueue()
         self._unfinished = 0  # jobs; counted by whoever submits and by the thread
@@ -35,6 +36,7 @@ class Background:
         with self._count:
             self._unfinished += 1
         self._jobs.put(job)
+        self.wake()
 
     def emit(self, action: Action) -> None:
         """Put an action into the inbox."""

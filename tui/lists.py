@@ -49,7 +49,6 @@ class Lists(Verbs):
                 self.open_conversation(int(number))
 
         self.push_screen(Conversations(self.archive), chosen)
-        self.dispatch()
 
     def open_conversation(self, number: int) -> None:
         """Show a saved conversation in place of this one."""
@@ -63,7 +62,6 @@ class Lists(Verbs):
             self.stop_engine()
             self.dispatch(act.StopAsked())
         self.archive.open(number, self.state.model.name)
-        self.dispatch()
 
     def action_models(self, name: str = "") -> None:
         """List the models and load the one that is chosen, or the one that is named."""
@@ -77,7 +75,6 @@ class Lists(Verbs):
             return
         self.shelf.look(self.state.model.memory_bytes)
         self.push_screen(Models(), chosen)
-        self.dispatch()
 
     def switch_model(self, name: str) -> None:
         """Load another model; an answer in the making is stopped and kept."""
@@ -109,7 +106,6 @@ class Lists(Verbs):
         """Draw where the model's layers are."""
         if self.info is not None:
             self.shelf.draw(self.info, min(86, self.size.width - 8))
-            self.dispatch()
 
     def show_plan(self, lines: tuple[str, ...]) -> None:
         """Show a plan that was drawn."""

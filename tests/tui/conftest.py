@@ -1,18 +1,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
-from scripted import Scripted
+from scripted import Scripted, ports_of
 from textual.pilot import Pilot
 
 from localseek.options import GenerationOptions
 from tui.app import LocalseekApp
 from tui.widgets.answer import Answer
 
-PATIENCE_S = 120.0  # of wall clock, on a machine that may be busy; only a failure waits so long
+PATIENCE_S = 10.0  # of wall clock, on a machine that may be busy; only a failure waits so long
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +43,13 @@ class Driver:
         self.app.chat.prompt.put(text)
         await self.pilot.press("enter")
 
+    async def said(self, text: str) -> None:
+        await self.until(lambda: text in self.screen_text(), f"{text!r} is on the screen")
+
+    async def quiet(self) -> None:
+        """Nothing is left for any thread to do, and what it said was taken."""
+        await self.until(lambda: not self.app.busy, "all threads are done")
+
     async def ended(self, count: int = 1) -> None:
         await self.until(lambda: self.phases().count("waiting") == 0, "nothing waits")
         await self.until(
@@ -68,9 +75,10 @@ def drive():
     @asynccontextmanager
     async def driven(
         scripted: Scripted, size: tuple[int, int] = (100, 30),
-        options: GenerationOptions | None = None,
+        options: GenerationOptions | None = None, temporary: bool = False, **ports: Any,
     ) -> AsyncIterator[Driver]:
-        app = LocalseekApp(Path("/models/test.gguf"), options or GenerationOptions(), scripted)
+        options = options or GenerationOptions()
+        app = LocalseekApp(options, ports_of(scripted, options, **ports), temporary)
         try:
             async with app.run_test(size=size) as pilot:
                 yield Driver(app, pilot, scripted)

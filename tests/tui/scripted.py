@@ -6,8 +6,11 @@ takes; it remembers every engine it made and every request they got.
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from localseek.errors import EngineError
+from localseek.errors import EngineError, ModelError
 from localseek.events import (
     AnswerDelta,
     DraftStats,
@@ -18,9 +21,11 @@ from localseek.events import (
     ReasoningDelta,
     Stats,
 )
-from localseek.options import LoadOptions, ModelInfo, Request
+from localseek.options import GenerationOptions, LoadOptions, ModelInfo, Request
+from localseek.system.machine import Machine
+from tui.ports import Ports
 
-PATIENCE_S = 120.0  # a script that nobody releases ends here, so that no test hangs
+PATIENCE_S = 10.0  # a script that nobody releases ends here, so that no test hangs
 
 STATS = Stats(
     prompt_tokens=20, prompt_tps=400.0, generated_tokens=60, reasoning_tokens=40, decode_tps=41.2,
@@ -98,6 +103,10 @@ class ScriptedEngine:
             if not isinstance(step, Hold):
                 yield step
 
+    def keep(self) -> str:
+        self._factory.kept += 1
+        return f"{self._factory.kept}.sequence"
+
     def cancel(self) -> None:
         self._factory.cancels += 1
         self._cancelled.set()
@@ -118,14 +127,31 @@ class Scripted:
         self.load_gate, self.load_error = load_gate, load_error
         self.engines: list[ScriptedEngine] = []
         self.requests: list[Request] = []
-        self.cancels = 0
+        self.cancels = self.kept = 0
+        self.loaded: list[str] = []  # the names of models
         self.info = ModelInfo(
             path="/m.gguf", name="DeepSeek Test", architecture="deepseek2", description="test",
             size_bytes=1, parameters=1, context_size=4096, context_trained=4096, drafting=True,
-            thinks=True,
+            thinks=True, network="cut off by the kernel",
+            placement={"memory": [{"weights": 10**9, "cache": 2 * 10**8}]},
         )  # fmt: skip
 
     def __call__(self, options: LoadOptions) -> ScriptedEngine:
         self.options = options
         self.engines.append(ScriptedEngine(self))
         return self.engines[-1]
+
+
+HERE = Machine((), 8 * 10**9, 16 * 10**9, 4)
+
+
+def ports_of(scripted: Scripted, options: GenerationOptions, **changes: Any) -> Ports:
+    """Ports to a scripted engine; every name but "missing" is a model."""
+
+    def prepare(name: str, say: Callable[[str], None]) -> LoadOptions:
+        if name == "missing":
+            raise ModelError("There is no model 'missing'.", "There is: nano.")
+        scripted.loaded.append(name)
+        return options.load_options(Path("/models", name))
+
+    return replace(Ports(prepare, lambda: HERE, scripted), **changes)

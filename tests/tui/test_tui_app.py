@@ -24,7 +24,7 @@ async def test_a_prompt_is_sent_and_its_answer_appears(drive):
         assert "48+57=105" not in shown, "the reasoning folds when the answer starts"
         assert "41.2 tok/s" in shown and "context 80/4,096" in shown
         assert "1.0 drafts, 90% right" in shown
-        assert "DeepSeek Test" in shown
+        assert "nano · ready" in shown and "⊘ offline" in shown
         assert d.app.chat.prompt.text == ""
 
 
@@ -156,7 +156,8 @@ async def test_engine_death_is_shown_and_the_model_can_be_restarted(drive):
         shown = d.screen_text()
         assert "Half an" in shown, "the text stays"
         assert "The engine died of signal 9." in shown
-        await d.pilot.press("r")
+        assert "Restart the model" in shown
+        await d.pilot.press("enter")
         await d.ready()
         assert len(scripted.engines) == 2
         assert "Half an" in d.screen_text()
@@ -212,18 +213,14 @@ async def test_markup_and_control_characters_in_engine_text_are_inert(drive):
         READ, ReasoningDelta(HOSTILE + "\x1b[31m\x07\n", 5),
         AnswerDelta(HOSTILE + "\x1b[2J\ud800\u202e <b>T</b>", 5), DONE,
     ]  # fmt: skip
-    scripted = Scripted(script)
-    scripted.info = scripted.info.__class__(
-        **{f: getattr(scripted.info, f) for f in scripted.info.__slots__}
-        | {"name": "[red]M[/]\x1b"}
-    )
-    async with drive(scripted) as d:
+    options = GenerationOptions("[red]M[/]\x1b")
+    async with drive(Scripted(script), options=options) as d:
         await d.ready()
         await d.send(HOSTILE + " prompt")
         await d.ended()
         await d.pilot.press("ctrl+l")
         shown = d.screen_text()
-        assert shown.count(HOSTILE) == 3
+        assert shown.count(HOSTILE) == 4, "the title is one of them"
         assert "[31m" in shown and "[2J\ufffd <b>T</b>" in shown
         assert "[red]M[/]" in shown
         assert not any(ord(c) < 32 and c != "\n" for c in shown)

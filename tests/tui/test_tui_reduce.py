@@ -12,12 +12,14 @@ from localseek.events import (
     Stats,
 )
 from localseek.options import ModelInfo
+from localseek.store.history.records import Message
 from tui import actions as act
+from tui import tree
 from tui.commands import COMMANDS, by_word, parse_slash
-from tui.export import as_markdown
+from tui.export import recover
 from tui.offers import offered
 from tui.prompts import PromptHistory
-from tui.reduce import next_turn, reduce
+from tui.reduce import next_turn, reduce, wants_load
 from tui.segments import settled_markdown, settled_plain
 from tui.session import merged
 from tui.state import AppState, ModelView
@@ -104,7 +106,7 @@ def test_folding_all_holds_for_reasoning_to_come():
 
 def test_the_title_counts_and_then_tells_the_time():
     state = streamed(running(), ReasoningDelta("r", 3), now=10.0)
-    assert reasoning_title(state.last, 22.4) == "Thinking… 12 s"
+    assert reasoning_title(state.last, 22.4) == "Thinking… 12 s · 3 tokens"
     state = streamed(state, AnswerDelta("a", 1), now=22.4)
     assert reasoning_title(state.last, 99.0) == "Thought for 12 s · 3 tokens"
     state = streamed(state, Finished("stop", STATS), now=30.0)
@@ -116,7 +118,8 @@ def test_stopping_keeps_the_text_and_text_that_still_comes():
     assert state.last.phase == "stopping"
     state = streamed(state, AnswerDelta("b", 1), Finished("cancelled", STATS))
     assert (state.last.phase, state.last.reply.answer) == ("stopped", "ab")
-    assert outcome(state.last) == "Stopped."
+    assert outcome(state.last) == "Stopped. /continue lets it go on."
+    assert outcome(state.last, last=False) == "Stopped."
 
 
 def test_stopping_while_thinking_leaves_the_reasoning_open():
@@ -130,7 +133,7 @@ def test_engine_death_keeps_the_text_and_the_next_prompt_loads_again():
         "dead", "failed", "half",
     )  # fmt: skip
     assert offered(state)["restart"] and not state.busy
-    assert outcome(state.last) == "It died. See log."
+    assert outcome(state.last, last=False) == "It died. See log."
     again = after(state, act.Submitted("next"))
     assert again.model.phase == "loading" and next_turn(again) is None
     assert next_turn(after(again, act.Loaded(INFO))).prompt == "next"
@@ -151,24 +154,127 @@ def test_prompts_that_wait_when_the_model_dies_go_on_after_a_restart():
     assert next_turn(state).prompt == "two"
 
 
-def test_new_conversation_comes_back_and_ignores_late_events():
+def test_a_new_conversation_ignores_late_events_of_the_old_one():
     state = streamed(running(), AnswerDelta("a", 1))
     gone = after(state, act.NewAsked())
     assert gone.turns == () and gone.running == 1 and next_turn(gone) is None
+    assert gone.conversation.key != state.conversation.key
     late = after(gone, act.Streamed(1, AnswerDelta("b", 1)))
     assert late == gone
     free = after(gone, act.Streamed(1, Finished("cancelled", STATS)))
     assert free.running is None
-    back = after(free, act.NewAsked())
-    assert back.last.reply.answer == "a" and back.last.phase == "stopped"
 
 
-def test_retry_replaces_the_last_turn_and_leaves_a_running_one_alone():
+def finished(state, answer="a", reason="stop"):
+    if state.last.phase == "waiting":
+        state = after(state, act.Started(state.last.id))
+    return streamed(state, AnswerDelta(answer, 1), Finished(reason, STATS))
+
+
+def shown(state):
+    return [(turn.prompt, turn.reply.answer) for turn in state.turns]
+
+
+def test_retry_adds_a_variant_and_leaves_a_running_turn_alone():
     state = running("q")
-    assert after(state, act.RetryAsked()) == state
-    state = after(streamed(state, AnswerDelta("a", 1), Finished("stop", STATS)), act.RetryAsked())
+    assert after(state, act.RetryAsked(1)) == state
+    state = after(finished(state), act.RetryAsked(1))
     assert [turn.prompt for turn in state.turns] == ["q"]
-    assert state.last.phase == "waiting" and state.last.id == 2
+    assert state.last.phase == "waiting" and (state.last.id, state.last.again) == (2, 1)
+    state = finished(state, "b")
+    assert shown(after(state, act.VariantAsked(2, -1))) == [("q", "a")]
+    assert shown(after(state, act.VariantAsked(2, -1), act.VariantAsked(1, 1))) == [("q", "b")]
+    assert after(state, act.VariantAsked(2, 1)) == state, "there is no newer one"
+    third = after(state, act.RetryAsked(2))
+    assert third.last.again == 1, "its prompt is that of the first"
+
+
+def test_an_edited_prompt_is_a_variant_and_what_followed_is_kept():
+    state = finished(after(finished(running("one")), act.Submitted("two")), "b")
+    edited = finished(after(state, act.Submitted("one, edited", edits=1)), "c")
+    assert shown(edited) == [("one, edited", "c")]
+    assert shown(after(edited, act.VariantAsked(3, -1))) == [("one", "a"), ("two", "b")]
+    assert [m.content for m in edited.messages_for(3)] == ["one, edited"]
+
+
+def test_a_fork_hides_what_followed_until_a_prompt_begins_the_branch():
+    state = finished(after(finished(running("one")), act.Submitted("two")), "b")
+    forked = after(state, act.BranchAsked(1))
+    assert shown(forked) == [("one", "a")] and forked.forked
+    assert shown(after(forked, act.BranchLeft())) == shown(state)
+    branch = finished(after(forked, act.Submitted("other")), "c")
+    assert shown(branch) == [("one", "a"), ("other", "c")] and not branch.forked
+    assert shown(after(branch, act.VariantAsked(3, -1))) == shown(state)
+
+
+def test_a_retry_that_is_taken_back_shows_the_answer_before():
+    state = finished(running("q"))
+    waiting = after(replace(state, model=ModelView("m")), act.RetryAsked(1))
+    assert shown(after(waiting, act.Withdrawn())) == [("q", "a")]
+
+
+def test_a_cut_answer_goes_on_where_it_was():
+    state = streamed(running("q"), ReasoningDelta("why", 3), AnswerDelta("half", 1), now=1.0)
+    state = streamed(state, Finished("cancelled", STATS), now=2.0)
+    waiting = after(state, act.ContinueAsked())
+    assert waiting.last.phase == "waiting" and waiting.last.reply.answer == "half"
+    assert after(waiting, act.Withdrawn()).last.phase == "stopped"
+    going = after(waiting, act.Started(1), now=5.0)
+    going = streamed(going, AnswerDelta(" and half", 2), Finished("stop", STATS), now=6.0)
+    assert (going.last.phase, going.last.reply.answer) == ("done", "half and half")
+    assert reasoning_title(going.last, 9.0) == "Thought for 0.1 s · 3 tokens"
+    assert after(going, act.ContinueAsked()) == going, "it is whole"
+
+
+def test_reasoning_that_goes_on_adds_to_its_time():
+    state = streamed(running("q"), ReasoningDelta("one", 1), now=10.0)
+    state = streamed(state, Finished("cancelled", STATS), now=14.0)
+    state = after(state, act.ContinueAsked(), act.Started(1), now=20.0)
+    state = streamed(state, ReasoningDelta(" two", 1), now=21.0)
+    assert state.last.thinking_s(23.0) == 6.0
+    assert streamed(state, AnswerDelta("a", 1), now=24.0).last.thought_s == 7.0
+
+
+def test_reasoning_can_be_kept_open_by_a_setting():
+    state = replace(running(), reasoning="open")
+    state = streamed(state, ReasoningDelta("r", 1), AnswerDelta("a", 1))
+    assert not state.last.folded
+    assert streamed(replace(running(), reasoning="folded"), ReasoningDelta("r", 1)).last.folded
+
+
+def test_another_model_is_loaded_and_the_same_one_only_if_it_is_down():
+    state = ready()
+    assert after(state, act.ModelAsked("m")) == state
+    other = after(state, act.ModelAsked("other"))
+    assert (other.model.name, other.model.phase) == ("other", "loading")
+    assert wants_load(state, other, act.ModelAsked("other"))
+    assert not wants_load(state, state, act.ModelAsked("m"))
+    dead = after(running(), act.Streamed(1, Failed("It died.", fatal=True)))
+    assert after(dead, act.ModelAsked("m")).model.phase == "loading"
+
+
+def test_a_saved_conversation_unfolds_as_it_was_left():
+    messages = [
+        Message(1, None, "user", "q"), answer_of(2, 1, "a"), answer_of(3, 1, "b"),
+        Message(4, 2, "user", "more"), answer_of(5, 4, "c", "interrupted"),
+        Message(6, 3, "user", "unanswered"),
+    ]  # fmt: skip
+
+    def left_at(leaf):
+        turns, others = tree.from_history(messages, leaf)
+        assert len(turns) + len(others) == 3
+        return [turn.reply.answer for turn in turns]
+
+    assert left_at(5) == ["a", "c"] and left_at(2) == ["a"]
+    assert left_at(3) == left_at(6) == ["b"]
+    assert left_at(None) == left_at(77) == ["a", "c"]
+    turns, _ = tree.from_history(messages, 5)
+    assert turns[1].can_go_on and outcome(turns[1]) == "Cut off. /continue lets it go on."
+    assert tree.from_history(messages[:1], 1) == ((), ())
+
+
+def answer_of(number, parent, text, reason="stop"):
+    return Message(number, parent, "assistant", text, finish_reason=reason)
 
 
 def test_only_waiting_prompts_can_be_withdrawn():
@@ -194,7 +300,7 @@ def test_text_is_cleaned_of_what_a_terminal_obeys():
 
 def test_an_answer_cut_at_the_limit_and_an_empty_one_say_so():
     cut = streamed(running(), AnswerDelta("a", 1), Finished("length", STATS))
-    assert outcome(cut.last) == "Cut off at the length limit."
+    assert outcome(cut.last) == "Cut off at the length limit. /continue lets it go on."
     empty = streamed(running(), Finished("stop", STATS))
     assert outcome(empty.last) == "The model ended without an answer."
 
@@ -313,18 +419,24 @@ def test_slash_words_are_read_and_paths_are_not():
     assert len(words) == len(set(words)) and by_word("nonsense") is None
 
 
-def test_an_export_holds_the_whole_conversation_and_what_was_not_sent():
+def test_an_export_holds_the_whole_conversation_and_what_was_not_sent(tmp_path, monkeypatch):
     state = streamed(running("q"), ReasoningDelta("why", 1), AnswerDelta("half", 1))
-    state = replace(streamed(state, Finished("cancelled", STATS)), system="Be brief.")
-    text = as_markdown(state, "a draft")
-    places = [text.index(part) for part in ("Be brief.", "q", "why", "half", "stopped", "a draft")]
+    state = streamed(state, Finished("cancelled", STATS))
+    state = after(state, act.SettingsChanged({}, "Be brief."))
+    monkeypatch.setenv("LOCALSEEK_HOME", str(tmp_path))
+    text = recover(state, "a draft").read_text()
+    parts = ("Be brief.", "## Prompt\n\nq", "why", "half", "cancelled", "a draft")
+    places = [text.index(part) for part in parts]
     assert places == sorted(places)
 
 
 def test_no_action_breaks_an_empty_app():
     actions = [
-        act.Withdrawn(), act.StopAsked(), act.RetryAsked(), act.NewAsked(), act.RestartAsked(),
-        act.Folded(9, True), act.AllFolded(True), act.Started(9), act.ThinkSet(True),
+        act.Withdrawn(), act.StopAsked(), act.RetryAsked(1), act.NewAsked(), act.RestartAsked(),
+        act.Folded(9, True), act.AllFolded(True), act.Started(9), act.ContinueAsked(),
+        act.BranchAsked(9),
+        act.BranchLeft(), act.VariantAsked(9, 1), act.Selected(9), act.Submitted("x", edits=9),
+        act.SettingsChanged({"think": True}, "s"), act.Deleted(1), act.ModelAsked("n"),
         act.Streamed(9, AnswerDelta("x")), act.Streamed(9, Failed("f", fatal=True)),
     ]  # fmt: skip
     for first, second in itertools.product(actions, repeat=2):

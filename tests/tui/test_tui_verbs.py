@@ -1,25 +1,27 @@
 from dataclasses import replace
-from pathlib import Path
 
-from scripted import DONE, Hold, Scripted, thinking_script
+from scripted import DONE, Hold, Scripted, ports_of, thinking_script
 
 from localseek.events import AnswerDelta, PromptProgress
 from localseek.options import GenerationOptions
-from tui.actions import Submitted, ThinkSet
+from tui.actions import Selected, Submitted
 from tui.app import LocalseekApp, run_app
 from tui.state import TurnView
 
 READ = PromptProgress(20, 20)
 
 
-async def test_new_conversation_empties_the_screen_and_again_brings_it_back(drive):
+async def test_new_conversation_empties_the_screen_and_the_old_one_is_resumed(drive):
     async with drive(Scripted(thinking_script("", "Hello there."))) as d:
         await d.ready()
         await d.send("hi")
         await d.ended()
         await d.pilot.press("ctrl+n")
         assert "Hello there." not in d.screen_text()
-        await d.pilot.press("ctrl+n")
+        await d.pilot.press("ctrl+r")
+        await d.said("esc Close")
+        await d.quiet()
+        await d.pilot.press("enter")
         await d.ended()
         assert "Hello there." in d.screen_text()
 
@@ -91,7 +93,7 @@ async def test_copy_from_the_conversation_and_other_letters_go_to_the_prompt(dri
 
 
 async def test_help_and_statistics_open_and_close(drive):
-    async with drive(Scripted(thinking_script("", "Hi."))) as d:
+    async with drive(Scripted(thinking_script("", "Hi.")), (100, 60)) as d:
         await d.ready()
         await d.send("ask")
         await d.ended()
@@ -158,7 +160,8 @@ class Crashing(LocalseekApp):
 def test_a_crash_saves_the_conversation_and_says_where(temporary_home, capsys):
     hold = Hold()
     scripted = Scripted([READ, AnswerDelta("Kept.", 1), hold])
-    app = Crashing(Path("/m.gguf"), GenerationOptions(), scripted)
+    options = GenerationOptions()
+    app = Crashing(options, ports_of(scripted, options))
     assert run_app(app, headless=True) == 1
     (saved,) = (temporary_home / "recovered").iterdir()
     text = saved.read_text()
@@ -181,13 +184,13 @@ async def test_only_a_window_of_a_long_conversation_is_mounted(drive):
         await d.ready()
         turns = tuple(TurnView(n, f"prompt {n}.", "stopped") for n in range(60))
         d.app.state = replace(d.app.state, turns=turns, next_id=60)
-        d.app.dispatch(ThinkSet(None))
+        d.app.dispatch(Selected(None))
         await d.ended(60)
         mounted = d.app.chat.transcript._mounted
         assert len(mounted) == 30 and "prompt 59." in d.screen_text()
         await d.pilot.press("escape", "g")
-        await d.until(lambda: min(mounted) == 20, "scrolling to the top mounts a page")
-        await d.until(lambda: "prompt 30." in d.screen_text(), "the reader stays where they were")
+        await d.until(lambda: min(mounted) == 0, "the first turn is mounted")
+        await d.said("prompt 0.")
         await d.pilot.press("G")
         await d.until(lambda: "prompt 59." in d.screen_text(), "and the end comes back")
         assert len(mounted) == 30

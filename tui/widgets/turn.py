@@ -50,7 +50,7 @@ class TurnWidget(Vertical):
 
     def __init__(self, turn: TurnView, now: float) -> None:
         super().__init__()
-        self._shown, self._said = turn, ("", "")
+        self._shown, self._said, self._composed = turn, ("", ""), False
         self.prompt = PromptText(turn.prompt)
         self._variants = Static(markup=False, classes="variants")
         self._reasoning = Reasoning(turn, now)
@@ -67,6 +67,7 @@ class TurnWidget(Vertical):
 
     def on_mount(self) -> None:
         """Show what was given before the widget existed."""
+        self._composed = True
         self._tell()
 
     @property
@@ -95,7 +96,7 @@ class TurnWidget(Vertical):
         return turn.running or turn.phase == "waiting"
 
     def _tell(self) -> None:
-        if not self.is_mounted:
+        if not self._composed:
             return
         variants, ending = self._said
         self._variants.display, self._outcome.display = bool(variants), bool(ending)
