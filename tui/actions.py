@@ -179,6 +179,7 @@ class Opened:
     conversation: ConversationView
     turns: tuple[TurnView, ...] = ()
     others: tuple[TurnView, ...] = ()
+    at: int | None = None  # the turn to be looked at
 
 
 @dataclass(frozen=True, slots=True)

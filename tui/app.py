@@ -147,6 +147,8 @@ class LocalseekApp(Lists):
                 own = self.chat.prompt.prompts
                 sent = (*prompts, *own.sent)
                 self.chat.prompt.prompts = PromptHistory(sent, own.at + len(prompts), own.draft)
+            case act.Opened(at=int(number)):
+                self.call_after_refresh(self.chat.transcript.reveal, number)
             case act.PlanDrawn(lines):
                 self.show_plan(lines)
             case act.HistoryFailed(message):

@@ -137,9 +137,18 @@ class Archive(Background):
 
         self._do(read)
 
-    def open(self, number: int, model: str) -> None:
-        """Read a conversation; `model` is the one that will answer from now on."""
-        self._do(lambda history: self._open(history, history.conversation(number), model))
+    def open(self, number: int, model: str, message: int | None = None) -> None:
+        """Read a conversation; `model` is the one that will answer from now on.
+
+        With a `message`, the branch that it is in is shown.
+        """
+
+        def read(history: History) -> None:
+            if message is not None:
+                history.leave_at(number, message)
+            self._open(history, history.conversation(number), model, message)
+
+        self._do(read)
 
     def rename(self, number: int, title: str) -> None:
         """Give a conversation another title."""
@@ -232,7 +241,7 @@ class Archive(Background):
         if (number := self._numbers.get(view.key)) is not None:
             history.leave_at(number, self._places[turn].answer)
 
-    def _open(self, history: History, saved: Saved, model: str) -> None:
+    def _open(self, history: History, saved: Saved, model: str, message: int | None) -> None:
         messages = history.all_messages(saved.id)
         turns, others = tree.from_history(messages, saved.leaf)
         followed = {one.id: one.parent for one in messages}
@@ -243,6 +252,7 @@ class Archive(Background):
         view = ConversationView(
             number=saved.id, title=saved.title, system=saved.system, settings=saved.settings
         )
-        self.emit(Opened(view, turns, others))
+        at = next((turn.id for turn in turns if message in (-turn.id, followed[-turn.id])), None)
+        self.emit(Opened(view, turns, others, at))
         if saved.model != model:
             self.emit(Said(f"It was held with {saved.model}; {model} goes on. Ctrl+O switches."))

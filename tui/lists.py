@@ -19,6 +19,8 @@ from tui.screens.page import Lines
 from tui.screens.settings import SettingsScreen
 from tui.verbs import Verbs
 
+LOST = "This conversation is not saved. Once more, and it is gone."
+
 
 class Lists(Verbs):
     """An app whose conversations, models and settings can be chosen from lists."""
@@ -34,7 +36,7 @@ class Lists(Verbs):
     def _begin(self, temporary: bool) -> None:
         view = self.state.conversation
         lost = view.temporary and self.state.turns
-        if lost and not self.again("new", "This conversation is not saved. Again: it is gone."):
+        if lost and not self.again("new", LOST):
             return
         if self.state.running is not None:
             self.stop_engine()
@@ -44,24 +46,24 @@ class Lists(Verbs):
     def action_conversations(self) -> None:
         """List the saved conversations, and open the one that is chosen."""
 
-        def chosen(number: str | None) -> None:
-            if number is not None:
-                self.open_conversation(int(number))
+        def chosen(numbers: str | None) -> None:
+            if numbers is not None:
+                self.open_conversation(*map(int, numbers.split()))
 
         self.push_screen(Conversations(self.archive), chosen)
 
-    def open_conversation(self, number: int) -> None:
-        """Show a saved conversation in place of this one."""
+    def open_conversation(self, number: int, message: int | None = None) -> None:
+        """Show a saved conversation in place of this one, at a message if one is given."""
         view = self.state.conversation
-        if number == view.number:
+        if number == view.number and message is None:
             return
         lost = view.temporary and self.state.turns
-        if lost and not self.again("open", "This conversation is not saved. Again: it is gone."):
+        if lost and not self.again("open", LOST):
             return
         if self.state.running is not None:
             self.stop_engine()
             self.dispatch(act.StopAsked())
-        self.archive.open(number, self.state.model.name)
+        self.archive.open(number, self.state.model.name, message)
 
     def action_models(self, name: str = "") -> None:
         """List the models and load the one that is chosen, or the one that is named."""

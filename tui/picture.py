@@ -10,10 +10,13 @@ import re
 import sys
 from pathlib import Path
 
+from localseek.engine.process.client import Engine
 from localseek.options import GenerationOptions, Request, Sampling
+from localseek.system.hardware import read_machine
 from tui import actions as act
 from tui.app import LocalseekApp
 from tui.ports import Ports
+from tui.session import EngineFactory
 from tui.widgets.answer import Answer
 
 SIZE = (96, 32)  # cells
@@ -39,11 +42,13 @@ async def picture(
         return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.S)
 
 
-def draw(model: Path, prompts: list[str], ports: Ports) -> str:
-    """Give the picture of a conversation with a model."""
+def draw(model: Path, prompts: list[str], engine: EngineFactory = Engine) -> str:
+    """Give the picture of a conversation with a model; it is saved nowhere."""
     sampling = Sampling(temperature=0.0)
-    options = GenerationOptions(str(model), request=Request(sampling=sampling))
-    app = LocalseekApp(options, ports)
+    options = GenerationOptions(model.stem, request=Request(sampling=sampling))
+    here = read_machine(())
+    ports = Ports(lambda name, say: options.load_options(model), lambda: here, engine)
+    app = LocalseekApp(options, ports, temporary=True)
     try:
         return asyncio.run(picture(app, prompts))
     finally:

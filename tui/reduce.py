@@ -217,8 +217,8 @@ def _conversation_after(state: AppState, action: act.Action) -> AppState:
     match action:
         case act.NewAsked(temporary, system):
             return _begun(state, ConversationView(system=system, temporary=temporary))
-        case act.Opened(conversation, turns, others):
-            return replace(_begun(state, conversation), turns=turns, others=others)
+        case act.Opened(conversation, turns, others, at):
+            return replace(_begun(state, conversation), turns=turns, others=others, selected=at)
         case act.Deleted(number) if number == view.number:
             return _begun(state, ConversationView(system=view.system))
         case act.SettingsChanged(settings, system):

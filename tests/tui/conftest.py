@@ -80,7 +80,7 @@ def drive():
         options = options or GenerationOptions()
         app = LocalseekApp(options, ports_of(scripted, options, **ports), temporary)
         try:
-            async with app.run_test(size=size) as pilot:
+            async with app.run_test(size=size, notifications=True) as pilot:
                 yield Driver(app, pilot, scripted)
         finally:
             app.close_session()

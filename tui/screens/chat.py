@@ -6,6 +6,7 @@ text go to the prompt.
 
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
@@ -19,6 +20,13 @@ from tui.widgets.prompt import Prompt
 from tui.widgets.status import Status
 from tui.widgets.transcript import Transcript
 from tui.wording import clean
+
+TRANSCRIPT_KEYS = frozenset(
+    key
+    for binding in Transcript.BINDINGS
+    if isinstance(binding, Binding)
+    for key in binding.key.split(",")
+)
 
 
 class ChatScreen(Screen[None]):
@@ -93,6 +101,8 @@ class ChatScreen(Screen[None]):
             return
         if self.find.has_focus_within or event.key in self.active_bindings:
             return
+        if self.transcript.has_focus and event.key in TRANSCRIPT_KEYS:
+            return  # which has nothing to do just now
         event.stop()
         self.prompt.focus()
         self.prompt.insert(event.character, maintain_selection_offset=False)

@@ -11,18 +11,17 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from tui.screens.box import Box
 from tui.state import AppState
 
 
-class Choosing(ModalScreen[str | None]):
+class Choosing(Box[str | None]):
     """The box; dismissed with the chosen option's id, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "close", "Close", key_display="esc", id="list.close"),
         Binding("down", "move(1)", "Down", show=False),
         Binding("up", "move(-1)", "Up", show=False),
         Binding("pagedown", "move(8)", "Page down", show=False),
@@ -73,10 +72,6 @@ class Choosing(ModalScreen[str | None]):
         self.options.display = bool(rows)
         if not rows:
             self.hint.update(Content(empty))
-
-    def action_close(self) -> None:
-        """Leave without a choice."""
-        self.dismiss(None)
 
     def action_move(self, step: int) -> None:
         """Move the mark."""

@@ -1,6 +1,7 @@
 """The list of saved conversations: search as one types, resume, rename, pin, archive, delete.
 
-Takes the state's `Listing` and an archive to ask; gives the number of the chosen conversation.
+Takes the state's `Listing` and an archive to ask; gives the number of the chosen
+conversation, and that of the message in which the search found something.
 """
 
 from datetime import datetime
@@ -10,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Input
 
-from localseek.store.history.records import Saved
+from localseek.store.history.records import Hit, Saved
 from tui.archive import Archive
 from tui.screens.choosing import Choosing
 from tui.state import AppState, Listing
@@ -37,6 +38,7 @@ class Conversations(Choosing):
         self._archive = archive
         self._archived = False
         self._known: dict[str, Saved] = {}
+        self._places: dict[str, int | None] = {}  # the message in which a search found something
         self._naming: Saved | None = None  # the conversation that is being renamed
         self._query = ""  # as it was before the renaming
         self._deleting: str | None = None  # its second F8 deletes
@@ -57,16 +59,17 @@ class Conversations(Choosing):
         if listing is self._listing or (listing.query, listing.archived) != asked:
             return
         self._listing = listing
-        rows, self._known = [], {}
+        rows, self._known, self._places = [], {}, {}
         for one in listing.conversations[:MOST]:
             self._known[str(one.id)] = one
             rows.append((str(one.id), title_line(one)))
-        for hit in listing.hits:
-            number = f"{hit.conversation.id}"
-            key = number if number not in self._known else f"{number}:{hit.message}"
-            self._known[key] = hit.conversation
-            found = clean(hit.excerpt) if hit.message is not None else ""
-            rows.append((key, title_line(hit.conversation, found)))
+        for one, hits in by_conversation(listing.hits):
+            self._known[str(one.id)] = one
+            found = [hit for hit in hits if hit.message is not None]
+            text = clean(found[0].excerpt) if found else ""
+            text += f"  (and {len(found) - 1} more)" if len(found) > 1 else ""
+            self._places[str(one.id)] = found[0].message if found else None
+            rows.append((str(one.id), title_line(one, text)))
         nothing = "Nothing is archived." if self._archived else "No conversation is saved yet."
         if listing.query.strip():
             nothing = f"Nothing holds {listing.query.strip()!r}."
@@ -88,7 +91,8 @@ class Conversations(Choosing):
                 self._archive.rename(self._naming.id, title)
             self._stop_naming()
         elif self.marked is not None:
-            self.dismiss(str(self._known[self.marked].id))
+            place = self._places.get(self.marked)
+            self.dismiss(self.marked if place is None else f"{self.marked} {place}")
 
     def action_close(self) -> None:
         """Leave the renaming, or the list."""
@@ -150,6 +154,14 @@ class Conversations(Choosing):
     def _look(self) -> None:
         self._listing = None
         self._archive.look(self._query, self._archived)
+
+
+def by_conversation(hits: tuple[Hit, ...]) -> list[tuple[Saved, list[Hit]]]:
+    """Give the hits of each conversation together, in the order of the first ones."""
+    found: dict[int, list[Hit]] = {}
+    for hit in hits:
+        found.setdefault(hit.conversation.id, []).append(hit)
+    return [(those[0].conversation, those) for those in found.values()]
 
 
 def title_line(one: Saved, found: str = "") -> Content:

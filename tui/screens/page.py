@@ -10,19 +10,19 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui.commands import CHOOSING, COMMANDS, KEYS
+from tui.screens.box import Box
 
 Rows = Sequence[tuple[str, str]]
 
 
-class Page(ModalScreen[None]):
+class Page(Box[None]):
     """Sections of rows to read."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,enter,q,f1", "dismiss", "Close", id="page.close")
+        Binding("enter,q,f1", "close", "Close", show=False, id="page.close")
     ]
 
     def __init__(self, title: str, sections: Sequence[Rows]) -> None:
@@ -54,11 +54,11 @@ def help_page() -> Page:
     return Page("localseek", [[*KEYS, *pressed], CHOOSING, words])
 
 
-class Lines(ModalScreen[None]):
+class Lines(Box[None]):
     """Lines to read, drawn as they are: a plan."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,enter,q", "dismiss", "Close", id="page.close")
+        Binding("enter,q", "close", "Close", show=False, id="lines.close")
     ]
 
     def __init__(self, title: str, lines: Sequence[str]) -> None:

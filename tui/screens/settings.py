@@ -11,10 +11,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Label, Select, Static, TextArea
 
 from localseek.terminal.settings import CHECKS, EFFORTS
+from tui.screens.box import Box
 
 FIELDS = {
     "max_tokens": "tokens of a reply at most",
@@ -29,11 +29,10 @@ FIELDS = {
 Result = tuple[dict[str, Any], str]  # settings, system prompt
 
 
-class SettingsScreen(ModalScreen[Result | None]):
+class SettingsScreen(Box[Result | None]):
     """The form; Ctrl+S or F2 takes it, Esc leaves all as it was."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "Cancel", key_display="esc", id="settings.cancel"),
         Binding("f2,ctrl+s", "take", "Take", key_display="f2", id="settings.take"),
     ]
 
