@@ -4,6 +4,8 @@ Takes plain state, gives plain text that holds no control character. Every state
 words, so that nothing is told by colour alone. Knows nothing about Textual.
 """
 
+from pathlib import PurePath
+
 from localseek.system.sizes import rough_size
 from tui.state import AppState, ModelView, TurnView
 
@@ -68,6 +70,11 @@ def _ended(turn: TurnView) -> str:
     if turn.phase == "stopped":
         return "stopped"
     return "length limit" if turn.reply.finish_reason == "length" else "ready"
+
+
+def model_name(model: ModelView) -> str:
+    """Give the name that the user knows the model by, without its folder."""
+    return PurePath(model.name).name.removesuffix(".gguf") or model.name
 
 
 def held_back(state: AppState) -> str:

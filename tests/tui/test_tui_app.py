@@ -213,7 +213,7 @@ async def test_markup_and_control_characters_in_engine_text_are_inert(drive):
         READ, ReasoningDelta(HOSTILE + "\x1b[31m\x07\n", 5),
         AnswerDelta(HOSTILE + "\x1b[2J\ud800\u202e <b>T</b>", 5), DONE,
     ]  # fmt: skip
-    options = GenerationOptions("[red]M[/]\x1b")
+    options = GenerationOptions("[red]M\x1b")
     async with drive(Scripted(script), options=options) as d:
         await d.ready()
         await d.send(HOSTILE + " prompt")
@@ -222,7 +222,7 @@ async def test_markup_and_control_characters_in_engine_text_are_inert(drive):
         shown = d.screen_text()
         assert shown.count(HOSTILE) == 4, "the title is one of them"
         assert "[31m" in shown and "[2J\ufffd <b>T</b>" in shown
-        assert "[red]M[/]" in shown
+        assert "[red]M" in shown
         assert not any(ord(c) < 32 and c != "\n" for c in shown)
 
 

@@ -110,6 +110,7 @@ class ChatScreen(Screen[None]):
     def on_paste(self, event: events.Paste) -> None:
         """Bring text that was pasted elsewhere to the prompt."""
         if not (self.prompt.has_focus or self.find.has_focus_within):
+            event.stop()  # else the app hands it to the prompt once more
             self.prompt.focus()
             self.prompt.paste_in(event.text)
 

@@ -8,7 +8,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui.state import AppState
-from tui.wording import activity, figures, held_back, offline
+from tui.wording import activity, figures, held_back, model_name, offline
 
 GAP = 2  # cells between the two sides
 
@@ -34,7 +34,7 @@ class Status(Static):
 def line(state: AppState, now: float, width: int) -> Content:
     """Compose the line for a width in cells; the least wanted parts go first."""
     words = activity(state, now)
-    left = Content.assemble((state.model.name, "bold"), " · ", (words, _style(state)))
+    left = Content.assemble((model_name(state.model), "bold"), " · ", (words, _style(state)))
     if state.thinking is not None:
         left = Content.assemble(left, f" · thinking {'on' if state.thinking else 'off'}")
     if unsaved := held_back(state):
