@@ -9,11 +9,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Button, Markdown, TextArea
+from textual.widgets import Button, TextArea
 
 from localseek.errors import UsageError
 from localseek.options import GenerationOptions, Request
@@ -35,9 +35,13 @@ from tui.state import AppState, ConversationView, ModelView, TurnView
 from tui.theme import DARK, LIGHT
 from tui.widgets.find import FindLine
 from tui.widgets.prompt import Prompt
-from tui.widgets.reasoning import Reasoning
 from tui.widgets.transcript import Transcript
 from tui.wording import clean
+
+if TYPE_CHECKING:
+    from textual.widgets import Markdown
+
+    from tui.widgets.reasoning import Reasoning
 
 FRAME_S = 1 / 30  # how often the inboxes are emptied; text that comes in between is merged
 
@@ -229,7 +233,7 @@ class LocalseekApp(Lists):
         if event.text_area is self.chat.prompt:
             self.unsent = self.chat.prompt.whole
 
-    def on_reasoning_toggled(self, event: Reasoning.Toggled) -> None:
+    def on_reasoning_toggled(self, event: "Reasoning.Toggled") -> None:
         """Fold or unfold one reasoning."""
         self.dispatch(act.Folded(event.turn, event.folded))
 
@@ -258,7 +262,7 @@ class LocalseekApp(Lists):
         """Restart the model."""
         self.action_restart()
 
-    def on_markdown_link_clicked(self, event: Markdown.LinkClicked) -> None:
+    def on_markdown_link_clicked(self, event: "Markdown.LinkClicked") -> None:
         """Say where a link leads; nothing is opened."""
         self.take_along(event.href, f"Copied, not opened: {event.href}")
 

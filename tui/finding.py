@@ -5,8 +5,6 @@ Takes turns, gives their numbers; case does not matter. Knows nothing about Text
 
 from collections.abc import Iterable
 
-from markdown_it import MarkdownIt
-
 from tui.state import TurnView
 
 
@@ -27,5 +25,7 @@ def holding(turns: Iterable[TurnView], text: str) -> list[int]:
 
 def code_blocks(answer: str) -> list[str]:
     """Give the contents of the fenced code blocks, in their order; an unclosed one too."""
+    from markdown_it import MarkdownIt  # noqa: PLC0415 — after the first picture
+
     tokens = MarkdownIt("gfm-like").parse(answer)
     return [token.content.removesuffix("\n") for token in tokens if token.type == "fence"]

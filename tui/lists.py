@@ -1,6 +1,7 @@
 """The verbs about conversations, models and settings: boxes that list them, and what they choose.
 
-Takes the app's state and its threads, gives actions. Knows nothing about how a box is drawn.
+Takes the app's state and its threads, gives actions. Knows nothing about how a box is
+drawn; each is imported when it is opened, so that the first picture does not wait for it.
 """
 
 from collections.abc import Mapping
@@ -13,10 +14,6 @@ from localseek.errors import LocalseekError
 from tui import actions as act
 from tui import export
 from tui.editing import edit
-from tui.screens.conversations import Conversations
-from tui.screens.models import Models
-from tui.screens.page import Lines
-from tui.screens.settings import SettingsScreen
 from tui.verbs import Verbs
 
 LOST = "This conversation is not saved. Once more, and it is gone."
@@ -46,6 +43,8 @@ class Lists(Verbs):
     def action_conversations(self) -> None:
         """List the saved conversations, and open the one that is chosen."""
 
+        from tui.screens.conversations import Conversations  # noqa: PLC0415
+
         def chosen(numbers: str | None) -> None:
             if numbers is not None:
                 self.open_conversation(*map(int, numbers.split()))
@@ -68,6 +67,8 @@ class Lists(Verbs):
     def action_models(self, name: str = "") -> None:
         """List the models and load the one that is chosen, or the one that is named."""
 
+        from tui.screens.models import Models  # noqa: PLC0415
+
         def chosen(name: str | None) -> None:
             if name is not None:
                 self.switch_model(name)
@@ -87,6 +88,8 @@ class Lists(Verbs):
 
     def action_settings(self) -> None:
         """Change the settings of this conversation."""
+        from tui.screens.settings import SettingsScreen  # noqa: PLC0415
+
         view = self.state.conversation
 
         def taken(result: tuple[dict[str, Any], str] | None) -> None:
@@ -111,6 +114,8 @@ class Lists(Verbs):
 
     def show_plan(self, lines: tuple[str, ...]) -> None:
         """Show a plan that was drawn."""
+        from tui.screens.page import Lines  # noqa: PLC0415
+
         self.push_screen(Lines(f"Plan of {self.state.model.name}", lines))
 
     def action_export(self, name: str = "") -> bool:

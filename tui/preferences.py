@@ -10,9 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import tomlkit
-from tomlkit.exceptions import TOMLKitError
-
 from localseek.system import paths
 from tui.state import Reasoning
 
@@ -82,6 +79,9 @@ def write_theme(path: Path, theme: str) -> None:
 
     A file that cannot be understood is left alone.
     """
+    import tomlkit  # noqa: PLC0415 — after the first picture
+    from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415
+
     text = path.read_text(encoding="utf-8") if path.exists() else TEMPLATE
     try:
         document = tomlkit.parse(text)

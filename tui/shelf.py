@@ -16,12 +16,8 @@ from localseek.errors import LocalseekError
 from localseek.gguf.info import GGUFInfo, read_info
 from localseek.gguf.nextn import holds_only_nextn
 from localseek.options import LoadOptions, ModelInfo
-from localseek.placing.fits import fit
-from localseek.placing.placement import placement_from
-from localseek.placing.shape import read_shape
 from localseek.store import library
 from localseek.system.machine import Machine
-from localseek.terminal.drawing import plan_page
 from tui.actions import ModelsListed, PlanDrawn, Said
 from tui.background import Background
 from tui.state import ModelOffer
@@ -64,6 +60,8 @@ class Shelf(Background):
         self.emit(ModelsListed(tuple(self._judged(*one, machine) for one in found)))
 
     def _judged(self, offer: ModelOffer, info: GGUFInfo | None, machine: Machine) -> ModelOffer:
+        from localseek.placing.fits import fit  # noqa: PLC0415 — after the first picture
+
         if info is None:
             return offer
         found = fit(info, machine, self._options)
@@ -71,6 +69,10 @@ class Shelf(Background):
         return replace(offer, fits=found.fits, why=why)
 
     def _draw(self, info: ModelInfo, width: int) -> None:
+        from localseek.placing.placement import placement_from  # noqa: PLC0415
+        from localseek.placing.shape import read_shape  # noqa: PLC0415
+        from localseek.terminal.drawing import plan_page  # noqa: PLC0415
+
         try:
             facts = {"machine": asdict(self._here()), "placement": info.placement}
             machine, placement = placement_from(facts)

@@ -14,7 +14,6 @@ from localseek.commands.preparing import completed, find_model, find_runnable_mo
 from localseek.engine.process.client import Engine
 from localseek.errors import UsageError
 from localseek.options import GenerationOptions, LoadOptions
-from localseek.placing.placement import machine_from
 from localseek.store.library import EMBEDDED
 from localseek.system.environment import terminal_kind
 from localseek.system.machine import Machine
@@ -70,6 +69,8 @@ def _prepare(
 
 def _look_around(chosen: GenerationOptions) -> Machine:
     """Let an engine say what there is here and at the workers named."""
+    from localseek.placing.placement import machine_from
+
     with Engine(LoadOptions(fixed=chosen.load.fixed)) as engine:
         return machine_from(engine.ask("machine"))
 

@@ -24,7 +24,7 @@ from tui.segments import settled_markdown, settled_plain
 from tui.session import merged
 from tui.state import AppState, ModelView
 from tui.widgets.status import line
-from tui.window import MOUNTED, PRUNE_ABOVE, Window, earlier, grown, later, tail
+from tui.window import MOUNTED, PAGE, Window, around, earlier, filling, grown, later, tail
 from tui.wording import activity, clean, outcome, reasoning_title, seconds
 
 INFO = ModelInfo("/m", "M", "deepseek2", "d", 1, 1, 4096, 4096, drafting=True, thinks=True)
@@ -349,29 +349,37 @@ def test_text_that_came_between_two_frames_is_merged_in_order():
 
 
 def test_the_window_follows_the_end_pages_back_and_stays_small():
-    window = Window()
+    window, most = Window(), MOUNTED + PAGE
     for count in range(1, 101):
         window = grown(window, count, following=True)
-        assert window.end == count and window.size <= PRUNE_ABOVE
+        assert window.end == count and window.size <= most
     window, seen = tail(100), set()
-    assert window == Window(70, 100)
+    assert window == Window(100 - MOUNTED, 100)
     while window.first > 0:
         window = earlier(window)
-        assert window.size <= PRUNE_ABOVE
+        assert window.size <= most
         seen.update(range(window.first, window.end))
-    assert seen >= set(range(70))
+    assert seen >= set(range(100 - MOUNTED))
     while window.end < 100:
         window = later(window, 100)
-        assert window.size <= PRUNE_ABOVE
+        assert window.size <= most
     assert window.end == 100
 
 
 def test_a_reader_who_is_elsewhere_is_left_there_and_an_emptied_list_resets():
-    assert grown(Window(10, 40), 101, following=False) == Window(10, 40)
+    assert grown(Window(10, 20), 101, following=False) == Window(10, 20)
     assert grown(Window(10, 40), 20, following=False) == Window(10, 20)
-    assert grown(Window(40, 70), 3, following=True) == Window(0, 3)
+    assert grown(Window(40, 50), 3, following=True) == Window(0, 3)
     assert grown(Window(0, 5), 0, following=True) == Window(0, 0)
     assert tail(MOUNTED + 1) == Window(1, MOUNTED + 1)
+
+
+def test_a_turn_that_is_jumped_to_has_others_around_it_and_high_screens_are_filled():
+    assert around(50, 100) == Window(45, 55)
+    assert around(0, 100) == Window(0, 10) and around(99, 100) == Window(90, 100)
+    assert around(1, 3) == Window(0, 3)
+    assert filling(24) == MOUNTED and filling(200) == 52
+    assert tail(100, filling(200)).size == 52
 
 
 def cut_all(text, size):

@@ -7,6 +7,7 @@ from localseek.options import GenerationOptions
 from tui.actions import Selected, Submitted
 from tui.app import LocalseekApp, run_app
 from tui.state import TurnView
+from tui.window import MOUNTED
 
 READ = PromptProgress(20, 20)
 
@@ -187,10 +188,10 @@ async def test_only_a_window_of_a_long_conversation_is_mounted(drive):
         d.app.dispatch(Selected(None))
         await d.ended(60)
         mounted = d.app.chat.transcript._mounted
-        assert len(mounted) == 30 and "prompt 59." in d.screen_text()
+        assert len(mounted) == MOUNTED and "prompt 59." in d.screen_text()
         await d.pilot.press("escape", "g")
         await d.until(lambda: min(mounted) == 0, "the first turn is mounted")
         await d.said("prompt 0.")
         await d.pilot.press("G")
         await d.until(lambda: "prompt 59." in d.screen_text(), "and the end comes back")
-        assert len(mounted) == 30
+        assert len(mounted) == MOUNTED

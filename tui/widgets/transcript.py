@@ -6,7 +6,7 @@ are for it. Decides nothing about the conversation.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -18,8 +18,10 @@ from textual.widgets import Static
 
 from tui import tree, window
 from tui.state import AppState, TurnView
-from tui.widgets.turn import TurnWidget
 from tui.wording import branching
+
+if TYPE_CHECKING:
+    from tui.widgets.turn import TurnWidget
 
 WELCOME = "Ask something. Nothing you write leaves this machine."
 TEMPORARY = "A temporary conversation: nothing of it is saved anywhere."
@@ -77,7 +79,7 @@ class Transcript(VerticalScroll):
             self.post_message(self.Chosen(self._turns[0].id))
             self.reveal(self._turns[0].id)
             return
-        self._window = window.tail(len(self._turns))
+        self._window = window.tail(len(self._turns), self._room)
         self._mount_window()
         self.post_message(self.Chosen(self._turns[-1].id))
         self.anchor()
@@ -97,17 +99,16 @@ class Transcript(VerticalScroll):
 
     def on_click(self, event: events.Click) -> None:
         """Select the turn that was clicked."""
-        widget = event.widget
-        while widget is not None and not isinstance(widget, TurnWidget):
-            widget = widget.parent if widget.parent is not self else None  # type: ignore[assignment]
-        if isinstance(widget, TurnWidget) and self.screen.get_selected_text() is None:
-            self.post_message(self.Chosen(widget.number))
+        above = event.widget.ancestors_with_self if event.widget else []
+        turn = next((one for one in self._mounted.values() if one in above), None)
+        if turn is not None and self.screen.get_selected_text() is None:
+            self.post_message(self.Chosen(turn.number))
 
     def reveal(self, number: int) -> None:
         """Bring a turn onto the screen, mounted first if it is not."""
         place = tree.numbers(self._turns).index(number)
         if not self._window.first <= place < self._window.end:
-            self._window = window.around(place, len(self._turns))
+            self._window = window.around(place, len(self._turns), self._room)
             self._mount_window()
         widget = self._mounted[number]
         if self._turns[-1].id == number:
@@ -139,10 +140,21 @@ class Transcript(VerticalScroll):
         if self._paging or not self._turns:
             return
         if new_value <= 0 < old_value and self._window.first > 0:
-            self._page(window.earlier(self._window), keep_from_end=True)
+            self._page(window.earlier(self._window, self._room), keep_from_end=True)
         at_end = new_value > old_value and new_value >= self.max_scroll_y
         if at_end and self._window.end < len(self._turns):
-            self._page(window.later(self._window, len(self._turns)), keep_from_end=False)
+            after = window.later(self._window, len(self._turns), self._room)
+            self._page(after, keep_from_end=False)
+
+    def on_resize(self) -> None:
+        """Mount what a higher screen has room for."""
+        if self._window.size < self._room and self._window.first > 0:
+            self._window = window.tail(len(self._turns), self._room)
+            self._mount_window()
+
+    @property
+    def _room(self) -> int:
+        return window.filling(self.size.height)
 
     def _take(self, turns: tuple[TurnView, ...]) -> None:
         known = self._turns
@@ -153,11 +165,10 @@ class Transcript(VerticalScroll):
         # A prompt that was just sent is where the reader looks.
         if sent:
             grows = follows and len(turns) > len(known)
-            self._window = window.grown(
-                self._window if grows else window.tail(len(turns)), len(turns), following=True
-            )
+            start = self._window if grows else window.tail(len(turns), self._room)
+            self._window = window.grown(start, len(turns), self._room, following=True)
         else:
-            self._window = window.grown(self._window, len(turns), following=at_end)
+            self._window = window.grown(self._window, len(turns), self._room, following=at_end)
         self._mount_window()
         if sent:
             self.anchor()
@@ -201,6 +212,8 @@ class Transcript(VerticalScroll):
         self.call_after_refresh(settle)
 
     def _mount_window(self) -> None:
+        from tui.widgets.turn import TurnWidget  # noqa: PLC0415 — Markdown takes 0.1 s to import
+
         wanted = self._turns[self._window.first : self._window.end]
         keep = {turn.id for turn in wanted}
         with self.app.batch_update():

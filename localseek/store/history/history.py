@@ -14,8 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from localseek.errors import UsageError
 from localseek.events import DraftStats, Stats
 from localseek.store.history.database import explained, open_database, transaction
@@ -319,10 +317,14 @@ class History:
 
 def _this_process() -> str:
     """Name this process so that another of the same number is not taken for it."""
+    import psutil  # noqa: PLC0415 — the app's first picture does not wait for it
+
     return f"{os.getpid()} {psutil.Process().create_time():.2f}"
 
 
 def _runs(writer: str) -> bool:
+    import psutil  # noqa: PLC0415
+
     number, _, began = writer.partition(" ")
     try:
         return f"{psutil.Process(int(number)).create_time():.2f}" == began
