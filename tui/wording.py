@@ -84,15 +84,13 @@ def held_back(state: AppState) -> str:
     return "not saved" if state.unsaved else ""
 
 
-def offline(model: ModelView, short: bool = False) -> str:
-    """Say how the engine is kept from networks; the sign alone tells whether it is."""
+def offline(model: ModelView) -> tuple[str, ...]:
+    """Say how the engine is kept from networks, in three lengths; () while it is not known."""
     if not model.network:
-        return ""
-    sign = "⊘" if model.offline else "!"
-    if short:
-        return f"{sign} offline" if model.offline else f"{sign} not cut off"
-    words = "offline, held by the kernel" if model.offline else model.network
-    return f"{sign} {words}"
+        return ()
+    if model.offline:
+        return "⊘ offline, held by the kernel", "⊘ offline", "⊘"
+    return f"! {model.network}", "! not cut off", "!"
 
 
 def figures(state: AppState, now: float) -> list[str]:

@@ -60,9 +60,12 @@ class Choosing(Box[str | None]):
     def show(self, state: AppState) -> None:
         """Draw what the state lists; each box does this for its own part."""
 
-    def fill(self, rows: list[tuple[str, Content]], empty: str) -> None:
-        """Show these rows (id, text); the mark stays where it was, as far as it can."""
-        before, place = self.marked, self.options.highlighted or 0
+    def fill(self, rows: list[tuple[str, Content]], empty: str, first: str = "") -> None:
+        """Show these rows (id, text); the mark stays where it was, as far as it can.
+
+        At the start `first` is marked.
+        """
+        before, place = self.marked or first, self.options.highlighted or 0
         self.options.clear_options()
         self.options.add_options([Option(text, id=number) for number, text in rows])
         numbers = [number for number, _ in rows]

@@ -44,7 +44,8 @@ class Models(Choosing):
         rows = [(one.name, line(one, one.name == state.model.name, width)) for one in offers]
         only = all(one.name == "nano" for one in state.models)
         self.hint.update(Content(GETTING.format(folder=paths.models()) if only else ""))
-        self.fill(rows, "Enter loads this file." if wanted else "Looking for models…")
+        nothing = "Enter loads this file." if wanted else "Looking for models…"
+        self.fill(rows, nothing, first=state.model.name)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter by what stands in the line now."""

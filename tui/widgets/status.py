@@ -28,7 +28,7 @@ class Status(Static):
         if content.markup != self._line:
             self._line = content.markup
             self.update(content, layout=False)
-            self.tooltip = offline(state.model) or None
+            self.tooltip = next(iter(offline(state.model)), None)
 
 
 def line(state: AppState, now: float, width: int) -> Content:
@@ -43,17 +43,9 @@ def line(state: AppState, now: float, width: int) -> Content:
         left = Content.styled(words, _style(state))
     room = width - left.cell_length - GAP
     numbers = figures(state, now)
-    lock = next(  # the full words only where all figures fit beside them
-        (
-            said
-            for said, beside in (
-                (offline(state.model), cell_len(" · ".join(numbers)) + GAP),
-                (offline(state.model, short=True), 0),
-            )
-            if said and cell_len(said) + beside <= room
-        ),
-        "",
-    )
+    beside = [cell_len(" · ".join(numbers)) + GAP, 0, 0]  # the full words only beside all figures
+    said = zip(offline(state.model), beside, strict=False)
+    lock = next((words for words, used in said if cell_len(words) + used <= room), "")
     right = [lock] if lock else []
     for part in reversed(range(len(numbers) + 1)):
         if cell_len(" · ".join([*numbers[:part], *right])) <= room:

@@ -148,7 +148,8 @@ class Transcript(VerticalScroll):
 
     def on_resize(self) -> None:
         """Mount what a higher screen has room for."""
-        if self._window.size < self._room and self._window.first > 0:
+        at_end = self._window.end == len(self._turns)
+        if at_end and self._window.size < self._room and self._window.first > 0:
             self._window = window.tail(len(self._turns), self._room)
             self._mount_window()
 
