@@ -1,11 +1,13 @@
 """The terminal app: it holds the state, reduces actions into it, and does what the state asks.
 
-Takes `GenerationOptions` and the ports to the world, gives an exit status. Behaviour is in
-`reduce.py`, drawing in the widgets, verbs in `verbs.py` and `lists.py`; here is only the border
-between them: keys and slash words in, jobs for the engine, the history and the models out.
+Takes `GenerationOptions` and the ports to the world. Behaviour is in `reduce.py`, drawing in the
+widgets, verbs in `verbs.py` and `lists.py`; here is only the border between them: keys and slash
+words in, jobs for the engine, the history and the models out.
 """
 
-import sys
+import asyncio
+import contextlib
+import signal
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -19,7 +21,7 @@ from localseek.errors import UsageError
 from localseek.options import GenerationOptions, Request
 from localseek.terminal.settings import with_row
 from tui import actions as act
-from tui import commands, export, finding
+from tui import commands, finding
 from tui.archive import Archive
 from tui.lists import Lists
 from tui.offers import offered
@@ -92,6 +94,12 @@ class LocalseekApp(Lists):
     def get_default_screen(self) -> Screen[None]:
         """Start with the chat."""
         return ChatScreen(id="chat")
+
+    def on_mount(self) -> None:
+        """Leave in good order when the terminal is closed, or the system ends the program."""
+        with contextlib.suppress(NotImplementedError, RuntimeError):  # not every loop can
+            for number in (signal.SIGHUP, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, self.exit)
 
     def on_chat_screen_drawn(self) -> None:
         """Draw first, then load the model."""
@@ -265,18 +273,3 @@ class LocalseekApp(Lists):
     def on_markdown_link_clicked(self, event: "Markdown.LinkClicked") -> None:
         """Say where a link leads; nothing is opened."""
         self.take_along(event.href, f"Copied, not opened: {event.href}")
-
-
-def run_app(app: LocalseekApp, *, headless: bool = False) -> int:
-    """Run an app, end its threads, and save the conversation if the app crashed."""
-    crashed = True
-    try:
-        app.run(headless=headless)
-        crashed = bool(app.return_code)
-    finally:
-        app.close_session()
-        if crashed:
-            saved = export.recover(app.state, app.unsent)
-            if saved:
-                print(f"The app failed. The conversation is saved in {saved}", file=sys.stderr)
-    return 1 if crashed else 0

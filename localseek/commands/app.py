@@ -17,7 +17,7 @@ from localseek.options import GenerationOptions, LoadOptions
 from localseek.store.library import EMBEDDED
 from localseek.system.environment import terminal_kind
 from localseek.system.machine import Machine
-from localseek.terminal import settings
+from localseek.terminal import clipboard, settings
 from localseek.terminal.messages import is_terminal, prepare_streams
 
 EXAMPLES = """examples:
@@ -41,9 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = settings.options_from(arguments)
     if chosen.model != EMBEDDED:  # which may have to be made first
         find_model(chosen.model)
-    from tui import clipboard, preferences
-    from tui.app import LocalseekApp, run_app
+    from tui import preferences
+    from tui.app import LocalseekApp
     from tui.ports import Ports
+    from tui.running import run_app
 
     file = preferences.settings_file()
     ports = Ports(

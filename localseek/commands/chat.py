@@ -8,11 +8,14 @@ unless --no-save says not to.
 import argparse
 import sys
 from dataclasses import replace
+from typing import Literal
 
+from localseek.commands import chat_words
 from localseek.commands.replies import reply_object, to_json
 from localseek.commands.saving import Begun, begun
 from localseek.commands.session import Session, stream
 from localseek.errors import LocalseekError
+from localseek.store.history.recorder import Recorder
 from localseek.system import environment
 from localseek.terminal import settings
 from localseek.terminal.messages import (
@@ -21,7 +24,6 @@ from localseek.terminal.messages import (
     is_terminal,
     note,
     prepare_streams,
-    stats_line,
 )
 from localseek.text.conversation import Reply
 
@@ -31,16 +33,8 @@ EXAMPLES = """examples:
   localseek chat --model v2-lite --system "Answer briefly."
   printf '%s\\n' "What is 12 x 34?" "And 56 more?" | localseek chat
 """
-WORDS = """/help           this list
-/new            start a new conversation
-/system TEXT    set the system prompt; without TEXT: none
-/think on|off   let the model reason first, or not; /think auto: as it does by itself
-/retry          answer the last prompt again
-/stats          counts and speeds of the last answer
-/quit           leave; Ctrl-D too
-A prompt that begins with / is sent if a space stands before it.
-A line that ends with \\ goes on in the next. Ctrl-C stops an answer."""
 INTERRUPTED = 130
+How = Literal["asked", "again", "instead", "on"]  # a new prompt, or one beside the last
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +68,7 @@ class Chat:
             start.conversation, start.recorder, start.title
         )  # fmt: skip
         self.terminal = is_terminal(sys.stdin)
+        self.to_edit = ""  # stands in the next line that is read, to be changed
         self.failed = False
 
     def run(self) -> int:
@@ -82,14 +77,16 @@ class Chat:
         interrupts = 0
         while True:
             try:
-                prompt = self._read()
+                editing, prompt = bool(self.to_edit), self._read()
                 interrupts = 0
                 if prompt.rstrip() in ("/quit", "/exit"):
                     break
                 if prompt.startswith("/"):
-                    self._command(prompt)
+                    chat_words.do(self, prompt)
+                elif prompt.strip() and editing:
+                    self.answer_last("instead", prompt)
                 elif prompt.strip():
-                    self._answer(prompt[1:] if prompt.startswith(" /") else prompt)
+                    self.answer(prompt[1:] if prompt.startswith(" /") else prompt)
             except EOFError:
                 break
             except KeyboardInterrupt:
@@ -124,7 +121,8 @@ class Chat:
             if self.terminal:
                 # Without colours, as with a screen reader, a word is better than a sign.
                 sign = ("> " if has_colours(sys.stderr) else "You: ") if not lines else ". "
-                line = _input(sign)
+                line = _input(sign, self.to_edit)
+                self.to_edit = ""
             else:
                 line = sys.stdin.readline()
                 if not line:
@@ -136,13 +134,22 @@ class Chat:
                 return "\n".join([*lines, line])
             lines.append(line[:-1])
 
-    def _answer(self, prompt: str, again: bool = False) -> None:
+    def answer(self, prompt: str, how: How = "asked", begun: Reply | None = None) -> None:
+        """Answer a prompt and print the reply; `begun` goes on where it was cut off."""
         request = self.options.request_for(self.conversation.messages(prompt))
+        if begun is not None:
+            request = replace(
+                request, begun_reasoning=begun.reasoning, begun_answer=begun.answer
+            )
         show_stats = self.terminal and is_terminal(sys.stderr) and not self.session.quiet
         recorder = self.recorder
         if recorder is not None:
-            recorder.asked_again() if again else recorder.asked(prompt)
-        observe = recorder.answered if recorder is not None else _unseen
+            _record(recorder, how, prompt)
+
+        def observe(reply: Reply) -> None:
+            if recorder is not None:
+                recorder.answered(joined(begun, reply))
+
         try:
             reply = stream(
                 self.session, request, stats=show_stats, silent=self.json, observe=observe
@@ -150,75 +157,83 @@ class Chat:
         except LocalseekError as error:
             if recorder is not None:
                 recorder.failed(str(error))
-            self._complain(str(error))
+            self.complain(str(error))
             return
+        reply = joined(begun, reply)
         if self.json:
             print(to_json(reply_object(self.options.model, reply)), flush=True)
         self.conversation.add(prompt, reply)
         if reply.finish_reason == "failed":
             kept = "" if self.session.alive else " The conversation is kept: just ask again."
-            self._complain(reply.error + kept)
+            self.complain(reply.error + kept)
         elif reply.finish_reason == "cancelled":
-            note("Stopped.")
+            note("Stopped. /continue lets it go on.")
         if self.session.interrupted and not self.terminal:
             raise KeyboardInterrupt  # there is nobody to ask for the next prompt
         if self.terminal:
             print(file=sys.stderr)  # turns are easier to tell apart
 
-    def _retry(self) -> None:
-        """Answer the last prompt again; its turn stays unless there is a new answer."""
+    def answer_last(
+        self, how: How, prompt: str | None = None, begun: Reply | None = None
+    ) -> None:
+        """Answer the last prompt, or another in its place; its turn stays if that fails."""
         turns = self.conversation.turns
         last = turns.pop()
         before = len(turns)
         try:
-            self._answer(last.prompt, again=True)
+            self.answer(last.prompt if prompt is None else prompt, how, begun)
         finally:
             if len(turns) == before or turns[-1].reply.finish_reason == "failed":
                 turns[before:] = [last]
 
-    def _complain(self, text: str) -> None:
+    def switch(self, model: str) -> None:
+        """Answer with another model from now on; raises ModelError if there is none."""
+        options = replace(self.options, model=model)
+        session = Session(options, self.session.quiet)
+        self.session.close()
+        self.session, self.options = session, options
+        if self.recorder is not None:
+            self.recorder.set_model(model)
+
+    def complain(self, text: str) -> None:
+        """Say what went wrong; a script is told by the exit status."""
         self.failed = True
         complain(text)
 
-    def _command(self, line: str) -> None:
-        word, _, rest = line.partition(" ")
-        rest = rest.strip()
-        turns = self.conversation.turns
-        if word == "/help":
-            note(WORDS)
-        elif word == "/new":
-            turns.clear()
-            if self.recorder is not None:
-                self.recorder.start_over(self.conversation.system)
-            note("A new conversation.")
-        elif word == "/system":
-            self.conversation.system = rest
-            if self.recorder is not None:
-                self.recorder.set_system(rest)
-            note("The system prompt is set." if rest else "There is no system prompt now.")
-        elif word == "/think" and rest in ("on", "off", "auto"):
-            think = {"on": True, "off": False, "auto": None}[rest]
-            self.options = replace(self.options, request=replace(self.options.request, think=think))
-            note(f"Reasoning: {rest}.")
-        elif word == "/retry" and turns:
-            self._retry()
-        elif word == "/stats" and turns and turns[-1].reply.stats is not None:
-            note(stats_line(turns[-1].reply.stats, full=True))
-        elif word in ("/retry", "/stats"):
-            note("There is no answer yet.")
-        else:
-            note(f"{line} is not understood; /help lists the words.")
+
+def joined(begun: Reply | None, reply: Reply) -> Reply:
+    """Give a reply with what it goes on after."""
+    if begun is None:
+        return reply
+    return replace(
+        reply, reasoning=begun.reasoning + reply.reasoning, answer=begun.answer + reply.answer
+    )
 
 
-def _unseen(_reply: Reply) -> None:
-    """Take no note of a reply: it is not saved."""
+def _record(recorder: Recorder, how: How, prompt: str) -> None:
+    if how == "again":
+        recorder.asked_again()
+    elif how == "instead":
+        recorder.asked_instead(prompt)
+    elif how == "on":
+        recorder.goes_on()
+    else:
+        recorder.asked(prompt)
 
 
-def _input(sign: str) -> str:
-    """Read a line from the terminal; the sign never gets among the answers on stdout."""
-    if is_terminal(sys.stdout):
-        return input(sign)
-    if is_terminal(sys.stderr):
-        sys.stderr.write(sign)
-        sys.stderr.flush()
-    return input()
+def _input(sign: str, begun: str = "") -> str:
+    """Read a line from the terminal, `begun` already in it; the sign stays off stdout."""
+    if begun:
+        import readline
+
+        readline.set_startup_hook(lambda: readline.insert_text(begun))
+    try:
+        if is_terminal(sys.stdout):
+            return input(sign)
+        if is_terminal(sys.stderr):
+            sys.stderr.write(sign)
+            sys.stderr.flush()
+        return input()
+    finally:
+        if begun:
+            readline.set_startup_hook(None)

@@ -73,8 +73,6 @@ def _continued(
     )
     if (options.model, options.system) != (saved.model, saved.system):
         history.change(saved.id, model=options.model, system=options.system)
-    recorder = Recorder(
-        history, options.model, options.system, note, saved.id, branch[-1].id if branch else None
-    )
+    recorder = Recorder(history, options.model, options.system, note, saved.id, branch)
     conversation = Conversation(options.system, turns_of(branch))
     return Begun(options, conversation, recorder, saved.title)

@@ -64,6 +64,8 @@ class Child:
         while (message := self.inbox.get()) is not None and message["op"] != "quit":
             if message["op"] == "load":
                 self.on_load(message)
+            if message["op"] == "keep":
+                self.send(protocol.encode({"event": "kept", "name": ""}))
             if message["op"] == "generate":
                 answer = Answer(self, message["request"], protocol.decode_request(message))
                 if self.load["parallel"] > 1:

@@ -11,7 +11,7 @@ from localseek.options import LoadOptions
 from localseek.placing.fits import place
 from localseek.system import paths
 from localseek.system.machine import Machine
-from tui import clipboard
+from localseek.terminal import clipboard
 from tui.actions import ModelsListed, PlanDrawn, Said
 from tui.shelf import Shelf
 

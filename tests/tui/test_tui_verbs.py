@@ -5,7 +5,8 @@ from scripted import DONE, Hold, Scripted, ports_of, thinking_script
 from localseek.events import AnswerDelta, PromptProgress
 from localseek.options import GenerationOptions
 from tui.actions import Selected, Submitted
-from tui.app import LocalseekApp, run_app
+from tui.app import LocalseekApp
+from tui.running import run_app
 from tui.state import TurnView
 from tui.window import MOUNTED
 

@@ -7,11 +7,12 @@ terminals.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from localseek.store.history.database import HistoryError
 from localseek.store.history.history import History
+from localseek.store.history.records import Message
 from localseek.text.conversation import Reply
 
 WRITE_EVERY_S = 1.0  # the most text that a killed program loses, in seconds
@@ -22,15 +23,17 @@ class Recorder:
 
     def __init__(
         self, history: History, model: str, system: str, warn: Callable[[str], None],
-        conversation: int | None = None, leaf: int | None = None,
+        conversation: int | None = None, branch: Sequence[Message] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        """Go on after `leaf` of `conversation`; None: a new one. `warn` is told of a failure."""
+        """Go on after `branch` of `conversation`; None: a new one. `warn` is told of a failure."""
         self.conversation, self.model, self.system = conversation, model, system
         self._history: History | None = history
         self._warn, self._clock = warn, clock
-        self._leaf = leaf  # what the next prompt follows
-        self._prompt: int | None = None  # the last one
+        # What the next prompt follows, the last prompt, and what that one follows.
+        self._leaf = branch[-1].id if branch else None
+        self._prompt = branch[-2].id if len(branch) > 1 else None
+        self._before = branch[-2].parent if len(branch) > 1 else None
         self._answer: int | None = None  # that is being written
         self._written_s = 0.0
         self._latest = Reply()
@@ -42,8 +45,22 @@ class Recorder:
                 return
             if self.conversation is None:
                 self.conversation = history.new(prompt, self.model, self.system)
+            self._before = self._leaf
             self._prompt = history.add_prompt(self.conversation, self._leaf, prompt)
             self._begin(history)
+
+    def asked_instead(self, prompt: str) -> None:
+        """Write a prompt in place of the last one, which is kept as a variant."""
+        self._leaf = self._before
+        self.asked(prompt)
+
+    def goes_on(self) -> None:
+        """Write on at the last answer, which was cut off."""
+        with self._guard() as history:
+            if history is not None and self._leaf is not None:
+                history.resume_answer(self._leaf)
+                self._answer = self._leaf
+                self._latest, self._written_s = Reply(), self._clock()
 
     def asked_again(self) -> None:
         """Begin another answer to the last prompt, a variant of the one before."""
@@ -72,8 +89,15 @@ class Recorder:
 
     def start_over(self, system: str) -> None:
         """Let the next prompt open a new conversation."""
-        self.conversation = self._leaf = self._prompt = self._answer = None
+        self.conversation = self._leaf = self._prompt = self._before = self._answer = None
         self.system = system
+
+    def set_model(self, model: str) -> None:
+        """Change the model that answers from now on."""
+        self.model = model
+        with self._guard() as history:
+            if history is not None and self.conversation is not None:
+                history.change(self.conversation, model=model)
 
     def set_system(self, system: str) -> None:
         """Change the system prompt of the conversation."""

@@ -1,8 +1,9 @@
-"""The system's clipboard, where a program for it is installed; beside OSC 52, which the app sends.
+"""The clipboard: through the terminal (OSC 52), and with a program where one is installed.
 
-Takes text, gives whether a program took it. Knows nothing about Textual.
+Takes text, gives whether a program took it, or what to write to the terminal.
 """
 
+import base64
 import shutil
 import subprocess
 
@@ -30,3 +31,8 @@ def copy(text: str) -> bool:
             continue
         return True
     return False
+
+
+def sequence(text: str) -> str:
+    """Give what tells a terminal to put text on the clipboard (xterm's OSC 52)."""
+    return f"\x1b]52;c;{base64.b64encode(text.encode('utf-8', 'replace')).decode()}\x07"

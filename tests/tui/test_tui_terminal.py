@@ -1,0 +1,142 @@
+"""The app in a real terminal (a pty): what the screen gets, and what a kill leaves."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from localseek.store.history.history import History
+
+PATIENCE_S = 60.0
+ESCAPES = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[=>]|\x1b\][^\x07\x1b]*[\x07]")
+
+
+class Terminal:
+    """A pty with the app in it; `seen` is all that it wrote."""
+
+    def __init__(self, *arguments: str, size=(30, 100), **environment: str) -> None:
+        self.main, child = pty.openpty()
+        fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+        self.seen = b""
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments], stdin=child, stdout=child, stderr=child,
+            env=os.environ | {"TERM": "xterm-256color"} | environment, start_new_session=True,
+        )  # fmt: skip
+        os.close(child)
+
+    def read(self, seconds: float) -> bool:
+        ready, _, _ = select.select([self.main], [], [], seconds)
+        if not ready:
+            return False
+        try:
+            data = os.read(self.main, 65536)
+        except OSError:  # the program has ended
+            return False
+        self.seen += data
+        return bool(data)
+
+    def until(self, text: str) -> None:
+        deadline = monotonic() + PATIENCE_S
+        while text not in self.text():
+            assert monotonic() < deadline, f"{text!r} never came: {self.text()[-2000:]}"
+            self.read(0.2)
+
+    def text(self) -> str:
+        return ESCAPES.sub(b"", self.seen).decode(errors="replace")
+
+    def type(self, text: str) -> None:
+        os.write(self.main, text.encode())
+
+    def ended(self) -> int:
+        deadline = monotonic() + PATIENCE_S
+        while self.process.poll() is None and monotonic() < deadline:
+            self.read(0.1)
+        return self.process.wait(1)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        os.close(self.main)
+
+
+@pytest.fixture
+def terminal():
+    opened = []
+
+    def start(*arguments: str, **options) -> Terminal:
+        opened.append(Terminal(*arguments, **options))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+APP = str(Path(__file__).with_name("in_terminal.py"))
+
+
+def test_a_childs_flood_of_errors_goes_to_the_log_and_never_to_the_screen(
+    terminal, temporary_home
+):
+    app = terminal(APP)
+    app.until("ready")
+    app.type("hello\r")
+    app.until("is 605.")
+    app.type("\x11")  # Ctrl+Q
+    assert app.ended() == 0
+    assert b"JUNK" not in app.seen
+    assert b"JUNK-FROM-A-DRIVER" in (temporary_home / "logs" / "engine.log").read_bytes()
+
+
+def test_a_terminal_that_is_closed_keeps_what_was_said(terminal):
+    app = terminal(APP)
+    app.until("ready")
+    app.type("forever\r")
+    app.until("line 20")
+    os.killpg(app.process.pid, signal.SIGHUP)
+    app.ended()
+    with History() as history:
+        prompt, answer = history.branch(history.named("").leaf)
+    assert prompt.content == "forever" and "line 0" in answer.content
+
+
+def test_the_real_thing_answers_and_the_next_start_resumes_it(terminal, nano_gguf):
+    again = ("-m", "localseek", "-m", str(nano_gguf), "--temperature", "0")
+    app = terminal(*again)
+    app.until("ready")
+    app.type("What is 12 + 34?\r")
+    app.until("= 46")
+    app.type("\x11")
+    assert app.ended() == 0
+    app = terminal(*again)
+    app.until("ready")
+    app.type("\x12")  # Ctrl+R
+    app.until("Conversations")
+    app.until("What is 12 + 34?")
+    app.type("\r")
+    app.until("= 46")
+    app.type("What is 5 x 6?\r")
+    app.until("= 30")
+    app.type("/quit\r")
+    assert app.ended() == 0
+    with History() as history:
+        texts = [one.content for one in history.branch(history.named("").leaf)]
+    assert texts[0] == "What is 12 + 34?" and texts[2] == "What is 5 x 6?" and len(texts) == 4
+
+
+def test_no_color_shows_no_colour(terminal):
+    app = terminal(APP, NO_COLOR="1")
+    app.until("ready")
+    colours = re.findall(rb"38;2;(\d+);(\d+);(\d+)|38;5;(\d+)", app.seen)
+    assert all(r == g == b for r, g, b, _ in colours if r), "greys only"
