@@ -73,6 +73,16 @@ def shown(state: AppState, *turns: TurnView, **changes) -> AppState:
     return replace(state, **({"model": MODEL, "turns": turns} | changes))
 
 
+async def still(app, pilot):
+    """Wait until nothing on the screen changes any more."""
+    same, before = 0, ""
+    while same < 4:
+        await pilot.pause(0.05)
+        now = app.export_screenshot()
+        caught_up = all(answer.caught_up for answer in app.query(Answer))
+        same, before = (same + 1 if now == before and caught_up else 0), now
+
+
 @pytest.fixture
 def picture(snap_compare, monkeypatch):
     """Compare a picture of the app in a state, after some keys."""
@@ -89,15 +99,14 @@ def picture(snap_compare, monkeypatch):
                 await asyncio.sleep(0.01)
             app.state = make(replace(app.state, conversation=ConversationView(title="Sums")))
             app.dispatch(Selected(app.state.selected))
+            await still(app, pilot)  # what lies under a box is not drawn any further
             if box is not None:
                 app.push_screen(box(app))
                 await pilot.pause()
                 app.dispatch(*actions)
             for key in keys:
                 await pilot.press(key)
-            while not all(answer.caught_up for answer in app.query(Answer)):
-                await asyncio.sleep(0.01)
-            await pilot.pause()
+            await still(app, pilot)
 
         try:
             assert snap_compare(app, terminal_size=size, run_before=prepare)
