@@ -31,9 +31,10 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The model answers from now on."""
+    """The model answers from now on; `name` is the one that it was asked for by."""
 
     info: ModelInfo
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,12 @@ words in, jobs for the engine, the history and the models out.
 
 import asyncio
 import contextlib
+import gc
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -45,7 +47,12 @@ if TYPE_CHECKING:
 
     from tui.widgets.reasoning import Reasoning
 
-FRAME_S = 1 / 30  # how often the inboxes are emptied; text that comes in between is merged
+FRAME_S = 1 / 30  # how often the inboxes are emptied at most; text that comes between is merged
+IDLE_FRAME_S = 0.25  # where nothing came: the seconds go on
+# A picture takes 2 ms of a core, with a new line 25, and an engine that uses all of them waits as
+# long: while it answers, drawing takes the smaller share of the time, else the larger; but no
+# picture comes later than that.
+SHARES, LATEST_S = (1 / 25, 1 / 2), 0.5
 
 
 class LocalseekApp(Lists):
@@ -83,6 +90,8 @@ class LocalseekApp(Lists):
         self.shelf = Shelf(ports.look_around, options.load)
         self._threads = (self._session, self.archive, self.shelf)
         self._offers: dict[str, bool] = {}
+        self._share = SHARES[1]
+        self._framed = (0.0, 0.0)  # wall and CPU seconds of the last picture
         self._found = ("", 0)  # what is looked for, and how many places on
         self.register_theme(DARK)
         self.register_theme(LIGHT)
@@ -149,8 +158,11 @@ class LocalseekApp(Lists):
     def _act(self, action: act.Action) -> None:
         """Do what of an action is not the state's."""
         match action:
-            case act.Loaded(info):
+            case act.Loaded(info=info):
                 self.info = info
+                spare = (os.cpu_count() or 1) > int(info.placement.get("threads", 1))
+                self._share = SHARES[spare]
+                gc.freeze()  # what is there by now stays; looking it through took 0.1 s at a time
             case act.Said(text):
                 self.say(text)
             case act.Kept(key, name):
@@ -193,13 +205,20 @@ class LocalseekApp(Lists):
     def _frame(self) -> None:
         if not self.screen_stack:
             return  # the app is closing, and its last tick came after the screens went
+        wall, cpu = monotonic(), thread_time()
+        elapsed, spent = wall - self._framed[0], cpu - self._framed[1]
+        if self.state.running is not None and elapsed < min(LATEST_S, spent / self._share):
+            return
         arrived = [*self.archive.take(), *self.shelf.take(), *self._session.take()]
         if arrived:
             self.dispatch(*arrived)
-        elif self.busy:
-            self._show()  # the seconds go on
-        else:
+        elif not self.busy:
             self._frames.pause()
+        elif elapsed < IDLE_FRAME_S:
+            return
+        else:
+            self._show()
+        self._framed = (wall, cpu)
 
     def _show(self) -> None:
         self.chat.show(self.state, monotonic())

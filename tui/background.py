@@ -9,7 +9,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-from tui.actions import Action
+from tui.actions import Action, Said
 
 Job = Callable[[], None]
 
@@ -59,6 +59,8 @@ class Background:
         while (job := self._jobs.get()) is not None:
             try:
                 job()
+            except Exception as error:  # noqa: BLE001 — a defect is said, and the thread goes on
+                self.emit(Said(f"A defect in localseek ({self._thread.name}): {error!r}"))
             finally:
                 with self._count:
                     self._unfinished -= 1

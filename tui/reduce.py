@@ -63,9 +63,9 @@ def _model_after(model: ModelView, action: act.Action) -> ModelView:
             return ModelView(clean(name))
         case act.Loading(done):
             return replace(model, phase="loading", progress=min(1.0, max(0.0, done)))
-        case act.Loaded(info):
+        case act.Loaded(info, name):
             return ModelView(
-                name=model.name, phase="ready", progress=1.0, thinks=info.thinks,
+                name=clean(name) or model.name, phase="ready", progress=1.0, thinks=info.thinks,
                 drafting=info.drafting, context_size=info.context_size,
                 memory_bytes=_memory(info), network=clean(info.network),
             )  # fmt: skip

@@ -71,7 +71,8 @@ class Session(Background):
         super().__init__("engine session")
         self._factory, self._prepare = factory, prepare
         self._engine: EngineLike | None = None
-        self._name = ""  # of the model
+        self._name = ""  # of the loaded model
+        self._info: ModelInfo | None = None
         self._held: int | None = None  # the conversation that the engine has read, to be saved
         self._cancelled = threading.Event()
         self._closed = False
@@ -111,26 +112,34 @@ class Session(Background):
 
     def _load(self, name: str) -> None:
         try:
+            self.emit(Loading(0.0))
+            options = self._prepare(name, lambda text: self.emit(Said(text)))
             self._keep()
             if self._engine is not None:
                 self._engine.close()
-            self.emit(Loading(0.0))
-            options = self._prepare(name, lambda text: self.emit(Said(text)))
             if self._closed:
                 return
-            self._engine = self._factory(options)
+            self._engine, self._info = self._factory(options), None
             if self._closed:
                 self._engine.close()
                 return
-            info = self._engine.load(lambda done: self.emit(Loading(done)))
+            self._info = self._engine.load(lambda done: self.emit(Loading(done)))
         except LocalseekError as error:
-            self.emit(LoadFailed(error.message, error.hint))
+            self._stay(error)
         except (OSError, ValueError, KeyError, TypeError) as error:
             # What a broken pipe or a garbled message raises; the reader must hear of it.
             self.emit(LoadFailed(f"The engine answered with nonsense: {error}."))
         else:
             self._name = name
-            self.emit(Loaded(info))
+            self.emit(Loaded(self._info, name))
+
+    def _stay(self, error: LocalseekError) -> None:
+        """Say that a model could not be loaded; the one before stays if it still runs."""
+        if self._info is not None and self._engine is not None and self._engine.alive:
+            self.emit(Said(f"{error} {self._name} stays."))
+            self.emit(Loaded(self._info, self._name))
+        else:
+            self.emit(LoadFailed(error.message, error.hint))
 
     def _keep(self) -> None:
         """Save what was read of a conversation; a dead engine has nothing left."""

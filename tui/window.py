@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 # Every mounted reply costs each frame: on Textual 8.2, streaming took 2.5 times as long beside 30
 # as beside 5, and 1.5 times beside 12 (tests/bench/app.py).
-MOUNTED = 10
-PAGE = 5
+MOUNTED = 8
+PAGE = 4
 LEAST_ROWS = 4  # of a turn: prompt, answer, a margin each
 
 

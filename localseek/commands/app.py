@@ -48,8 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     file = preferences.settings_file()
     ports = Ports(
-        prepare=partial(_prepare, chosen),
-        look_around=partial(_look_around, chosen),
+        prepare=partial(prepare, chosen),
+        look_around=partial(look_around, chosen),
         preferences=preferences.read(file),
         save_theme=partial(preferences.write_theme, file),
         copy=clipboard.copy,
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     return run_app(LocalseekApp(chosen, ports, temporary=arguments.no_save))
 
 
-def _prepare(
+def prepare(
     chosen: GenerationOptions, name: str, say: Callable[[str], None]
 ) -> LoadOptions:
     """Find a model's file, checked, and how it is loaded; what was read can be saved."""
@@ -68,7 +68,7 @@ def _prepare(
     return replace(options.load_options(path), prompt_cache=True)
 
 
-def _look_around(chosen: GenerationOptions) -> Machine:
+def look_around(chosen: GenerationOptions) -> Machine:
     """Let an engine say what there is here and at the workers named."""
     from localseek.placing.placement import machine_from
 

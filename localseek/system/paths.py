@@ -35,6 +35,11 @@ def models() -> Path:
     return folder("models")
 
 
+def short(path: Path) -> str:
+    """Give a path as people write it, with ~ for their home."""
+    return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)
+
+
 def log_file(name: str) -> Path:
     """Give the path of a log; it starts over when it has grown beyond 1 MB."""
     path = folder("logs") / f"{name}.log"

@@ -22,16 +22,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tui"))
 
-from scripted import DONE, Scripted, ports_of  # noqa: E402 — found through the line above
-from textual import events  # noqa: E402
+from scripted import DONE, Scripted, ports_of
+from textual import events
 
-from localseek.events import AnswerDelta, PromptProgress, ReasoningDelta  # noqa: E402
-from localseek.options import GenerationOptions  # noqa: E402
-from localseek.text.conversation import Reply  # noqa: E402
-from tui.actions import Selected  # noqa: E402
-from tui.app import LocalseekApp  # noqa: E402
-from tui.state import TurnView  # noqa: E402
-from tui.widgets.answer import Answer  # noqa: E402
+from localseek.events import AnswerDelta, PromptProgress
+from localseek.options import GenerationOptions
+from localseek.text.conversation import Reply
+from tui.actions import Selected
+from tui.app import LocalseekApp
+from tui.state import TurnView
+from tui.widgets.answer import Answer
 
 ANSWER = (
     "Here is **what** you asked for, in `two` paragraphs.\n\n- one\n- two\n\n"
@@ -69,7 +69,7 @@ class Paced(Scripted):
 
 
 async def measured(count: int, words: int, pause_s: float) -> dict[str, float]:
-    """Stream an answer into a conversation of `count` messages; then press keys and change focus."""
+    """Stream an answer into a conversation of `count` messages; then keys, and the focus."""
     pieces = [f"word{n}{'. ' if n % 60 else '.{0}{0}'.format(chr(10))}" for n in range(words)]
     scripted = Paced([READ, *(AnswerDelta(piece, 1) for piece in pieces), DONE])
     scripted.pause_s = pause_s
@@ -169,14 +169,14 @@ def first_picture(model: str) -> tuple[float, float]:
 
 def decoding(model: str, prompt: str) -> tuple[float, float]:
     """Give tokens a second with the app open, and of `ask`, in one turn each."""
-    from localseek.commands.app import _prepare
+    from localseek.commands.app import prepare
     from localseek.options import Request, Sampling
     from tui.ports import Ports
 
     options = GenerationOptions(
         model, request=Request(sampling=Sampling(temperature=0.0, seed=1), max_tokens=200)
     )
-    prepared = _prepare(options, model, lambda text: None)
+    prepared = prepare(options, model, lambda text: None)
 
     async def with_app() -> float:
         ports = Ports(lambda name, say: prepared, lambda: None)  # type: ignore[arg-type,return-value]
@@ -228,11 +228,12 @@ def main() -> None:
         )
     print(f"streaming with 300 messages: {ratio:.2f} times that with 10")
     flood = [asyncio.run(measured(10, 2500, 0.002)) for _ in range(arguments.rounds)]
-    print(
-        f"2,500 tokens at up to 500 a second: {statistics.median(f['stream_wall_s'] for f in flood):.1f}"
-        f" s, the loop's slowest turn {max(f['slowest_turn_s'] for f in flood) * 1e3:.0f} ms, "
-        f"lost: {int(max(f['lost'] for f in flood))}"
-    )
+    wall = statistics.median(run["stream_wall_s"] for run in flood)
+    wall = statistics.median(run["stream_wall_s"] for run in flood)
+    slowest = max(run["slowest_turn_s"] for run in flood)
+    lost = int(max(run["lost"] for run in flood))
+    print(f"2,500 tokens, up to 500 a second: {wall:.1f} s, slowest turn of the loop "
+          f"{slowest * 1e3:.0f} ms, lost: {lost}")  # fmt: skip
     pairs = [decoding(arguments.model, arguments.prompt) for _ in range(arguments.rounds)]
     ratios = [shown / asked for shown, asked in pairs]
     print(f"decoding with the app: {statistics.median(ratios):.3f} of ask, {sorted(ratios)}")

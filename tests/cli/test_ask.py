@@ -101,6 +101,9 @@ def test_every_option_reaches_the_engine(run_cli):
         "think": False,
         "think_budget": 99,
         "effort": "max",
+        "begun_reasoning": "",
+        "begun_answer": "",
+        "keep": True,
     }  # fmt: skip
     assert (sent["load"]["ctx"], sent["load"]["threads"], sent["load"]["mtp"]) == (512, 2, "off")
 

@@ -75,7 +75,10 @@ def test_the_largest_context_that_is_said_to_fit_loads_and_is_the_largest(
         plan_load(replace(options, ctx=most * 4 // 3))
 
 
-@pytest.mark.parametrize("text", ["x" * 100_000, "你" * 60_000, " a" * 50_000])
+# With names: pytest puts them into the environment, where a longer one starts no process.
+@pytest.mark.parametrize(
+    "text", ["x" * 100_000, "你" * 60_000, " a" * 50_000], ids=["x", "Chinese", "spaced"]
+)
 def test_a_text_without_a_break_is_too_long_and_no_death(nano_gguf, home, text):
     with Engine(LoadOptions(str(nano_gguf), threads=1)) as engine:
         engine.load()

@@ -241,7 +241,10 @@ def test_facts_that_cannot_be_are_left_out(facts, name):
     assert from_plain(facts) == {}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null"],
+    ids=["empty", "torn", "bytes", "deep", "null"],
+)  # fmt: skip
 def test_a_damaged_file_is_left_out_and_replaced(content, home):
     run = started(DENSE)
     run.run(CODE, 300)

@@ -12,7 +12,7 @@ from localseek.options import GenerationOptions
 from tui.app import LocalseekApp
 from tui.widgets.answer import Answer
 
-PATIENCE_S = 10.0  # of wall clock, on a machine that may be busy; only a failure waits so long
+PATIENCE_S = 120.0  # of wall clock, on a machine that may be busy; only a failure waits so long
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from localseek.options import GenerationOptions, LoadOptions, ModelInfo, Request
 from localseek.system.machine import Machine
 from tui.ports import Ports
 
-PATIENCE_S = 10.0  # a script that nobody releases ends here, so that no test hangs
+PATIENCE_S = 120.0  # a script that nobody releases ends here, so that no test hangs
 
 STATS = Stats(
     prompt_tokens=20, prompt_tps=400.0, generated_tokens=60, reasoning_tokens=40, decode_tps=41.2,

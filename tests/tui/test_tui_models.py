@@ -108,11 +108,25 @@ async def test_switching_in_the_middle_of_an_answer_keeps_it_and_shows_progress(
         assert "other · stopped" in d.screen_text()
 
 
-async def test_a_model_that_is_not_there_is_said_and_the_one_before_can_come_back(drive):
-    async with drive(Scripted([READ, AnswerDelta("Back.", 1), DONE])) as d:
+async def test_a_model_that_is_not_there_is_said_and_the_one_before_stays(drive):
+    async with drive(Scripted([READ, AnswerDelta("Still me.", 1), DONE])) as d:
         await d.ready()
         await d.send("/model missing")
-        await d.said("There is no model 'missing'. There is: nano.")
+        await d.said("There is no model 'missing'.")
+        await d.ready()
+        assert "nano · ready" in d.screen_text() and d.scripted.engines[0].alive
+        await d.send("hi")
+        await d.ended()
+        assert "Still me." in d.screen_text()
+
+
+async def test_a_model_that_cannot_be_loaded_says_why_and_another_can_be_chosen(drive):
+    scripted = Scripted([READ, AnswerDelta("Back.", 1), DONE])
+    async with drive(scripted) as d:
+        await d.ready()
+        scripted.load_error = EngineError("The file ends too early.", "Download it again.")
+        await d.send("/model torn")
+        await d.said("The file ends too early. Download it again.")
         await d.send("/model nano")
         await d.ready()
         await d.send("hi")

@@ -375,8 +375,10 @@ def test_a_reader_who_is_elsewhere_is_left_there_and_an_emptied_list_resets():
 
 
 def test_a_turn_that_is_jumped_to_has_others_around_it_and_high_screens_are_filled():
-    assert around(50, 100) == Window(45, 55)
-    assert around(0, 100) == Window(0, 10) and around(99, 100) == Window(90, 100)
+    half = MOUNTED // 2
+    assert around(50, 100) == Window(50 - half, 50 + half)
+    assert around(0, 100) == Window(0, MOUNTED)
+    assert around(99, 100) == Window(100 - MOUNTED, 100)
     assert around(1, 3) == Window(0, 3)
     assert filling(24) == MOUNTED and filling(200) == 52
     assert tail(100, filling(200)).size == 52

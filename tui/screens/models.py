@@ -43,7 +43,8 @@ class Models(Choosing):
         width = max((len(one.name) for one in offers), default=0)
         rows = [(one.name, line(one, one.name == state.model.name, width)) for one in offers]
         only = all(one.name == "nano" for one in state.models)
-        self.hint.update(Content(GETTING.format(folder=paths.models()) if only else ""))
+        getting = GETTING.format(folder=paths.short(paths.models())) if only else ""
+        self.hint.update(Content(getting))
         nothing = "Enter loads this file." if wanted else "Looking for models…"
         self.fill(rows, nothing, first=state.model.name)
 

@@ -11,9 +11,9 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
 from textual.containers import Vertical
 from textual.widget import MountError
-from textual.widgets import Markdown
 
 from tui.segments import settled_markdown
+from tui.widgets.growing import GrowingMarkdown
 
 
 def markdown_parser() -> MarkdownIt:
@@ -41,7 +41,7 @@ class Answer(Vertical):
         super().__init__()
         self._text, self._complete = text, complete
         self._changed = asyncio.Event()
-        self._piece: Markdown | None = None
+        self._piece: GrowingMarkdown | None = None
         self._start = 0  # where the growing piece begins
         self._written = 0  # how much of the text is on the screen
         self._withdrawn = False  # what is on the screen is not the text's beginning
@@ -107,8 +107,8 @@ class Answer(Vertical):
         if cut:
             self._piece, self._start = None, end
 
-    async def _growing_piece(self) -> Markdown:
+    async def _growing_piece(self) -> GrowingMarkdown:
         if self._piece is None:
-            self._piece = Markdown(parser_factory=markdown_parser, open_links=False)
+            self._piece = GrowingMarkdown(parser_factory=markdown_parser, open_links=False)
             await self.mount(self._piece)
         return self._piece

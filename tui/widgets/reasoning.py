@@ -18,6 +18,7 @@ from textual.widgets import Static
 
 from tui.segments import settled_plain
 from tui.state import TurnView
+from tui.widgets.growing import update_in_place
 from tui.wording import reasoning_title
 
 
@@ -111,4 +112,4 @@ class Reasoning(Vertical):
             self._growing = Static(Content(text), markup=False)
             self._body.mount(self._growing)
         else:
-            self._growing.update(Content(text))
+            update_in_place(self._growing, Content(text))

@@ -158,11 +158,12 @@ class Transcript(VerticalScroll):
         return window.filling(self.size.height)
 
     def _take(self, turns: tuple[TurnView, ...]) -> None:
-        known = self._turns
+        known, self._turns = self._turns, turns
+        if tree.numbers(known) == tree.numbers(turns):
+            return  # text came, no turn: what is mounted stays
         sent = bool(turns) and (not known or turns[-1].id != known[-1].id)
         follows = self._window.end == len(known)
         at_end = follows and self.is_vertical_scroll_end
-        self._turns = turns
         # A prompt that was just sent is where the reader looks.
         if sent:
             grows = follows and len(turns) > len(known)
@@ -179,8 +180,9 @@ class Transcript(VerticalScroll):
         beside: dict[int | None, int] = {}
         for turn in (*state.turns, *state.others):
             beside[turn.parent] = beside.get(turn.parent, 0) + 1
-        welcome = self.query_one("#welcome", Static)
-        welcome.update(Content(TEMPORARY if state.conversation.temporary else WELCOME))
+        if not state.turns:
+            words = TEMPORARY if state.conversation.temporary else WELCOME
+            self.query_one("#welcome", Static).update(Content(words))
         for turn in state.turns[self._window.first : self._window.end]:
             words = ""
             if beside[turn.parent] > 1:
