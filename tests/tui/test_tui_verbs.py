@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 from scripted import DONE, Hold, Scripted, ports_of, thinking_script
+from textual import events
 
 from localseek.events import AnswerDelta, PromptProgress
 from localseek.options import GenerationOptions
@@ -196,3 +197,15 @@ async def test_only_a_window_of_a_long_conversation_is_mounted(drive):
         await d.pilot.press("G")
         await d.until(lambda: "prompt 59." in d.screen_text(), "and the end comes back")
         assert len(mounted) == MOUNTED
+
+
+async def test_letters_that_come_quickly_go_to_the_prompt_from_the_first_on(drive):
+    async with drive(Scripted(thinking_script("", "Hi."))) as d:
+        await d.ready()
+        await d.send("ask")
+        await d.ended()
+        await d.pilot.press("escape")
+        for key in "Why,grey[fox]?":
+            d.app.post_message(events.Key(key, key))
+        await d.until(lambda: d.app.chat.prompt.text == "Why,grey[fox]?")
+        assert d.phases() == ["done"]

@@ -93,25 +93,28 @@ class ChatScreen(Screen[None]):
 
     def switch_focus(self) -> None:
         """Go from the prompt to the conversation, or back."""
-        (self.transcript if self.prompt.has_focus else self.prompt).focus()
+        self.set_focus(self.transcript if self.prompt.has_focus else self.prompt)
 
     def on_key(self, event: events.Key) -> None:
-        """Bring text that was typed elsewhere to the prompt."""
-        if self.prompt.has_focus or not event.is_printable or event.character is None:
+        """Bring text that was typed elsewhere to the prompt.
+
+        Also what was typed before the prompt had the focus that the first letter gave it.
+        """
+        if not event.is_printable or event.character is None or self.find.has_focus_within:
             return
-        if self.find.has_focus_within or event.key in self.active_bindings:
+        if event.key in self.active_bindings:
             return
-        if self.transcript.has_focus and event.key in TRANSCRIPT_KEYS:
+        if self.focused is self.transcript and event.key in TRANSCRIPT_KEYS:
             return  # which has nothing to do just now
         event.stop()
-        self.prompt.focus()
+        self.set_focus(self.prompt)
         self.prompt.insert(event.character, maintain_selection_offset=False)
 
     def on_paste(self, event: events.Paste) -> None:
         """Bring text that was pasted elsewhere to the prompt."""
         if not (self.prompt.has_focus or self.find.has_focus_within):
             event.stop()  # else the app hands it to the prompt once more
-            self.prompt.focus()
+            self.set_focus(self.prompt)
             self.prompt.paste_in(event.text)
 
     def _show_trouble(self, state: AppState) -> None:
@@ -128,5 +131,5 @@ class ChatScreen(Screen[None]):
             if not self.prompt.text:
                 self.call_after_refresh(self._restart.focus)
         elif box.display and not shown and self._restart.has_focus:
-            self.prompt.focus()
+            self.set_focus(self.prompt)
         box.display = shown
