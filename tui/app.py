@@ -97,7 +97,7 @@ class LocalseekApp(Lists):
         self.register_theme(LIGHT)
         wanted = ports.preferences.theme
         self.theme = wanted if wanted in self.available_themes else DARK.name
-        self.animation_level = ports.preferences.animation
+        self.animation_level = ports.preferences.animation or self.animation_level
         self.set_keymap(dict(ports.preferences.keys))
 
     def get_default_screen(self) -> Screen[None]:

@@ -37,7 +37,7 @@ class Preferences:
     theme: str = ""
     enter_sends: bool = True
     reasoning: Reasoning = "auto"
-    animation: Animation = "basic"
+    animation: Animation | Literal[""] = ""  # "": as TEXTUAL_ANIMATIONS says
     keys: Mapping[str, str] = field(default_factory=dict)
     presets: Mapping[str, str] = field(default_factory=dict)
     complaint: str = ""

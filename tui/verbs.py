@@ -184,10 +184,14 @@ class Verbs(App[None]):
         return True
 
     def take_along(self, text: str, words: str) -> None:
-        """Copy text: through the terminal, and with a program of the system's if there is one."""
+        """Copy text and say so."""
         self.copy_to_clipboard(text)
-        self.run_worker(lambda: self.ports.copy(text), thread=True, exclusive=True, group="copy")
         self.say(words)
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Copy through the terminal, and with a program of the system's if there is one."""
+        super().copy_to_clipboard(text)
+        self.run_worker(lambda: self.ports.copy(text), thread=True, exclusive=True, group="copy")
 
     def action_find(self, text: str = "") -> None:
         """Find a text in the conversation."""

@@ -18,6 +18,7 @@ from localseek.store.library import EMBEDDED
 from localseek.system.environment import terminal_kind
 from localseek.system.machine import Machine
 from localseek.terminal import clipboard, settings
+from localseek.terminal.first_picture import WELCOME, first_picture
 from localseek.terminal.messages import is_terminal, prepare_streams
 
 EXAMPLES = """examples:
@@ -41,20 +42,22 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = settings.options_from(arguments)
     if chosen.model != EMBEDDED:  # which may have to be made first
         find_model(chosen.model)
-    from tui import preferences
-    from tui.app import LocalseekApp
-    from tui.ports import Ports
-    from tui.running import run_app
+    with first_picture(chosen.model, WELCOME):
+        from tui import preferences
+        from tui.app import LocalseekApp
+        from tui.ports import Ports
+        from tui.running import run_app
 
-    file = preferences.settings_file()
-    ports = Ports(
-        prepare=partial(prepare, chosen),
-        look_around=partial(look_around, chosen),
-        preferences=preferences.read(file),
-        save_theme=partial(preferences.write_theme, file),
-        copy=clipboard.copy,
-    )
-    return run_app(LocalseekApp(chosen, ports, temporary=arguments.no_save))
+        file = preferences.settings_file()
+        ports = Ports(
+            prepare=partial(prepare, chosen),
+            look_around=partial(look_around, chosen),
+            preferences=preferences.read(file),
+            save_theme=partial(preferences.write_theme, file),
+            copy=clipboard.copy,
+        )
+        app = LocalseekApp(chosen, ports, temporary=arguments.no_save)
+    return run_app(app)
 
 
 def prepare(

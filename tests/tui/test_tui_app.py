@@ -7,6 +7,7 @@ from scripted import DONE, Die, Hold, Scripted, thinking_script
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, AnswerWithdrawn, PromptProgress, ReasoningDelta
 from localseek.options import GenerationOptions, LoadOptions, Message, Request, Sampling
+from localseek.terminal.first_picture import WELCOME, lines
 from tui.widgets.reasoning import Reasoning, ReasoningTitle
 
 READ = PromptProgress(20, 20)
@@ -279,3 +280,17 @@ async def test_an_answer_of_100000_characters_leaves_the_prompt_quick(drive):
         assert len(d.app.state.last_answer) >= 100_000
         assert d.app.chat.prompt.text == "hello"
         assert slowest < 1.0, f"a key took {slowest:.2f} s"
+
+
+@pytest.mark.parametrize("size", [(100, 30), (40, 14), (140, 40)])
+async def test_the_first_picture_stands_where_the_app_has_its_parts(drive, size):
+    gate = Hold()
+    async with drive(Scripted(load_gate=gate), size) as d:
+        await d.until(gate.reached.is_set)
+        shown = d.screen_text().splitlines()
+        drawn = lines("nano", WELCOME, *size)
+        box = next(row for row, line in enumerate(drawn) if "╭" in line)
+        assert [line.rstrip() for line in shown[box : box + 3]] == drawn[box : box + 3]
+        assert shown[box - 1].strip() == drawn[box - 1].strip()
+        assert shown[box + 3].startswith(drawn[box + 3].partition(" ·")[0])
+        gate.release()

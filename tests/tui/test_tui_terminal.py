@@ -16,6 +16,7 @@ from time import monotonic
 import pytest
 
 from localseek.store.history.history import History
+from localseek.terminal.first_picture import WELCOME, lines
 
 PATIENCE_S = 60.0
 ESCAPES = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[=>]|\x1b\][^\x07\x1b]*[\x07]")
@@ -140,3 +141,36 @@ def test_no_color_shows_no_colour(terminal):
     app.until("ready")
     colours = re.findall(rb"38;2;(\d+);(\d+);(\d+)|38;5;(\d+)", app.seen)
     assert all(r == g == b for r, g, b, _ in colours if r), "greys only"
+
+
+def test_what_is_typed_before_the_app_is_there_stands_in_its_prompt(terminal, nano_gguf):
+    app = terminal("-m", "localseek", "-m", str(nano_gguf), "--no-save")
+    app.until("starting…")
+    assert "Ask something" in app.text() and "╭──" in app.text()
+    before = len(app.seen)
+    app.type("What is 12 + 34?\r")
+    app.until("= 46")
+    assert b"12 + 34" not in app.seen[: before + 20], "it is not echoed"
+    app.type("/quit\r")
+    assert app.ended() == 0
+
+
+def test_a_start_that_fails_gives_the_terminal_back(terminal, tmp_path):
+    code = (
+        "from localseek.terminal.first_picture import first_picture\n"
+        "with first_picture('nano', 'Welcome.'):\n    raise SystemExit('broken start')\n"
+    )
+    app = terminal("-c", code)
+    assert app.ended() == 1
+    app.read(0.2)
+    places = [app.seen.index(part) for part in (b"\x1b[?1049h", b"\x1b[?1049l", b"broken")]
+    assert places == sorted(places)
+    attributes = termios.tcgetattr(app.main)
+    assert attributes[3] & termios.ECHO and attributes[3] & termios.ICANON
+
+
+@pytest.mark.parametrize("size", [(100, 30), (40, 12), (20, 3), (300, 80), (1, 1)])
+def test_the_first_picture_is_never_wider_or_higher_than_the_terminal(size):
+    drawn = lines("a-model-with-a-long-name", WELCOME, *size)
+    assert len(drawn) == size[1] and all(len(line) <= size[0] for line in drawn)
+

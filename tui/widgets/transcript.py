@@ -16,6 +16,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
+from localseek.terminal.first_picture import WELCOME
 from tui import tree, window
 from tui.state import AppState, TurnView
 from tui.wording import branching
@@ -23,7 +24,6 @@ from tui.wording import branching
 if TYPE_CHECKING:
     from tui.widgets.turn import TurnWidget
 
-WELCOME = "Ask something. Nothing you write leaves this machine."
 TEMPORARY = "A temporary conversation: nothing of it is saved anywhere."
 
 
