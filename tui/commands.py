@@ -57,6 +57,7 @@ KEYS = (
     ("Enter", "Send."),
     ("Shift+Enter, Ctrl+J", "A new line in the prompt."),
     ("↑ ↓", "Earlier prompts, at the first and last line."),
+    ("PgUp PgDn", "Turn a page of the conversation."),
     ("@path, Tab", "Attach a text file; completes."),
     ("Esc", "Stop the answer; else go to the conversation and back."),
     ("Ctrl+C", "Copy what the mouse selected; twice: quit."),

@@ -103,6 +103,13 @@ class Verbs(App[None]):
             if prompt.has_focus and self.state.selected is not None:
                 self.dispatch(act.Selected(None))
 
+    def action_page(self, step: int) -> None:
+        """Turn a page of the conversation, also from the prompt."""
+        transcript = self.chat.transcript
+        turn = transcript.scroll_page_up if step < 0 else transcript.scroll_page_down
+        transcript.release_anchor()
+        turn(animate=False)
+
     def action_think(self, choice: str = "") -> bool:
         """Switch thinking for the next answers."""
         if choice not in ("", "on", "off", "auto"):

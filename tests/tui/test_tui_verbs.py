@@ -209,3 +209,17 @@ async def test_letters_that_come_quickly_go_to_the_prompt_from_the_first_on(driv
             d.app.post_message(events.Key(key, key))
         await d.until(lambda: d.app.chat.prompt.text == "Why,grey[fox]?")
         assert d.phases() == ["done"]
+
+
+async def test_pages_turn_from_the_prompt_and_the_end_is_followed_again(drive):
+    long = thinking_script("", "\n\n".join(f"paragraph {n}" for n in range(60)))
+    async with drive(Scripted(long)) as d:
+        await d.ready()
+        await d.send("ask")
+        await d.ended()
+        await d.said("paragraph 59")
+        await d.pilot.press("d", "pageup")
+        await d.until(lambda: "paragraph 59" not in d.screen_text())
+        assert d.app.chat.prompt.text == "d" and d.app.chat.prompt.has_focus
+        await d.pilot.press("pagedown", "pagedown")
+        await d.said("paragraph 59")

@@ -15,7 +15,7 @@ class Box(ModalScreen[Result]):
         Binding("escape", "close", "Close", key_display="esc", id="box.close")
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (60, "-medium")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (28, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (24, "-tall")]
 
     def action_close(self) -> None:
         """Leave without a result."""

@@ -29,6 +29,8 @@ class Prompt(TextArea):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "Send", id="prompt.send"),
         Binding("ctrl+g", "app.editor", "Editor", show=False, id="prompt.editor"),
+        Binding("pageup", "app.page(-1)", "Page up", show=False, id="prompt.page_up"),
+        Binding("pagedown", "app.page(1)", "Page down", show=False, id="prompt.page_down"),
     ]
 
     @dataclass
