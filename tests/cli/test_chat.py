@@ -9,6 +9,8 @@ import time
 import psutil
 import pytest
 
+from localseek.commands import chat_words
+
 DEADLINE_S = 30.0  # that a slow machine may take to draw anything
 
 
@@ -60,7 +62,7 @@ def test_stats_and_unknown_words_are_answered_on_stderr(run_cli):
 
 def test_help_lists_every_word(run_cli):
     shown = run_cli("chat", stdin=b"/help\n").err
-    for word in ("/help", "/new", "/system", "/think", "/retry", "/stats", "/quit"):
+    for word in (*chat_words.WORDS, "/quit"):
         assert f"\n{word} " in f"\n{shown}"
 
 

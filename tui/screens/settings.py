@@ -36,6 +36,8 @@ class SettingsScreen(Box[Result | None]):
         Binding("f2,ctrl+s", "take", "Take", key_display="f2", id="settings.take"),
     ]
 
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (28, "-tall")]
+
     def __init__(
         self, settings: Mapping[str, Any], system: str, presets: Mapping[str, str]
     ) -> None:
