@@ -97,7 +97,9 @@ class StopAsked:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """The user took back the last prompt that still waits."""
+    """The user took back a prompt that still waits, the last one if none is named."""
+
+    turn: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +204,10 @@ class Retitled:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A saved conversation is gone for good."""
+    """A saved conversation is gone for good; `keys` are those that it had here."""
 
     number: int
+    keys: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,9 @@ class LocalseekApp(Lists):
                 self.info = info
                 spare = (os.cpu_count() or 1) > int(info.placement.get("threads", 1))
                 self._share = SHARES[spare]
-                gc.freeze()  # what is there by now stays; looking it through took 0.1 s at a time
+                if not gc.get_freeze_count():
+                    gc.collect()
+                    gc.freeze()  # what is there by now stays: looking it through takes 0.1 s
             case act.Said(text):
                 self.say(text)
             case act.Kept(key, name):
@@ -177,7 +179,10 @@ class LocalseekApp(Lists):
                 self.show_plan(lines)
             case act.HistoryFailed(message):
                 self.say(f"{message} What you write from here on is not saved.")
-            case act.Stored() | act.Retitled() | act.Deleted():
+            case act.Deleted(keys=keys):
+                self._session.forget(keys)
+                self.archive.look("", False)
+            case act.Stored() | act.Retitled():
                 self.archive.look("", False)
 
     def _start(self, turn: TurnView, now: float) -> None:
@@ -185,7 +190,8 @@ class LocalseekApp(Lists):
         try:
             request = self._request(turn)
         except UsageError as error:  # a saved setting that this version does not take
-            self.dispatch(act.Withdrawn())
+            self.dispatch(act.Withdrawn(turn.id))
+            self.put_back(turn.prompt)
             self.say(str(error))
             return
         before, self.state = self.state, reduce(self.state, act.Started(turn.id), now)
@@ -231,29 +237,35 @@ class LocalseekApp(Lists):
             self.chat.refresh_bindings()
 
     async def on_prompt_sent(self, event: Prompt.Sent) -> None:
-        """Send a prompt, or do what a slash word says."""
+        """Take a prompt, or do what a slash word says; what cannot be done is put back."""
+        slash = commands.parse_slash(event.typed)
+        if slash is not None:
+            done = await self._word(*slash)
+        else:
+            done = event.edits is None or self.state.settled
+            if done:
+                self.dispatch(act.Submitted(event.text, event.edits))
+            else:
+                self.say("An answer is running: Esc stops it.")
         prompt = self.chat.prompt
-        slash = commands.parse_slash(event.text)
-        if slash is None:
-            try:
-                text = prompt.expanded()
-            except UsageError as error:
-                self.say(str(error))
-                return
-            edits = prompt.editing
-            prompt.accept()
-            self.dispatch(act.Submitted(text, edits))
-            return
-        word, argument = slash
+        if not done and not prompt.text:
+            prompt.put(event.whole)
+            if event.edits is not None:
+                prompt.rewrite(event.edits, event.whole)
+
+    async def _word(self, word: str, argument: str) -> bool:
         command = commands.by_word(word)
         if command is None:
             self.say(f"There is no /{word}; /help lists all. To send it, begin with a space.")
         elif argument and not command.argument:
             self.say(f"/{word} takes nothing after it.")
         else:
-            prompt.accept()
-            if not await self.do(command, argument) and not prompt.text:
-                prompt.put(event.text)
+            return await self.do(command, argument)
+        return False
+
+    def on_prompt_refused(self, event: Prompt.Refused) -> None:
+        """Say why a prompt cannot be sent."""
+        self.say(event.why)
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         """Keep the unsent text where a crash cannot take it."""

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from localseek.errors import LocalseekError
-from localseek.store.history.database import HistoryError
+from localseek.store.history.database import GoneError, HistoryError
 from localseek.store.history.history import History
 from localseek.store.history.recorder import WRITE_EVERY_S
 from localseek.store.history.records import Saved, title_of
@@ -80,14 +80,12 @@ class Archive(Background):
             self._change(new, model=after.model.name)
 
     def left(self, before: AppState, now: float) -> None:
-        """Close what runs in a conversation that is left, and take back what waits."""
+        """Close what runs or waits in a conversation that is left; the prompts stay."""
         if before.conversation.temporary:
             return
         for turn in before.turns:
-            if turn.running:
+            if turn.running or (turn.phase == "waiting" and not turn.goes_on):
                 self._write(turn.id, replace(turn.reply, finish_reason="cancelled"), now)
-            elif turn.phase == "waiting" and not turn.goes_on:
-                self._do(partial(self._drop, turn.id))
 
     def _turns(self, before: AppState, after: AppState, now: float) -> None:
         known = {turn.id: turn for turn in (*before.turns, *before.others)}
@@ -96,7 +94,9 @@ class Archive(Background):
             self._do(partial(self._drop, number))
         for number, turn in present.items():
             if number not in known:
-                self._do(partial(self._add, after.conversation, after.model.name, turn))
+                place = tree.numbers(after.turns).index(number) + 1
+                branch = after.turns[:place]
+                self._do(partial(self._add, after.conversation, after.model.name, branch))
             elif known[number] is not turn:
                 self._follow(known[number], turn, now)
         if after.last and before.last and after.last.id != before.last.id and known == present:
@@ -107,7 +107,7 @@ class Archive(Background):
         if turn.phase == "reading" and old.phase == "waiting":
             self._written_s[turn.id] = now
             if turn.goes_on:
-                self._do(lambda history: history.resume_answer(self._places[turn.id].answer))
+                self._at(turn.id, lambda history, place: history.resume_answer(place.answer))
         over = old.running and not turn.running
         due = turn.running and now - self._written_s.get(turn.id, now) >= WRITE_EVERY_S
         if over or due:
@@ -115,7 +115,7 @@ class Archive(Background):
 
     def _write(self, number: int, reply: Reply, now: float) -> None:
         self._written_s[number] = now
-        self._do(lambda history: history.write_answer(self._places[number].answer, reply))
+        self._at(number, lambda history, place: history.write_answer(place.answer, reply))
 
     def _change(self, view: ConversationView, **changes: Any) -> None:
         def change(history: History) -> None:
@@ -170,16 +170,24 @@ class Archive(Background):
 
         def change(history: History) -> None:
             SequenceStore().remove_named(history.delete([number]))
-            self.emit(Deleted(number))
+            keys = tuple(key for key, one in self._numbers.items() if one == number)
+            self._forget(number)
+            self.emit(Deleted(number, keys))
 
         self._do(change)
 
     def keep_sequence(self, key: int, name: str) -> None:
-        """Note which file holds what the engine has read of a conversation."""
+        """Note which file holds what the engine has read of a conversation that is still there."""
 
         def note(history: History) -> None:
-            if (number := self._numbers.get(key)) is not None:
-                history.keep_sequence(number, name)
+            number = self._numbers.get(key)
+            try:
+                if number is not None:
+                    history.keep_sequence(number, name)
+                    return
+            except GoneError:
+                pass
+            SequenceStore().remove_named([name])
 
         self._do(note)
 
@@ -198,6 +206,15 @@ class Archive(Background):
     def _do(self, job: Callable[[History], object]) -> None:
         self.submit(partial(self._try, job))
 
+    def _at(self, turn: int, job: Callable[[History, Place], object]) -> None:
+        """Do something at a turn's place; one that could not be saved has none."""
+
+        def do(history: History) -> None:
+            if (place := self._places.get(turn)) is not None:
+                job(history, place)
+
+        self._do(do)
+
     def _try(self, job: Callable[[History], object]) -> None:
         if self._failed:
             return
@@ -206,40 +223,68 @@ class Archive(Background):
                 self._history = self._opener()
             job(self._history)
         except HistoryError as error:
-            self._failed = True
-            self.emit(HistoryFailed(str(error)))
+            self._failed = error.lasting
+            self.emit(HistoryFailed(str(error)) if error.lasting else Said(str(error)))
         except LocalseekError as error:
             self.emit(Said(str(error)))
 
-    def _add(self, view: ConversationView, model: str, turn: TurnView, history: History) -> None:
-        """Write the prompt of a turn, and an empty answer that waits for its text."""
-        again = None if turn.again is None else self._places.get(turn.again)
-        if again is not None:
-            number, prompt = again.conversation, again.prompt
-        else:
-            known = self._numbers.get(view.key)
-            number = known if known is not None else self._new(view, model, turn.prompt, history)
-            parent = None if turn.parent is None else self._places[turn.parent].answer
-            prompt = history.add_prompt(number, parent, turn.prompt)
-        answer = history.begin_answer(number, prompt, model)
-        self._places[turn.id] = Place(number, prompt, answer)
+    def _forget(self, number: int) -> None:
+        """Let nothing more be written to a conversation that is gone."""
+        self._numbers = {key: one for key, one in self._numbers.items() if one != number}
+        self._places = {
+            turn: place for turn, place in self._places.items() if place.conversation != number
+        }
 
-    def _new(self, view: ConversationView, model: str, prompt: str, history: History) -> int:
-        number = history.new(prompt, model, view.system)
+    def _add(
+        self, view: ConversationView, model: str, branch: tuple[TurnView, ...], history: History
+    ) -> None:
+        """Write the last turn of a branch, and those before it that are not there yet.
+
+        Were they deleted meanwhile by another program, a conversation is made anew.
+        """
+        try:
+            self._add_missing(view, model, branch, history)
+        except GoneError as error:
+            self._forget(self._numbers[view.key])
+            self.emit(Said(f"{error} It is saved anew."))
+            self._add_missing(view, model, branch, history)
+
+    def _add_missing(
+        self, view: ConversationView, model: str, branch: tuple[TurnView, ...], history: History
+    ) -> None:
+        for turn in branch:
+            if turn.id in self._places:
+                continue
+            again = None if turn.again is None else self._places.get(turn.again)
+            if again is not None:
+                number, prompt = again.conversation, again.prompt
+            else:
+                known = self._numbers.get(view.key)
+                number = known if known is not None else self._new(view, model, turn, history)
+                before = None if turn.parent is None else self._places[turn.parent].answer
+                prompt = history.add_prompt(number, before, turn.prompt)
+            answer = history.begin_answer(number, prompt, model)
+            self._places[turn.id] = Place(number, prompt, answer)
+            if turn.reply.finish_reason:
+                history.write_answer(answer, turn.reply)
+
+    def _new(self, view: ConversationView, model: str, turn: TurnView, history: History) -> int:
+        number = history.new(turn.prompt, model, view.system)
         if view.settings:
             history.change(number, settings=dict(view.settings))
         self._numbers[view.key] = number
-        self.emit(Stored(view.key, number, title_of(prompt)))
+        self.emit(Stored(view.key, number, title_of(turn.prompt)))
         return number
 
     def _drop(self, turn: int, history: History) -> None:
-        history.drop_answer(self._places.pop(turn).answer)
-        gone = {one.id for one in history.conversations(archived=None)}
-        self._numbers = {key: one for key, one in self._numbers.items() if one in gone}
+        place = self._places.pop(turn, None)
+        if place is not None and history.drop_answer(place.answer):
+            self._forget(place.conversation)
 
     def _leave_at(self, view: ConversationView, turn: int, history: History) -> None:
-        if (number := self._numbers.get(view.key)) is not None:
-            history.leave_at(number, self._places[turn].answer)
+        number, place = self._numbers.get(view.key), self._places.get(turn)
+        if number is not None and place is not None:
+            history.leave_at(number, place.answer)
 
     def _open(self, history: History, saved: Saved, model: str, message: int | None) -> None:
         messages = history.all_messages(saved.id)

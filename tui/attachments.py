@@ -4,6 +4,7 @@ Gives completions while one types, and the whole text when the prompt is sent. S
 tokens, about four bytes each. Knows nothing about Textual.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -54,7 +55,9 @@ def completions(before: str, words: Mapping[str, str], folder: Path) -> list[Com
 
 def _paths(typed: str, folder: Path) -> list[Completion]:
     inside, slash, beginning = typed.rpartition("/")
-    base = folder / Path(inside + slash).expanduser() if slash else folder
+    base = resolved(folder, inside + slash) if slash else folder
+    if base is None:
+        return []
     try:
         entries = sorted(base.iterdir(), key=lambda one: (one.name.casefold(), one.name))
     except OSError:
@@ -94,8 +97,8 @@ def expanded(text: str, pastes: Mapping[str, str], folder: Path) -> str:
     for short, long in pastes.items():
         text = text.replace(short, long)
     named = dict.fromkeys(match[1].rstrip(",;:.!?)") for match in _PATH.finditer(text))
-    files = [(name, folder / Path(name).expanduser()) for name in named]
-    return text + "".join(_attached(name, path) for name, path in files if _is_file(path))
+    files = [(name, path) for name in named if (path := _file(folder, name))]
+    return text + "".join(_attached(name, path) for name, path in files)
 
 
 def attached(text: str, folder: Path) -> list[tuple[str, int]]:
@@ -105,16 +108,33 @@ def attached(text: str, folder: Path) -> list[tuple[str, int]]:
 
 def _sizes(names: Iterable[str], folder: Path) -> Iterable[tuple[str, int]]:
     for name in dict.fromkeys(names):
-        path = folder / Path(name).expanduser()
-        if _is_file(path):
-            yield name, path.stat().st_size
+        if path := _file(folder, name):
+            with contextlib.suppress(OSError):  # it has just gone
+                yield name, path.stat().st_size
 
 
-def _is_file(path: Path) -> bool:
+def resolved(folder: Path, name: str) -> Path | None:
+    """Give the path that a name means, seen from a folder; None for what cannot be one."""
     try:
-        return path.is_file()
+        return folder / Path(name).expanduser()
+    except (OSError, ValueError, RuntimeError):  # such as the home of nobody
+        return None
+
+
+def here() -> Path:
+    """Give the folder that the user stands in, also when it was removed."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/")
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    path = resolved(folder, name)
+    try:
+        return path if path is not None and path.is_file() else None
     except (OSError, ValueError):
-        return False
+        return None
 
 
 def _attached(name: str, path: Path) -> str:

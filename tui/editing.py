@@ -11,7 +11,10 @@ from localseek.system import environment
 
 def edit(text: str) -> str:
     """Give the text as the user left it; raises UsageError without an editor that works."""
-    command = shlex.split(environment.editor())
+    try:
+        command = shlex.split(environment.editor())
+    except ValueError as error:
+        raise UsageError(f"VISUAL or EDITOR is not a command: {error}.") from error
     if not command:
         raise UsageError("No editor is named.", "Set VISUAL or EDITOR, such as EDITOR=nano.")
     with tempfile.TemporaryDirectory(prefix="localseek-") as folder:  # for its owner only
@@ -27,4 +30,8 @@ def edit(text: str) -> str:
             raise UsageError(
                 f"{command[0]} ended with status {status}.", "The prompt is as it was."
             )
-        return file.read_text(encoding="utf-8", errors="replace").removesuffix("\n")
+        try:
+            return file.read_text(encoding="utf-8", errors="replace").removesuffix("\n")
+        except OSError as error:
+            what = f"{command[0]} left no file: {error.strerror}."
+            raise UsageError(what, "The prompt is as it was.") from error

@@ -27,8 +27,11 @@ def write(state: AppState, path: Path) -> Path:
 
 
 def recover(state: AppState, unsent: str) -> Path | None:
-    """Save what a crash would lose, and say where; None when there is nothing to save."""
-    if not state.turns and not unsent.strip():
+    """Save what a crash would lose, and say where; None when there is nothing to save.
+
+    Nothing of a temporary conversation is saved, as was promised.
+    """
+    if state.conversation.temporary or not (state.turns or unsent.strip()):
         return None
     saved, branch, _ = records(state)
     text = as_markdown(saved, branch)
@@ -46,7 +49,7 @@ def records(state: AppState) -> tuple[Saved, list[Message], list[Message]]:
     branch = [one for turn in state.turns for one in _messages(turn, numbers, state)]
     others = [one for turn in state.others for one in _messages(turn, numbers, state)]
     known = {one.id for one in branch}
-    others = [one for one in others if one.id not in known]
+    others = list({one.id: one for one in others if one.id not in known}.values())
     leaf = branch[-1].id if branch else None
     saved = Saved(
         view.number or 0, title, view.system, state.model.name, now, now, False, False, leaf,

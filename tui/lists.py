@@ -54,8 +54,8 @@ class Lists(Verbs):
     def open_conversation(self, number: int, message: int | None = None) -> None:
         """Show a saved conversation in place of this one, at a message if one is given."""
         view = self.state.conversation
-        if number == view.number and message is None:
-            return
+        if number == view.number and (message is None or not self.state.settled):
+            return  # it is on the screen
         lost = view.temporary and self.state.turns
         if lost and not self.again("open", LOST):
             return
@@ -76,11 +76,14 @@ class Lists(Verbs):
         if name:
             self.switch_model(name)
             return
-        self.shelf.look(self.state.model.memory_bytes)
+        self.shelf.look(self.info)
         self.push_screen(Models(), chosen)
 
     def switch_model(self, name: str) -> None:
         """Load another model; an answer in the making is stopped and kept."""
+        model = self.state.model
+        if name == model.name and model.phase in ("ready", "loading"):
+            return
         if self.state.running is not None:
             self.stop_engine()
             self.dispatch(act.StopAsked())
@@ -121,7 +124,8 @@ class Lists(Verbs):
     def action_export(self, name: str = "") -> bool:
         """Write the conversation to a file."""
         if not name:
-            self.chat.prompt.put("/export ")
+            if not self.chat.prompt.text:
+                self.chat.prompt.put("/export ")
             self.say("Name a file: /export FILE")
             return False
         try:

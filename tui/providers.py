@@ -45,7 +45,7 @@ class ConversationNames(Named):
         return [
             (clean(one.title), "Open this conversation.",
              partial(self.lists.open_conversation, one.id))
-            for one in self.lists.state.listing.conversations
+            for one in self.lists.state.recent
         ]  # fmt: skip
 
 

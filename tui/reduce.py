@@ -100,15 +100,9 @@ def _after_event(state: AppState, number: int, event: Event, now: float) -> AppS
 def _turns_after(state: AppState, action: act.Action, now: float) -> AppState:
     match action:
         case act.Submitted(prompt, edits):
-            edited = state.turn(edits)
-            last = state.last.id if state.last else None
-            return _added(state, TurnView(0, prompt, parent=edited.parent if edited else last))
+            return _submitted(state, prompt, edits)
         case act.RetryAsked(number):
-            turn = state.turn(number)
-            if turn is None or not state.settled:
-                return state
-            first = turn.id if turn.again is None else turn.again
-            return _added(state, TurnView(0, turn.prompt, parent=turn.parent, again=first))
+            return _retried(state, number)
         case act.ContinueAsked():
             return _going_on(state)
         case act.Started(number):
@@ -120,7 +114,26 @@ def _turns_after(state: AppState, action: act.Action, now: float) -> AppState:
         case act.StopAsked():
             turn = state.turn(state.running)
             return state.with_turn(replace(turn, phase="stopping")) if turn else state
-    return _withdrawn(state)
+        case act.Withdrawn(number):
+            return _withdrawn(state, number)
+    return state
+
+
+def _submitted(state: AppState, prompt: str, edits: int | None) -> AppState:
+    edited = state.turn(edits)
+    if edited is None:
+        return _added(state, TurnView(0, prompt, parent=state.last.id if state.last else None))
+    if not state.settled:
+        return state  # what runs would be left behind
+    return _added(state, TurnView(0, prompt, parent=edited.parent))
+
+
+def _retried(state: AppState, number: int) -> AppState:
+    turn = state.turn(number)
+    if turn is None or not state.settled:
+        return state
+    first = turn.id if turn.again is None else turn.again
+    return _added(state, TurnView(0, turn.prompt, parent=turn.parent, again=first))
 
 
 def _added(state: AppState, turn: TurnView) -> AppState:
@@ -139,11 +152,12 @@ def _going_on(state: AppState) -> AppState:
     again = replace(
         turn,
         phase="waiting",
-        goes_on=True,
+        cut=turn,
         reply=replace(turn.reply, finish_reason="", stats=None, error=""),
         notices=(),
         read=0,
         to_read=0,
+        tokens=0,
         first_s=None,
         thought_s=turn.thought_s if answered else None,
         thought_before_s=turn.thought_s or 0.0,
@@ -154,12 +168,14 @@ def _going_on(state: AppState) -> AppState:
     )
 
 
-def _withdrawn(state: AppState) -> AppState:
-    if not state.waiting:
+def _withdrawn(state: AppState, number: int | None) -> AppState:
+    taken = next((turn for turn in state.waiting if turn.id == number), None)
+    if number is None and state.waiting:
+        taken = state.waiting[-1]
+    if taken is None:
         return state
-    taken = state.waiting[-1]
-    if taken.goes_on:  # it is as it was
-        return state.with_turn(replace(taken, phase="stopped", goes_on=False))
+    if taken.cut is not None:
+        return state.with_turn(taken.cut)
     turns = tuple(turn for turn in state.turns if turn.id != taken.id)
     beside = [turn for turn in state.others if turn.parent == taken.parent]
     if not beside:
@@ -228,7 +244,9 @@ def _conversation_after(state: AppState, action: act.Action) -> AppState:
         case act.Retitled(number, title) if number == view.number:
             view = replace(view, title=title)
         case act.Listed(listing):
-            return replace(state, listing=listing)
+            all_of_them = not listing.query.strip() and not listing.archived
+            recent = listing.conversations if all_of_them else state.recent
+            return replace(state, listing=listing, recent=recent)
         case act.ModelsListed(models):
             return replace(state, models=models)
         case act.HistoryFailed(message):

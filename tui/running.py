@@ -16,10 +16,11 @@ def run_app(app: LocalseekApp, *, headless: bool = False) -> int:
         app.run(headless=headless)
         crashed = bool(app.return_code)
     finally:
-        with _told_if_long("Saving what the model has read, so that it is there next time…"):
-            app.close_session()
-        if crashed:
-            saved = export.recover(app.state, app.unsent)
+        try:
+            with _told_if_long("Saving what the model has read, so that it is there next time…"):
+                app.close_session()
+        finally:
+            saved = export.recover(app.state, app.unsent) if crashed else None
             if saved:
                 print(f"The app failed. The conversation is saved in {saved}", file=sys.stderr)
     return 1 if crashed else 0

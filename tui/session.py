@@ -89,6 +89,15 @@ class Session(Background):
         self._cancelled.clear()
         self.submit(partial(self._generate, turn, request, key))
 
+    def forget(self, keys: tuple[int, ...]) -> None:
+        """Save nothing of what was read of conversations that are gone."""
+
+        def forget() -> None:
+            if self._held in keys:
+                self._held = None
+
+        self.submit(forget)
+
     def cancel(self) -> None:
         """End the running answer; its `Finished` says so."""
         self._cancelled.set()
@@ -126,9 +135,8 @@ class Session(Background):
             self._info = self._engine.load(lambda done: self.emit(Loading(done)))
         except LocalseekError as error:
             self._stay(error)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            # What a broken pipe or a garbled message raises; the reader must hear of it.
-            self.emit(LoadFailed(f"The engine answered with nonsense: {error}."))
+        except Exception as error:  # noqa: BLE001 — else the state would wait for ever
+            self.emit(LoadFailed(f"The engine answered with nonsense: {error!r}."))
         else:
             self._name = name
             self.emit(Loaded(self._info, name))
@@ -162,8 +170,8 @@ class Session(Background):
                 self.emit(Streamed(turn, event))
         except LocalseekError as error:
             self.emit(Streamed(turn, Failed(error.message, error.hint, fatal=True)))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            text = f"The engine answered with nonsense: {error}."
+        except Exception as error:  # noqa: BLE001 — else the state would wait for ever
+            text = f"The engine answered with nonsense: {error!r}."
             self.emit(Streamed(turn, Failed(text, fatal=True)))
 
     def _events(self, request: Request) -> Iterator[Event]:

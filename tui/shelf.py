@@ -17,7 +17,7 @@ from localseek.gguf.info import GGUFInfo, read_info
 from localseek.gguf.nextn import holds_only_nextn
 from localseek.options import LoadOptions, ModelInfo
 from localseek.store import library
-from localseek.system.machine import Machine
+from localseek.system.machine import CPU, Machine
 from tui.actions import ModelsListed, PlanDrawn, Said
 from tui.background import Background
 from tui.state import ModelOffer
@@ -27,22 +27,21 @@ EMBEDDED_WHY = "embedded: small, for trying things out"
 
 
 class Shelf(Background):
-    """Reads the library on a thread of its own; a machine is looked at once."""
+    """Reads the library, and looks at the machine, on a thread of its own."""
 
     def __init__(self, look_around: LookAround, options: LoadOptions) -> None:
         super().__init__("models")
         self._look_around, self._options = look_around, options
-        self._machine: Machine | None = None
 
-    def look(self, taken_bytes: int) -> None:
-        """List the models; `taken_bytes` become free when another one is loaded."""
-        self.submit(partial(self._list, taken_bytes))
+    def look(self, loaded: ModelInfo | None) -> None:
+        """List the models; what the loaded one takes becomes free when another is loaded."""
+        self.submit(partial(self._list, loaded))
 
     def draw(self, info: ModelInfo, width: int) -> None:
         """Draw the plan of a loaded model, for a width in cells."""
         self.submit(partial(self._draw, info, width))
 
-    def _list(self, taken_bytes: int) -> None:
+    def _list(self, loaded: ModelInfo | None) -> None:
         found = [_offer(path) for path in library.model_files()]
         offers = [offer for offer, _ in found]
         if not any(offer.name == library.EMBEDDED for offer in offers) and _embedded_is_there():
@@ -51,12 +50,10 @@ class Shelf(Background):
             found.insert(0, (offers[0], None))
         self.emit(ModelsListed(tuple(offers)))
         try:
-            machine = self._here()
+            machine = without(self._look_around(), loaded)
         except LocalseekError as error:
             self.emit(Said(str(error)))
             return
-        free = min(machine.ram_total, machine.ram_free + taken_bytes)
-        machine = replace(machine, ram_free=free)
         self.emit(ModelsListed(tuple(self._judged(*one, machine) for one in found)))
 
     def _judged(self, offer: ModelOffer, info: GGUFInfo | None, machine: Machine) -> ModelOffer:
@@ -74,7 +71,7 @@ class Shelf(Background):
         from localseek.terminal.drawing import plan_page  # noqa: PLC0415
 
         try:
-            facts = {"machine": asdict(self._here()), "placement": info.placement}
+            facts = {"machine": asdict(self._look_around()), "placement": info.placement}
             machine, placement = placement_from(facts)
             draft = read_info(Path(placement.draft_file)) if placement.draft_file else None
             shape = read_shape(read_info(Path(info.path)), draft)
@@ -83,10 +80,21 @@ class Shelf(Background):
         else:
             self.emit(PlanDrawn(tuple(plan_page(shape, machine, placement, width))))
 
-    def _here(self) -> Machine:
-        if self._machine is None:
-            self._machine = self._look_around()
-        return self._machine
+
+def without(machine: Machine, loaded: ModelInfo | None) -> Machine:
+    """Give the machine as it is once a loaded model is gone."""
+    taken: dict[str, int] = {}
+    for one in loaded.placement.get("memory", ()) if loaded else ():
+        parts = (one.get(part, 0) for part in ("weights", "cache", "draft_cache", "compute"))
+        taken[one.get("device", CPU)] = sum(parts)
+    return replace(
+        machine,
+        ram_free=min(machine.ram_total, machine.ram_free + taken.get(CPU, 0)),
+        devices=tuple(
+            replace(one, free_bytes=min(one.total_bytes, one.free_bytes + taken.get(one.name, 0)))
+            for one in machine.devices
+        ),
+    )
 
 
 def _offer(path: Path) -> tuple[ModelOffer, GGUFInfo | None]:

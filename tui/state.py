@@ -56,7 +56,7 @@ class TurnView:
     reply: Reply = field(default_factory=Reply)
     parent: int | None = None
     again: int | None = None
-    goes_on: bool = False  # the reply was cut off, and goes on where it was
+    cut: "TurnView | None" = None  # as it was before a reply that was cut off went on
     notices: tuple[str, ...] = ()
     read: int = 0
     to_read: int = 0
@@ -76,10 +76,16 @@ class TurnView:
         return self.phase in RUNNING
 
     @property
+    def goes_on(self) -> bool:
+        """Tell whether the reply was cut off, and goes on where it was."""
+        return self.cut is not None
+
+    @property
     def can_go_on(self) -> bool:
         """Tell whether the reply was cut off and has text to go on from."""
         cut = self.phase in ("stopped", "failed") or self.reply.finish_reason == "length"
-        return cut and not self.running and bool(self.reply.answer or self.reply.reasoning)
+        ended = bool(self.reply.finish_reason) and not self.running  # else another window writes it
+        return cut and ended and bool(self.reply.answer or self.reply.reasoning)
 
     def thinking_s(self, now: float) -> float:
         """Give for how long the model has thought, or did."""
@@ -149,6 +155,7 @@ class AppState:
     selected: int | None = None  # the turn that keys in the conversation are for
     unsaved: str = ""  # why the conversation cannot be saved
     listing: Listing = field(default_factory=Listing)
+    recent: tuple[Saved, ...] = ()  # conversations that the palette finds
     models: tuple[ModelOffer, ...] = ()
 
     @property

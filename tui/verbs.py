@@ -25,7 +25,7 @@ from tui.shelf import Shelf
 from tui.state import AppState, TurnView
 from tui.wording import clean, statistics
 
-AGAIN_S = 2.0  # within which a second press confirms the first
+AGAIN_S = 4.0  # within which a second press confirms the first
 
 
 class Verbs(App[None]):
@@ -87,9 +87,13 @@ class Verbs(App[None]):
         elif self.state.waiting:
             taken = self.state.waiting[-1]
             if not taken.goes_on:
-                kept = [taken.prompt, self.chat.prompt.whole]
-                self.chat.prompt.put("\n".join(filter(None, kept)))
+                self.put_back(taken.prompt)
             self.dispatch(act.Withdrawn())
+
+    def put_back(self, text: str) -> None:
+        """Put a prompt that was taken back into the box, before what stands there."""
+        prompt = self.chat.prompt
+        prompt.put("\n".join(filter(None, [text, prompt.whole])))
 
     def action_switch_focus(self) -> None:
         """Leave the editing of a prompt or a fork, else go between prompt and conversation."""

@@ -144,7 +144,7 @@ class Chat:
         show_stats = self.terminal and is_terminal(sys.stderr) and not self.session.quiet
         recorder = self.recorder
         if recorder is not None:
-            _record(recorder, how, prompt)
+            _record(recorder, how, prompt, begun)
 
         def observe(reply: Reply) -> None:
             if recorder is not None:
@@ -180,11 +180,14 @@ class Chat:
         turns = self.conversation.turns
         last = turns.pop()
         before = len(turns)
+        place = self.recorder.place if self.recorder is not None else None
         try:
             self.answer(last.prompt if prompt is None else prompt, how, begun)
         finally:
             if len(turns) == before or turns[-1].reply.finish_reason == "failed":
                 turns[before:] = [last]
+                if self.recorder is not None and place is not None:
+                    self.recorder.go_back(place)
 
     def switch(self, model: str) -> None:
         """Answer with another model from now on; raises ModelError if there is none."""
@@ -210,13 +213,13 @@ def joined(begun: Reply | None, reply: Reply) -> Reply:
     )
 
 
-def _record(recorder: Recorder, how: How, prompt: str) -> None:
+def _record(recorder: Recorder, how: How, prompt: str, begun: Reply | None) -> None:
     if how == "again":
         recorder.asked_again()
     elif how == "instead":
         recorder.asked_instead(prompt)
-    elif how == "on":
-        recorder.goes_on()
+    elif begun is not None:
+        recorder.goes_on(begun)
     else:
         recorder.asked(prompt)
 

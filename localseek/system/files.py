@@ -8,12 +8,12 @@ from localseek.errors import LocalseekError
 
 def write_new(path: Path, text: str) -> Path:
     """Write a new file, never over another; raises LocalseekError, and leaves nothing behind."""
-    path = path.expanduser()
     try:
+        path = path.expanduser()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
         raise LocalseekError(f"{path} exists already.", "Choose another name.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # such as the home of nobody
         reason = getattr(error, "strerror", None) or error
         raise LocalseekError(f"{path} cannot be written: {reason}.") from error
     try:

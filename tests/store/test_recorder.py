@@ -90,3 +90,27 @@ def test_a_history_that_fails_is_told_of_once_and_the_talk_goes_on(recorder, his
     assert "cannot be used" in warning and warning.endswith("is not saved from here on.")
     with History(history.path) as again:
         assert saved_texts(again) == ["q", ""]
+
+
+def test_an_answer_that_should_go_on_and_fails_at_once_keeps_its_text(recorder, history):
+    recorder.asked("q")
+    begun = Reply("why", "a long answer", "length")
+    recorder.answered(begun)
+    recorder.goes_on(begun)
+    recorder.failed("no engine")
+    answer = history.branch(history.named("").leaf)[-1]
+    assert (answer.content, answer.reasoning, answer.finish_reason) == (
+        "a long answer", "why", "failed"
+    )  # fmt: skip
+
+
+def test_after_a_variant_that_failed_the_next_prompt_follows_the_good_answer(recorder, history):
+    recorder.asked("q")
+    recorder.answered(Reply("", "good", "stop"))
+    place = recorder.place
+    recorder.asked_instead("edited")
+    recorder.failed("no engine")
+    recorder.go_back(place)
+    recorder.asked("next")
+    recorder.answered(Reply("", "n", "stop"))
+    assert saved_texts(history) == ["q", "good", "next", "n"]

@@ -12,8 +12,11 @@ import pytest
 from localseek.events import AnswerDelta, Failed, Finished, ReasoningDelta, Stats
 from localseek.options import ModelInfo
 from localseek.store.history.history import History
+from localseek.store.history.records import Message
 from localseek.store.sequences import SequenceStore
+from localseek.text.conversation import Reply
 from tui import actions as act
+from tui import tree
 from tui.archive import Archive
 from tui.reduce import reduce
 from tui.state import AppState, ConversationView, ModelView
@@ -278,3 +281,98 @@ def test_reasoning_is_kept_beside_the_answer(window):
     with History() as history:
         answer = history.branch(history.named("").leaf)[-1]
     assert (answer.reasoning, answer.content) == ("hm", "so")
+
+
+def failures(window):
+    return [one for one in window.seen if isinstance(one, act.HistoryFailed)]
+
+
+def test_after_a_conversation_was_deleted_the_next_one_is_saved(window):
+    window.ask("one", "1")
+    window.stream(STOP)
+    window.settle()
+    key = window.state.conversation.key
+    window.archive.delete(1)
+    window.settle()
+    assert any(isinstance(one, act.Deleted) and one.keys == (key,) for one in window.seen)
+    path = SequenceStore().write("m", [memoryview(b"what was read")])
+    window.archive.keep_sequence(key, path.name)
+    window.ask("two", "2")
+    window.stream(STOP)
+    window.settle()
+    assert not failures(window) and SequenceStore().list() == []
+    assert [text for text, _ in saved()[1]] == ["two", "2"]
+
+
+def test_a_conversation_that_another_program_deleted_is_saved_anew(window):
+    window.ask("one", "1")
+    window.stream(STOP)
+    window.settle()
+    with History() as history:
+        history.delete([1])
+    window.ask("two", "2")
+    window.stream(STOP)
+    window.settle()
+    assert not failures(window)
+    one, messages = saved()
+    assert [text for text, _ in messages] == ["one", "1", "two", "2"]
+    assert window.state.conversation.number == one.id
+    assert any(isinstance(said, act.Said) and "saved anew" in said.text for said in window.seen)
+
+
+def test_a_locked_history_is_said_and_what_was_missed_is_written_later(
+    temporary_home, monkeypatch
+):
+    monkeypatch.setattr("localseek.store.history.database.WAIT_S", 0.05)
+    window = Window()
+    window.ask("one", "1")
+    window.stream(STOP)
+    window.settle()
+    with sqlite3.connect(window.archive._history.path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        window.ask("two", "2")
+        window.stream(STOP)
+        window.settle()
+        other.execute("ROLLBACK")
+    assert not failures(window)
+    assert any(isinstance(said, act.Said) and "locked" in said.text for said in window.seen)
+    window.ask("three", "3")
+    window.stream(STOP)
+    window.settle()
+    texts = [text for text, _ in saved()[1]]
+    window.close()
+    assert texts == ["one", "1", "two", "2", "three", "3"]
+
+
+def test_a_retry_that_is_taken_back_leaves_the_conversation_at_its_end(window):
+    for prompt in ("one", "two"):
+        window.ask(prompt, f"answer to {prompt}")
+        window.stream(STOP)
+    window.do(act.RetryAsked(window.state.turns[0].id), act.Withdrawn())
+    window.settle()
+    assert [text for text, _ in saved()[1]][::2] == ["one", "two"]
+    window.do(act.Submitted("edited", edits=window.state.turns[1].id), act.Withdrawn())
+    window.settle()
+    assert [text for text, _ in saved()[1]][::2] == ["one", "two"]
+
+
+def test_prompts_that_wait_when_the_app_closes_are_kept(temporary_home):
+    window = Window()
+    window.ask("one", "half")
+    window.do(act.Submitted("two"))
+    window.close()
+    assert saved()[1] == [("one", ""), ("half", "cancelled"), ("two", ""), ("", "cancelled")]
+
+
+def test_an_answer_that_another_program_writes_is_shown_and_left_alone(window):
+    with History() as history:
+        number = history.new("q", "nano")
+        answer = history.begin_answer(number, history.add_prompt(number, None, "q"), "nano")
+        history.write_answer(answer, Reply("", "half"))
+        history._db.execute("UPDATE message SET writer = '1 0.00' WHERE id = ?", (answer,))
+        history.write_answer(answer, Reply("", "overwritten"))
+        assert history.branch(answer)[-1].content == "half"
+    turns, _ = tree.from_history([
+        Message(1, None, "user", "q"), Message(2, 1, "assistant", "half", finish_reason=""),
+    ], 2)  # fmt: skip
+    assert not turns[0].can_go_on and "Another window" in turns[0].notices[0]

@@ -20,8 +20,8 @@ ROOMY = Machine((), 8 * 10**9, 16 * 10**9, 4)
 TINY = Machine((), 30 * 10**6, 16 * 10**9, 4)
 
 
-def listed(shelf, taken=0):
-    shelf.look(taken)
+def listed(shelf, loaded=None):
+    shelf.look(loaded)
     shelf.finish(60)
     return [one.models for one in shelf.take() if isinstance(one, ModelsListed)]
 
@@ -46,8 +46,10 @@ def test_a_model_that_does_not_fit_says_what_stays_on_the_disk(nano_gguf):
     put(nano_gguf)
     mine = listed(Shelf(lambda: TINY, LoadOptions()))[1][1]
     assert mine.fits is False and "stay on the disk" in mine.why
-    freed = listed(Shelf(lambda: TINY, LoadOptions()), taken=10**9)[1][1]
-    assert freed.fits, "what the loaded model takes becomes free"
+    memory = [{"device": "CPU", "weights": 10**9}, {"device": "GPU0", "weights": 10**10}]
+    loaded = replace(Scripted().info, placement={"memory": memory})
+    freed = listed(Shelf(lambda: TINY, LoadOptions()), loaded)[1][1]
+    assert freed.fits and "of 1.0 GB" in freed.why, "what the loaded model takes becomes free"
 
 
 def test_a_machine_that_cannot_be_looked_at_is_said(nano_gguf):
@@ -55,7 +57,7 @@ def test_a_machine_that_cannot_be_looked_at_is_said(nano_gguf):
         raise EngineError("The engine could not be started.")
 
     shelf = Shelf(broken, LoadOptions())
-    shelf.look(0)
+    shelf.look(None)
     shelf.finish(60)
     assert Said("The engine could not be started.") in shelf.take()
 
@@ -170,3 +172,17 @@ def test_text_goes_to_the_first_clipboard_program_that_works(tmp_path, monkeypat
     monkeypatch.setattr(clipboard, "PROGRAMS", clipboard.PROGRAMS[1:3])
     assert clipboard.copy("中文") == works
     assert not works or Path(tmp_path, "taken").read_text() == "中文"
+
+
+async def test_the_model_in_use_is_not_loaded_again_and_its_answer_goes_on(drive):
+    hold = Hold()
+    async with drive(Scripted([READ, AnswerDelta("Whole", 1), hold, DONE])) as d:
+        await d.ready()
+        await d.send("go")
+        await d.until(hold.reached.is_set)
+        await d.pilot.press("ctrl+o")
+        await d.said("(in use)")
+        await d.pilot.press("enter")
+        hold.release()
+        await d.ended()
+        assert d.phases() == ["done"] and d.scripted.loaded == ["nano"]

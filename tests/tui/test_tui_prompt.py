@@ -220,3 +220,26 @@ async def test_a_chosen_theme_is_remembered(drive):
 
 def test_the_prompts_folder_is_the_one_the_user_stands_in(folder):
     assert Path.cwd() == folder
+
+
+async def test_paths_that_cannot_be_are_text(drive, folder):
+    async with drive(Scripted([DONE])) as d:
+        await d.ready()
+        await d.pilot.press(*"@~nobody/x")
+        (folder / "gone").mkdir()
+        os.chdir(folder / "gone")
+        (folder / "gone").rmdir()
+        await d.pilot.press(*" @b")
+        os.chdir(folder)
+        await d.pilot.press("enter")
+        await d.ended()
+        assert d.scripted.requests[0].messages[-1].content == "@~nobody/x @b"
+        await d.send("/export ~nobody/x.md")
+        await d.said("cannot be written")
+
+
+def test_an_editor_command_that_is_none_and_a_file_that_is_gone_are_said(monkeypatch):
+    for command, words in (('vi "', "not a command"), ("rm", "left no file")):
+        monkeypatch.setenv("VISUAL", command)
+        with pytest.raises(UsageError, match=words):
+            edit("text")

@@ -247,3 +247,72 @@ async def test_presets_are_system_prompts_by_name(drive):
         assert d.scripted.requests[0].messages[0].content == "Translate into Chinese."
         await d.send("/system")
         assert d.app.state.conversation.system == ""
+
+
+async def test_an_edited_prompt_waits_for_the_answer_that_runs(drive):
+    hold = Hold()
+    scripted = Scripted(
+        [READ, AnswerDelta("One.", 1), DONE], [READ, AnswerDelta("Tw", 1), hold, DONE]
+    )
+    async with drive(scripted) as d:
+        await d.ready()
+        await d.send("first")
+        await d.ended()
+        await d.pilot.press("escape", "j", "e", "!")
+        prompt = d.app.chat.prompt
+        d.app.action_retry()
+        await d.until(hold.reached.is_set)
+        await d.pilot.press("enter")
+        await d.said("An answer is running")
+        assert prompt.text == "first!" and prompt.editing is not None
+        hold.release()
+        await d.ended()
+        assert d.phases() == ["done"] and len(d.app.state.others) == 1
+
+
+async def test_what_was_being_written_comes_back_after_an_edit(drive):
+    async with drive(answers("One.", "Edited.")) as d:
+        await d.ready()
+        await d.send("first")
+        await d.ended()
+        await d.pilot.press(*"draft", "escape", "j", "e")
+        assert d.app.chat.prompt.text == "first"
+        await d.pilot.press("escape")
+        assert d.app.chat.prompt.text == "draft"
+        await d.pilot.press("escape", "e", "!", "enter")
+        await d.ended()
+        assert d.app.chat.prompt.text == "draft"
+        assert [t.prompt for t in d.app.state.turns] == ["first!"]
+
+
+async def test_two_quick_enters_send_one_prompt(drive):
+    async with drive(answers("One.")) as d:
+        await d.ready()
+        d.app.chat.prompt.put("hello")
+        d.app.simulate_key("enter")
+        d.app.simulate_key("enter")
+        d.app.simulate_key("x")
+        await d.ended()
+        assert [t.prompt for t in d.app.state.turns] == ["hello"]
+        assert d.app.chat.prompt.text == "x"
+
+
+async def test_a_defect_in_the_engines_thread_ends_the_answer_and_can_be_left(drive):
+    scripted = answers("Back.")
+
+    class Broken(type(scripted)):
+        def __call__(self, options):
+            engine = super().__call__(options)
+            if len(self.engines) == 1:
+                engine.generate = lambda request: 1 / 0
+            return engine
+
+    scripted.__class__ = Broken
+    async with drive(scripted) as d:
+        await d.ready()
+        await d.send("go")
+        await d.until(lambda: d.app.state.model.phase == "dead")
+        assert d.phases() == ["failed"] and "ZeroDivisionError" in d.screen_text()
+        await d.send("/retry")
+        await d.ended()
+        assert "Back." in d.screen_text()

@@ -172,6 +172,15 @@ def test_a_crash_saves_the_conversation_and_says_where(temporary_home, capsys):
     assert str(saved) in capsys.readouterr().err
 
 
+def test_a_crash_saves_nothing_of_a_temporary_conversation(temporary_home, capsys):
+    options = GenerationOptions()
+    scripted = Scripted([READ, AnswerDelta("Secret.", 1), Hold()])
+    app = Crashing(options, ports_of(scripted, options), temporary=True)
+    assert run_app(app, headless=True) == 1
+    assert not (temporary_home / "recovered").exists()
+    assert "saved in" not in capsys.readouterr().err
+
+
 async def test_leaving_in_the_middle_of_an_answer_is_no_crash(drive):
     hold = Hold()
     async with drive(Scripted([READ, AnswerDelta("On and on", 1), hold])) as d:

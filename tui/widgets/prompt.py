@@ -6,7 +6,6 @@ may go. Pasted line breaks stay. Knows nothing about the engine or the conversat
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from textual import events
@@ -14,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 
+from localseek.errors import UsageError
 from tui import attachments
 from tui.prompts import PromptHistory
 from tui.widgets.completions import Completions
@@ -35,9 +35,22 @@ class Prompt(TextArea):
 
     @dataclass
     class Sent(Message):
-        """The user sent the prompt; `text` is what stands in it."""
+        """The user sent the prompt.
+
+        `text` has files and long pastes put in, `typed` is what stood in the box, `whole` that
+        with the pastes; `edits` is the turn whose prompt it was.
+        """
 
         text: str
+        typed: str
+        whole: str
+        edits: int | None
+
+    @dataclass
+    class Refused(Message):
+        """The prompt cannot be sent, and stays."""
+
+        why: str
 
     def __init__(self, completions: Completions, id: str | None = None) -> None:
         super().__init__(
@@ -50,6 +63,7 @@ class Prompt(TextArea):
         self.editing: int | None = None  # the turn whose prompt this is
         self._completions = completions
         self._pastes: dict[str, str] = {}  # what chips stand for
+        self._draft = ""  # what stood in the box before an earlier prompt was edited
 
     async def _on_key(self, event: events.Key) -> None:
         enters = event.key == "enter" or event.key in OTHER_ENTERS
@@ -86,31 +100,36 @@ class Prompt(TextArea):
             text = text.replace(short, long)
         return text
 
-    def expanded(self) -> str:
-        """Give the text as it is sent; raises UsageError for a file that cannot be attached."""
-        return attachments.expanded(self.text, self._pastes, Path.cwd())
-
     def action_send(self) -> None:
-        """Offer the text to the app."""
-        if self.text.strip():
-            self.post_message(self.Sent(self.text))
-
-    def accept(self) -> None:
-        """Empty the box after its text was taken."""
+        """Give the text to the app, and empty the box; a file that cannot be attached keeps it."""
+        if not self.text.strip():
+            return
+        try:
+            text = attachments.expanded(self.text, self._pastes, attachments.here())
+        except UsageError as error:
+            self.post_message(self.Refused(str(error)))
+            return
+        sent = self.Sent(text, self.text, self.whole, self.editing)
         self.prompts = self.prompts.added(self.whole)
         self.leave()
+        self.post_message(sent)
 
     def rewrite(self, turn: int, text: str) -> None:
-        """Show an earlier prompt, to be sent anew."""
+        """Show an earlier prompt, to be sent anew; what stands in the box comes back later."""
+        if self.editing is None:
+            self._draft = self.whole
         self.put(text)
         self.editing, self.border_title = turn, EDITING
         self.focus()
 
     def leave(self) -> None:
-        """Empty the box; what was edited stays as it was."""
+        """Empty the box; what was edited stays as it was, what stood there before comes back."""
         self.editing, self.border_title = None, ""
         self._pastes = {}
         self.clear()
+        draft, self._draft = self._draft, ""
+        if draft:
+            self.put(draft)
 
     def put(self, text: str) -> None:
         """Show a text with the cursor at its end; a very long one behind a chip."""
@@ -123,7 +142,7 @@ class Prompt(TextArea):
 
     def on_text_area_changed(self) -> None:
         """Offer completions, and say what the files that are named come to."""
-        files = attachments.attached(self.text, Path.cwd()) if "@" in self.text else []
+        files = attachments.attached(self.text, attachments.here()) if "@" in self.text else []
         self.border_subtitle = " · ".join(
             f"@{name} {attachments.tokens_of(size)}" for name, size in files
         )
@@ -131,7 +150,7 @@ class Prompt(TextArea):
         before = self.document.get_line(row)[:column]
         at_start = row == 0 or "@" in before
         self._completions.offer(
-            attachments.completions(before, self.words, Path.cwd()) if at_start else []
+            attachments.completions(before, self.words, attachments.here()) if at_start else []
         )
 
     def action_cursor_up(self, select: bool = False) -> None:

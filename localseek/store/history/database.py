@@ -20,6 +20,18 @@ WAIT_S = 3.0  # for another window's write; each of them takes milliseconds
 class HistoryError(LocalseekError):
     """The history cannot be read or written; conversations go on without it."""
 
+    lasting = True  # trying again would not help
+
+
+class BusyError(HistoryError):
+    """It could not be written just now: locked, or no room on the disk."""
+
+    lasting = False
+
+
+class GoneError(LocalseekError):
+    """What was to be written to is not there any more: deleted by another program."""
+
 
 def open_database(path: Path) -> sqlite3.Connection:
     """Open the database, made or brought up to date if need be; raises HistoryError."""
@@ -54,8 +66,11 @@ def explained(path: Path) -> Iterator[None]:
     """Turn what SQLite and the system say into a HistoryError that says what to do."""
     try:
         yield
+    except sqlite3.IntegrityError as error:
+        raise GoneError("This conversation was deleted by another program.") from error
     except sqlite3.DatabaseError as error:
-        raise HistoryError(*_words(path, error)) from error
+        kind, words = _words(path, error)
+        raise kind(*words) from error
     except OSError as error:
         raise HistoryError(
             f"The history {path} cannot be opened: {error.strerror}.",
@@ -93,19 +108,25 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _words(path: Path, error: sqlite3.DatabaseError) -> tuple[str, str]:
+def _words(
+    path: Path, error: sqlite3.DatabaseError
+) -> tuple[type[HistoryError], tuple[str, str]]:
     """Give what happened and what to do about it."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None  # the rest of the code is detail
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return f"The history {path} is locked by another program.", "Try again when it has ended."
+        what = f"The history {path} is locked by another program."
+        return BusyError, (what, "Try again when it has ended.")
     if primary == sqlite3.SQLITE_FULL:
-        return f"The disk of the history {path} is full.", "Make room, then ask again."
+        return BusyError, (f"The disk of the history {path} is full.", "Make room, then ask again.")
     if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return (
+        return HistoryError, (
             f"The history {path} is damaged, and nothing in it was changed.",
             "Move it elsewhere to begin a new one; `sqlite3 FILE .recover` may save its text.",
         )
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return f"The history {path} cannot be written: {error}.", "Check who owns it."
-    return f"The history {path} cannot be used: {error}.", "Move it elsewhere to begin a new one."
+        what = f"The history {path} cannot be written: {error}."
+        return HistoryError, (what, "Check who owns it.")
+    return HistoryError, (
+        f"The history {path} cannot be used: {error}.", "Move it elsewhere to begin a new one."
+    )  # fmt: skip

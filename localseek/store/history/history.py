@@ -146,9 +146,11 @@ class History:
         return names
 
     def keep_sequence(self, number: int, name: str) -> None:
-        """Note that a saved sequence holds what was read of a conversation."""
+        """Note that a saved sequence holds what was read of a conversation; raises GoneError."""
         with transaction(self._db, self.path):
-            self._db.execute("INSERT OR IGNORE INTO sequence VALUES (?, ?)", (number, name))
+            self._db.execute(
+                "INSERT INTO sequence VALUES (?, ?) ON CONFLICT DO NOTHING", (number, name)
+            )
 
     # Messages
 
@@ -161,15 +163,19 @@ class History:
         return self._add(conversation, prompt, "assistant", "", model, _this_process())
 
     def write_answer(self, answer: int, reply: Reply) -> None:
-        """Write what there is of an answer so far, or all of it once the reply is finished."""
+        """Write what there is of an answer so far, or all of it once the reply is finished.
+
+        Only what this process has begun, and not finished, is written.
+        """
         stats = json.dumps(asdict(reply.stats)) if reply.stats is not None else None
         with transaction(self._db, self.path):
             self._db.execute(
                 "UPDATE message SET content = ?, reasoning = ?, finish_reason = ?, error = ?, "
-                "stats = ?, writer = CASE WHEN ?3 = '' THEN writer END WHERE id = ?6",
+                "stats = ?, writer = CASE WHEN ?3 = '' THEN writer END "
+                "WHERE id = ?6 AND writer = ?7",
                 (
                     _stored(reply.answer), _stored(reply.reasoning), reply.finish_reason,
-                    _stored(reply.error), stats, answer,
+                    _stored(reply.error), stats, answer, _this_process(),
                 ),
             )  # fmt: skip
 
@@ -181,13 +187,14 @@ class History:
                 (_this_process(), answer),
             )
 
-    def drop_answer(self, answer: int) -> None:
+    def drop_answer(self, answer: int) -> bool:
         """Take back an answer that nothing follows, and what only led to it.
 
-        That is its prompt if it has no other answer, and the conversation if nothing else is in it.
+        That is its prompt if it has no other answer, and the conversation if nothing else is in
+        it: then True is given.
         """
-        gone = "DELETE FROM message WHERE id = ?1 AND NOT EXISTS "
-        gone += "(SELECT 1 FROM message WHERE parent = ?1)"
+        childless = "DELETE FROM message WHERE id = ?1 AND NOT EXISTS "
+        childless += "(SELECT 1 FROM message WHERE parent = ?1)"
         with transaction(self._db, self.path):
             place: int | None = answer
             conversation = None
@@ -196,21 +203,33 @@ class History:
                     "SELECT conversation, parent FROM message WHERE id = ? AND role = ?",
                     (place, role),
                 ).fetchone()
-                if row is None or self._db.execute(gone, (place,)).rowcount == 0:
+                if row is None or self._db.execute(childless, (place,)).rowcount == 0:
                     break
                 conversation, place = row
             if conversation is None:
-                return
+                return False
             self._db.execute(
-                "UPDATE conversation SET leaf = (SELECT max(id) FROM message WHERE conversation = "
-                "?1 AND (id = ?2 OR parent IS ?2)) WHERE id = ?1",
-                (conversation, place),
+                "UPDATE conversation SET leaf = ? WHERE id = ?",
+                (self._end_of(conversation, place), conversation),
             )
-            self._db.execute(
+            gone = self._db.execute(
                 "DELETE FROM conversation WHERE id = ?1 "
                 "AND NOT EXISTS (SELECT 1 FROM message WHERE conversation = ?1)",
                 (conversation,),
             )
+            return gone.rowcount > 0
+
+    def _end_of(self, conversation: int, message: int | None) -> int | None:
+        """Give the end of what followed a message last (None: the beginning)."""
+        leaf = message
+        while True:
+            row = self._db.execute(
+                "SELECT max(id) FROM message WHERE conversation = ? AND parent IS ?",
+                (conversation, leaf),
+            ).fetchone()
+            if row[0] is None:
+                return leaf
+            leaf = row[0]
 
     def last_prompts(self, limit: int) -> list[str]:
         """Give what was asked last, in all conversations, the newest at the end."""
@@ -256,15 +275,7 @@ class History:
     def leave_at(self, conversation: int, message: int) -> list[Message]:
         """Go to the branch of a message, to the end of what followed it last; give the branch."""
         with transaction(self._db, self.path):
-            leaf = message
-            while True:
-                row = self._db.execute(
-                    "SELECT max(id) FROM message WHERE conversation = ? AND parent = ?",
-                    (conversation, leaf),
-                ).fetchone()
-                if row[0] is None:
-                    break
-                leaf = row[0]
+            leaf = self._end_of(conversation, message)
             self._db.execute("UPDATE conversation SET leaf = ? WHERE id = ?", (leaf, conversation))
         return self.branch(leaf)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from localseek.store.history.database import HistoryError
+from localseek.store.history.database import GoneError, HistoryError
 from localseek.store.history.history import History
 from localseek.store.history.records import Message
 from localseek.text.conversation import Reply
@@ -54,13 +54,23 @@ class Recorder:
         self._leaf = self._before
         self.asked(prompt)
 
-    def goes_on(self) -> None:
-        """Write on at the last answer, which was cut off."""
+    def goes_on(self, begun: Reply) -> None:
+        """Write on at the last answer, which was cut off after `begun`."""
         with self._guard() as history:
             if history is not None and self._leaf is not None:
                 history.resume_answer(self._leaf)
                 self._answer = self._leaf
-                self._latest, self._written_s = Reply(), self._clock()
+                self._latest = replace(begun, finish_reason="")
+                self._written_s = self._clock()
+
+    @property
+    def place(self) -> tuple[int | None, int | None, int | None]:
+        """Give where the conversation stands, for `go_back`."""
+        return self._leaf, self._prompt, self._before
+
+    def go_back(self, place: tuple[int | None, int | None, int | None]) -> None:
+        """Let the next prompt follow what was there before one that failed."""
+        self._leaf, self._prompt, self._before = place
 
     def asked_again(self) -> None:
         """Begin another answer to the last prompt, a variant of the one before."""
@@ -116,6 +126,6 @@ class Recorder:
         """Give the history, None once it has failed: that ends the saving and not the talk."""
         try:
             yield self._history
-        except HistoryError as error:
+        except (HistoryError, GoneError) as error:
             self._history = None
             self._warn(f"{error} This conversation is not saved from here on.")
