@@ -211,6 +211,13 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
+class Orphaned:
+    """The conversation with this key was deleted by another program."""
+
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """The history was read for the list of conversations."""
 
@@ -253,5 +260,6 @@ Action = (
     ModelAsked | Loading | Loaded | LoadFailed | RestartAsked | ModelsListed | PlanDrawn | Streamed
     | Submitted | Started | StopAsked | Withdrawn | RetryAsked | ContinueAsked | BranchAsked
     | BranchLeft | VariantAsked | Selected | Folded | AllFolded | NewAsked | SettingsChanged
-    | Opened | Stored | Retitled | Deleted | Listed | HistoryFailed | Said | Recalled | Kept
+    | Opened | Stored | Retitled | Deleted | Orphaned | Listed | HistoryFailed | Said | Recalled
+    | Kept
 )  # fmt: skip

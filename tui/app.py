@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.theme import Theme
 from textual.widgets import Button, TextArea
 
 from localseek.errors import UsageError
@@ -120,9 +121,15 @@ class LocalseekApp(Lists):
         self.chat.prompt.words = commands.words()
         if self.ports.preferences.complaint:
             self.say(self.ports.preferences.complaint)
-        self.theme_changed_signal.subscribe(self, lambda theme: self.ports.save_theme(theme.name))
+        self.theme_changed_signal.subscribe(self, self._keep_theme)
         self.archive.look("", False)
         self._show()
+
+    def _keep_theme(self, theme: Theme) -> None:
+        try:
+            self.ports.save_theme(theme.name)
+        except (OSError, ValueError) as error:
+            self.say(f"The theme is not remembered: {error}.")
 
     def dispatch(self, *actions: act.Action) -> None:
         """Take actions into the state, start what it asks for, write it down, and draw it."""
@@ -181,6 +188,8 @@ class LocalseekApp(Lists):
                 self.say(f"{message} What you write from here on is not saved.")
             case act.Deleted(keys=keys):
                 self._session.forget(keys)
+                if self.state.running is not None and not self.state.turn(self.state.running):
+                    self.stop_engine()
                 self.archive.look("", False)
             case act.Stored() | act.Retitled():
                 self.archive.look("", False)

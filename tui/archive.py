@@ -24,6 +24,7 @@ from tui.actions import (
     HistoryFailed,
     Listed,
     Opened,
+    Orphaned,
     Recalled,
     Retitled,
     Said,
@@ -220,13 +221,21 @@ class Archive(Background):
             return
         try:
             if self._history is None:
-                self._history = self._opener()
+                self._history = self._opened()
             job(self._history)
         except HistoryError as error:
             self._failed = error.lasting
             self.emit(HistoryFailed(str(error)) if error.lasting else Said(str(error)))
         except LocalseekError as error:
             self.emit(Said(str(error)))
+
+    def _opened(self) -> History:
+        try:
+            return self._opener()
+        except HistoryError:
+            raise
+        except LocalseekError as error:  # its folder cannot be made
+            raise HistoryError(error.message, error.hint) from error
 
     def _forget(self, number: int) -> None:
         """Let nothing more be written to a conversation that is gone."""
@@ -240,14 +249,14 @@ class Archive(Background):
     ) -> None:
         """Write the last turn of a branch, and those before it that are not there yet.
 
-        Were they deleted meanwhile by another program, a conversation is made anew.
+        What another program has deleted stays deleted: from then on nothing of it is saved.
         """
         try:
             self._add_missing(view, model, branch, history)
         except GoneError as error:
             self._forget(self._numbers[view.key])
-            self.emit(Said(f"{error} It is saved anew."))
-            self._add_missing(view, model, branch, history)
+            self.emit(Orphaned(view.key))
+            self.emit(Said(f"{error} What you ask from here on is not saved."))
 
     def _add_missing(
         self, view: ConversationView, model: str, branch: tuple[TurnView, ...], history: History

@@ -6,7 +6,7 @@ tokens, about four bytes each. Knows nothing about Textual.
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ LONGEST_FILE = 4_000_000  # bytes; a million tokens, more than any context holds
 LONGEST_PASTE = 2_000  # characters that are shown as they are
 OFFERED = 8  # completions at once
 _PATH = re.compile(r"(?:^|(?<=\s))@(\S+)")
+_BLOCK = re.compile(r"\n\n(\S+):\n`{3,}\n")  # where `_attached` has put a file
 _TYPED = re.compile(r"(?:^|(?<=\s))@(\S*)$")
 _WORD = re.compile(r"/([a-z]*)$")
 
@@ -92,25 +93,35 @@ def chip(number: int, text: str) -> str:
 def expanded(text: str, pastes: Mapping[str, str], folder: Path) -> str:
     """Give the whole prompt: pastes where their chips are, files at its end.
 
-    Raises UsageError for a file that cannot be attached. `@` before what is no file stays.
+    Only what was typed names files: neither a paste does, nor a file that is in the text already,
+    as in a prompt that comes back to be edited. Raises UsageError for a file that cannot be
+    attached. `@` before what is no file stays.
     """
+    files = list(_files(text, folder))
     for short, long in pastes.items():
         text = text.replace(short, long)
-    named = dict.fromkeys(match[1].rstrip(",;:.!?)") for match in _PATH.finditer(text))
-    files = [(name, path) for name in named if (path := _file(folder, name))]
     return text + "".join(_attached(name, path) for name, path in files)
 
 
 def attached(text: str, folder: Path) -> list[tuple[str, int]]:
     """Give the files that a prompt names, with their sizes in bytes."""
-    return list(_sizes((match[1] for match in _PATH.finditer(text)), folder))
+    found = []
+    for name, path in _files(text, folder):
+        with contextlib.suppress(OSError):  # it has just gone
+            found.append((name, path.stat().st_size))
+    return found
 
 
-def _sizes(names: Iterable[str], folder: Path) -> Iterable[tuple[str, int]]:
-    for name in dict.fromkeys(names):
-        if path := _file(folder, name):
-            with contextlib.suppress(OSError):  # it has just gone
-                yield name, path.stat().st_size
+def _files(text: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Give the files that the typed part of a text names, without those that are in it."""
+    blocks = list(_BLOCK.finditer(text))
+    typed = text[: blocks[0].start()] if blocks else text
+    inside = {match[1] for match in blocks}
+    for match in _PATH.finditer(typed):
+        name = match[1].rstrip(",;:.!?)")
+        if name not in inside and (path := _file(folder, name)):
+            inside.add(name)
+            yield name, path
 
 
 def resolved(folder: Path, name: str) -> Path | None:
@@ -140,6 +151,8 @@ def _file(folder: Path, name: str) -> Path | None:
 def _attached(name: str, path: Path) -> str:
     try:
         size = path.stat().st_size
+        if not size:  # also what the system makes up when it is read, perhaps without end
+            raise UsageError(f"{name} is empty.")
         if size > LONGEST_FILE:
             raise UsageError(f"{name} is too long to attach: {tokens_of(size)}.")
         data = path.read_bytes()

@@ -50,12 +50,13 @@ class Lists(Verbs):
                 self.open_conversation(*map(int, numbers.split()))
 
         self.push_screen(Conversations(self.archive), chosen)
+        self.call_after_refresh(self.dispatch)
 
     def open_conversation(self, number: int, message: int | None = None) -> None:
         """Show a saved conversation in place of this one, at a message if one is given."""
         view = self.state.conversation
-        if number == view.number and (message is None or not self.state.settled):
-            return  # it is on the screen
+        if number == view.number and not self.state.settled:
+            return  # it is on the screen, and grows
         lost = view.temporary and self.state.turns
         if lost and not self.again("open", LOST):
             return
@@ -78,6 +79,7 @@ class Lists(Verbs):
             return
         self.shelf.look(self.info)
         self.push_screen(Models(), chosen)
+        self.call_after_refresh(self.dispatch)
 
     def switch_model(self, name: str) -> None:
         """Load another model; an answer in the making is stopped and kept."""

@@ -19,7 +19,9 @@ def offered(state: AppState) -> dict[str, bool]:
         "think": state.model.thinks,
         "new": bool(state.turns) or state.conversation.temporary,
         "retry": chosen is not None and settled,
-        "continue": settled and state.last is not None and state.last.can_go_on,
+        "continue": (
+            settled and state.last is not None and state.last.can_go_on and not state.forked
+        ),
         "edit": chosen is not None and settled,
         "fork": settled and chosen is not None and chosen is not state.last,
         "variant": settled and beside,

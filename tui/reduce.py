@@ -146,8 +146,8 @@ def _added(state: AppState, turn: TurnView) -> AppState:
 
 def _going_on(state: AppState) -> AppState:
     turn = state.last
-    if turn is None or not turn.can_go_on or not state.settled:
-        return state
+    if turn is None or not turn.can_go_on or not state.settled or state.forked:
+        return state  # what follows on another branch was asked after the answer as it is
     answered = bool(turn.reply.answer)
     again = replace(
         turn,
@@ -241,6 +241,8 @@ def _conversation_after(state: AppState, action: act.Action) -> AppState:
             view = replace(view, settings=dict(settings), system=system)
         case act.Stored(key, number, title) if key == view.key:
             view = replace(view, number=number, title=title)
+        case act.Orphaned(key) if key == view.key:
+            view = replace(view, number=None, temporary=True)
         case act.Retitled(number, title) if number == view.number:
             view = replace(view, title=title)
         case act.Listed(listing):

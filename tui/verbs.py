@@ -80,15 +80,15 @@ class Verbs(App[None]):
     # The answer
 
     def action_stop(self) -> None:
-        """End the answer, or take back a prompt that waits."""
-        if self.state.running is not None:
-            self.stop_engine()
-            self.dispatch(act.StopAsked())
-        elif self.state.waiting:
+        """Take back the last prompt that waits, else end the answer."""
+        if self.state.waiting:
             taken = self.state.waiting[-1]
             if not taken.goes_on:
                 self.put_back(taken.prompt)
             self.dispatch(act.Withdrawn())
+        elif self.state.running is not None:
+            self.stop_engine()
+            self.dispatch(act.StopAsked())
 
     def put_back(self, text: str) -> None:
         """Put a prompt that was taken back into the box, before what stands there."""

@@ -86,3 +86,5 @@ def _need_a_terminal() -> None:
         raise UsageError("The app needs a terminal for its input and output.", others)
     if terminal_kind() == "dumb":
         raise UsageError("This terminal cannot show the app (TERM is dumb or not set).", others)
+    if not is_terminal(sys.stderr):
+        raise UsageError("The app draws on standard error, which is not a terminal here.", others)

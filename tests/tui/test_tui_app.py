@@ -294,3 +294,17 @@ async def test_the_first_picture_stands_where_the_app_has_its_parts(drive, size)
         assert shown[box - 1].strip() == drawn[box - 1].strip()
         assert shown[box + 3].startswith(drawn[box + 3].partition(" ·")[0])
         gate.release()
+
+
+async def test_escape_takes_a_queued_prompt_back_before_it_stops_the_answer(drive):
+    hold = Hold()
+    async with drive(Scripted([READ, AnswerDelta("On", 1), hold, DONE])) as d:
+        await d.ready()
+        await d.send("first")
+        await d.until(hold.reached.is_set)
+        await d.send("queued")
+        await d.pilot.press("escape")
+        assert d.phases() == ["answering"] and d.app.chat.prompt.text == "queued"
+        await d.pilot.press("escape")
+        await d.ended()
+        assert d.phases() == ["stopped"]

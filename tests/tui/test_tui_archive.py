@@ -304,8 +304,8 @@ def test_after_a_conversation_was_deleted_the_next_one_is_saved(window):
     assert [text for text, _ in saved()[1]] == ["two", "2"]
 
 
-def test_a_conversation_that_another_program_deleted_is_saved_anew(window):
-    window.ask("one", "1")
+def test_what_another_program_deleted_stays_deleted(window):
+    window.ask("one", "secret 1")
     window.stream(STOP)
     window.settle()
     with History() as history:
@@ -313,11 +313,15 @@ def test_a_conversation_that_another_program_deleted_is_saved_anew(window):
     window.ask("two", "2")
     window.stream(STOP)
     window.settle()
-    assert not failures(window)
-    one, messages = saved()
-    assert [text for text, _ in messages] == ["one", "1", "two", "2"]
-    assert window.state.conversation.number == one.id
-    assert any(isinstance(said, act.Said) and "saved anew" in said.text for said in window.seen)
+    assert not failures(window) and window.state.conversation.temporary
+    assert any(isinstance(said, act.Said) and "not saved" in said.text for said in window.seen)
+    assert b"secret" not in window.archive._history.path.read_bytes()
+    window.do(act.NewAsked())
+    window.ask("three", "3")
+    window.stream(STOP)
+    window.settle()
+    with History() as history:
+        assert [one.title for one in history.conversations()] == ["three"]
 
 
 def test_a_locked_history_is_said_and_what_was_missed_is_written_later(

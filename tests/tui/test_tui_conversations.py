@@ -213,3 +213,48 @@ async def test_two_windows_see_each_others_conversations(drive):
             await second.ready()
             await listed(second)
             assert "from the first window" in second.screen_text()
+
+
+async def test_deleting_the_conversation_that_is_being_answered_stops_the_engine(drive):
+    hold = Hold()
+    scripted = Scripted(
+        [READ, AnswerDelta("Gone", 1), hold, DONE], [READ, AnswerDelta("Next.", 1), DONE]
+    )
+    async with drive(scripted) as d:
+        await d.ready()
+        await d.send("ask")
+        await d.until(hold.reached.is_set)
+        await d.pilot.press("ctrl+r")
+        await d.said("f8 Delete")
+        await d.until(lambda: d.app.screen.marked)
+        await d.pilot.press("f8", "f8")
+        await d.until(lambda: d.app.state.running is None)
+        await d.pilot.press("escape")
+        await d.send("next")
+        await d.ended()
+        assert "Next." in d.screen_text()
+
+
+async def test_what_another_window_asked_is_there_when_it_is_opened_again(drive):
+    fill(("one", "1"))
+    async with drive(Scripted()) as d:
+        await d.ready()
+        await listed(d)
+        await d.pilot.press("enter")
+        await d.ended()
+        with History() as history:
+            leaf = history.conversation(1).leaf
+            asked = history.add_prompt(1, leaf, "from elsewhere")
+            history.write_answer(history.begin_answer(1, asked, "nano"), Reply("", "2", "stop"))
+        await listed(d)
+        await d.pilot.press("enter")
+        await d.said("from elsewhere")
+
+
+async def test_a_home_that_cannot_be_made_is_said_in_the_list_too(drive, temporary_home):
+    temporary_home.write_text("a file")
+    async with drive(Scripted()) as d:
+        await d.ready()
+        await d.until(lambda: "cannot be made" in d.app.state.unsaved)
+        await d.pilot.press("ctrl+r")
+        await d.until(lambda: "cannot be made" in str(d.app.screen.hint.content))

@@ -243,3 +243,31 @@ def test_an_editor_command_that_is_none_and_a_file_that_is_gone_are_said(monkeyp
         monkeypatch.setenv("VISUAL", command)
         with pytest.raises(UsageError, match=words):
             edit("text")
+
+
+def test_only_what_was_typed_names_files_and_each_is_put_in_once(folder):
+    (folder / "a.txt").write_text("see @numbers.csv inside")
+    long = "mail me @numbers.csv please " * 200
+    short = chip(1, long)
+    assert expanded(f"look {short}", {short: long}, folder) == f"look {long}"
+    once = expanded("look @a.txt", {}, folder)
+    assert "numbers.csv:" not in once and once.count("see @numbers.csv inside") == 1
+    assert expanded(once, {}, folder) == once, "it came back to be edited"
+    more = expanded(once.replace("look @a.txt", "look @a.txt @notes/plan.md"), {}, folder)
+    assert more.count("see @numbers") == 1 and "# Plan" in more
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system has no /proc")
+def test_files_that_the_system_makes_up_are_not_read(folder):
+    with pytest.raises(UsageError, match="is empty"):
+        expanded("@/proc/self/status", {}, folder)
+
+
+async def test_a_theme_that_cannot_be_remembered_is_said(drive):
+    def refuse(theme: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    async with drive(Scripted(), save_theme=refuse) as d:
+        await d.ready()
+        d.app.theme = "nord"
+        await d.said("not remembered")

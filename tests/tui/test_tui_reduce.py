@@ -207,6 +207,14 @@ def test_a_fork_hides_what_followed_until_a_prompt_begins_the_branch():
     assert shown(after(branch, act.VariantAsked(3, -1))) == shown(state)
 
 
+def test_a_cut_answer_that_others_follow_does_not_go_on():
+    state = finished(running("one"), "half", "cancelled")
+    state = finished(after(state, act.Submitted("two")), "b")
+    forked = after(state, act.BranchAsked(1))
+    assert after(forked, act.ContinueAsked()) == forked
+    assert not offered(forked)["continue"]
+
+
 def test_a_retry_that_is_taken_back_shows_the_answer_before():
     state = finished(running("q"))
     waiting = after(replace(state, model=ModelView("m")), act.RetryAsked(1))

@@ -174,3 +174,10 @@ def test_the_first_picture_is_never_wider_or_higher_than_the_terminal(size):
     drawn = lines("a-model-with-a-long-name", WELCOME, *size)
     assert len(drawn) == size[1] and all(len(line) <= size[0] for line in drawn)
 
+
+
+def test_an_app_whose_pictures_would_go_to_a_file_says_so(terminal, tmp_path):
+    command = f"{sys.executable} -m localseek 2> {tmp_path}/err; echo ended $?"
+    app = terminal("-c", f"import os; os.execvp('sh', ['sh', '-c', {command!r}])")
+    app.until("ended 2")
+    assert "draws on standard error" in (tmp_path / "err").read_text()

@@ -86,7 +86,8 @@ class TurnWidget(Vertical):
 
     def stand(self, variants: str, last: bool, forked: bool) -> None:
         """Say which variant it is, and what under it: it may go on, or a fork begin after it."""
-        said = (variants, outcome(self._shown, last and not forked) + (FORK if forked else ""))
+        ending = [outcome(self._shown, last and not forked), FORK if forked else ""]
+        said = (variants, "\n".join(filter(None, ending)))
         if said != self._said:
             self._said = said
             self._tell()
