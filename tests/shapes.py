@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from localseek.gguf.header import GGML_TYPES, Tensor
+from localseek.gguf.head import GGML_TYPES
+from localseek.gguf.header import Tensor
 from localseek.gguf.info import GGUFInfo
 from localseek.placing.shape import ModelShape, read_shape
 

@@ -180,7 +180,7 @@ def test_an_unknown_tensor_type_hints_at_a_newer_version(path):
 @pytest.mark.parametrize("alignment", [0, 3, 48])
 def test_an_alignment_that_is_no_power_of_two_is_refused(path, alignment):
     content = build({**DENSE, "general.alignment": alignment}, DENSE_TENSORS)
-    assert f"its alignment is {alignment}" in refusal(path, content)
+    assert f"its general.alignment is {alignment}" in refusal(path, content)
 
 
 @pytest.mark.parametrize(

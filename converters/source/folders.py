@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 
 from converters.errors import ConvertError
+from localseek.gguf.head import LFS_POINTER
 
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how every pointer file begins
 _CACHE = re.compile(r"models--(?P<organization>.+?)--(?P<name>.+)")
 _SHARD = re.compile(
     r"(?P<stem>model|pytorch_model)-\d{5}-of-(?P<count>\d{5})(?P<ending>\.safetensors|\.bin)"

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from converters.errors import ConvertError
 from converters.kernels.dequantize import block_of
-from converters.source.gguf_reader import Head, Scalar, decode_value, read_head
+from converters.source.gguf_reader import Head, decode_value, read_head
 from converters.source.source import Source, StoredTensor
+from localseek.gguf.head import Scalar
 
 _SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 _SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")

@@ -17,7 +17,8 @@ from typing import Self
 import numpy as np
 
 from converters.errors import ConvertError, UnfinishedError
-from converters.source.folders import LFS_POINTER, refuse_pointer
+from converters.source.folders import refuse_pointer
+from localseek.gguf.head import LFS_POINTER
 
 _SAMPLES, _SAMPLE_BYTES = 16, 4096  # of a file: pages that tell two models apart
 _COMPARE_BYTES = 1 << 20  # stays in the cache between reading and comparing

@@ -19,6 +19,7 @@ from converters.source.source import Source
 from converters.writing import tiles
 from converters.writing.origin import add_texts
 from converters.writing.plan import Plan
+from localseek.gguf import head as reader
 
 
 def conversion_fingerprint(plan: Plan, heads: Iterable[bytes], checkpoint: Source) -> str:
@@ -48,5 +49,5 @@ def conversion_fingerprint(plan: Plan, heads: Iterable[bytes], checkpoint: Sourc
 def _code() -> list[str]:
     """Return hashes of the kernels' library and of every module that decides about bytes."""
     folder = Path(__file__).parents[1]
-    files = [library_path(), *sorted(folder.rglob("*.py"))]
+    files = [library_path(), Path(reader.__file__), *sorted(folder.rglob("*.py"))]
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from localseek.errors import ModelError
+from localseek.gguf import head
 from localseek.gguf.info import read_info
 from localseek.gguf.runnable import check_runnable
 from localseek.options import GenerationOptions
@@ -72,6 +73,6 @@ def _converter_version() -> str:
     """Give a text that changes when the converter's code does."""
     digest = hashlib.sha256()
     folder = Path(__file__).parents[2] / "converters"
-    for file in sorted(folder.rglob("*.py")):
+    for file in (Path(head.__file__), *sorted(folder.rglob("*.py"))):
         digest.update(file.read_bytes())
     return digest.hexdigest()

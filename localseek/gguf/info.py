@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localseek.errors import ModelError
-from localseek.gguf.header import Scalar, StoredArray, Tensor, Value, read_header
+from localseek.gguf.head import Scalar
+from localseek.gguf.header import StoredArray, Tensor, Value, read_header
 
 FILE_TYPES = {  # general.file_type; from llama.h, enum llama_ftype
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K",

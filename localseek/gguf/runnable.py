@@ -6,7 +6,8 @@ kills the process instead of raising.
 """
 
 from localseek.errors import ModelError
-from localseek.gguf.header import STRING, StoredArray, Value
+from localseek.gguf.head import STRING
+from localseek.gguf.header import StoredArray, Value
 from localseek.gguf.info import GGUFInfo
 from localseek.gguf.nextn import holds_only_nextn, nextn_problem
 from localseek.gguf.sparse import sparse_problem

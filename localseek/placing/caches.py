@@ -7,7 +7,7 @@ go back to after rejected drafts (llama.cpp 0.3.36: src/llama-kv-cache-dsv4.cpp)
 
 from dataclasses import dataclass
 
-from localseek.gguf.header import GGML_TYPES
+from localseek.gguf.head import GGML_TYPES
 from localseek.gguf.info import GGUFInfo
 
 CELLS = 256  # llama.cpp rounds the cells of a cache up to a multiple of it

@@ -103,7 +103,6 @@ def test_nano_is_requantized_as_llama_quantize_does_it(
 
 def test_metadata_of_every_kind_alignment_and_order_are_kept(tmp_path: Path) -> None:
     metadata = {
-        "z.nested": RawValue(9, struct.pack("<IQ", 9, 1) + struct.pack("<IQB", 0, 1, 7)),
         "general.architecture": RawValue(8, struct.pack("<Q", 5) + b"llama"),
         "general.file_type": RawValue(4, struct.pack("<I", 1)),
         "general.alignment": RawValue(4, struct.pack("<I", 128)),
