@@ -23,8 +23,8 @@ VERBS = {
     "plan": "what of a model would go where on this machine, or another, and why",
     "bench": "how fast a model is here, with and without drafts, and what it takes",
     "pull": "download a checkpoint or a GGUF; the only verb that uses the internet",
-    "models": "list the models here, or show one",
-    "history": "the saved conversations: list, search, show, export, delete",
+    "models": "list, show and verify the models here; saved sequences",
+    "history": "the saved conversations: list, search, show, export, rename, delete",
     "worker": "lend this machine to localseek on another, through llama.cpp's RPC",
     "doctor": "what works on this machine, what is missing and how to get it",
 }

@@ -85,3 +85,13 @@ def test_the_readmes_test_command_is_what_ci_runs():
     text = (ROOT / "README.md").read_text("utf-8")
     assert "\npip install uv && uv run pytest\n" in text
     assert "\npip install uv && uv run pytest\n" in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+PLACES = re.compile(r"`((?:converters|localseek|tui|tests|docs)/[\w./-]+\.(?:py|md|json|npz))`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_with_their_folder_are_there(page):
+    named = PLACES.findall(page.read_text("utf-8"))
+    named = [name for name in named if "NAME" not in name]  # a file that is to be written
+    assert [name for name in named if not (ROOT / name).exists()] == []

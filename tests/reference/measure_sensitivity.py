@@ -4,7 +4,8 @@
 F32 and then, once a part and a type, to F32 with that part alone quantized; prints the mean KL
 divergence from F32, and that divergence over (tensors of the part × the type's relative error).
 A small linear theory stands behind the quotient: near the optimum the expected loss grows as a sum
-over tensors of a constant times the tensor's relative squared error. Run by hand; converters/fit.py
+over tensors of a constant times the tensor's relative squared error. Run by hand;
+converters/types/fit.py
 says what was taken from it.
 """
 
