@@ -5,8 +5,7 @@ F32 and then, once a part and a type, to F32 with that part alone quantized; pri
 divergence from F32, and that divergence over (tensors of the part × the type's relative error).
 A small linear theory stands behind the quotient: near the optimum the expected loss grows as a sum
 over tensors of a constant times the tensor's relative squared error. Run by hand;
-converters/types/fit.py
-says what was taken from it.
+converters/types/fit.py says what was taken from it.
 """
 
 from __future__ import annotations
