@@ -221,21 +221,13 @@ class Archive(Background):
             return
         try:
             if self._history is None:
-                self._history = self._opened()
+                self._history = self._opener()
             job(self._history)
         except HistoryError as error:
             self._failed = error.lasting
             self.emit(HistoryFailed(str(error)) if error.lasting else Said(str(error)))
         except LocalseekError as error:
             self.emit(Said(str(error)))
-
-    def _opened(self) -> History:
-        try:
-            return self._opener()
-        except HistoryError:
-            raise
-        except LocalseekError as error:  # its folder cannot be made
-            raise HistoryError(error.message, error.hint) from error
 
     def _forget(self, number: int) -> None:
         """Let nothing more be written to a conversation that is gone."""

@@ -100,3 +100,14 @@ def test_copying_without_a_terminal_or_a_program_says_so(run_cli, monkeypatch):
 def test_words_with_what_they_do_not_take_are_refused(run_cli, line):
     outcome = run_cli("chat", stdin=f"{line}\n".encode())
     assert "not understood" in outcome.err or "/think takes on, off or auto." in outcome.err
+
+
+def test_a_home_that_cannot_be_written_to_is_said_and_the_chat_goes_on(
+    run_cli, tmp_path, monkeypatch
+):
+    gguf_file.write_dense(tmp_path / "m.gguf")
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("LOCALSEEK_HOME", str(tmp_path / "home"))
+    outcome = run_cli("chat", "-m", str(tmp_path / "m.gguf"), stdin=b"say one\n")
+    assert (outcome.status, outcome.out) == (0, "one\n")
+    assert "cannot be made" in outcome.err and "This conversation is not saved." in outcome.err

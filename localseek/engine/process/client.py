@@ -6,6 +6,7 @@ about llama.cpp.
 """
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -95,7 +96,10 @@ class Engine:
 
     def __init__(self, options: LoadOptions, command: list[str] | None = None) -> None:
         self.options = options
-        self.log_path = paths.log_file("engine")
+        try:
+            self.log_path = paths.log_file("engine")
+        except LocalseekError:  # a home that cannot be written to: it answers without a log
+            self.log_path = Path(os.devnull)
         # -P: nothing is imported from the folder that the user stands in.
         remotes = [word for one in options.fixed.remote for word in ("--remote", one)]
         if remotes:

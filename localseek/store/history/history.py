@@ -14,9 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from localseek.errors import UsageError
+from localseek.errors import LocalseekError, UsageError
 from localseek.events import DraftStats, Stats
-from localseek.store.history.database import explained, open_database, transaction
+from localseek.store.history.database import (
+    HistoryError,
+    explained,
+    open_database,
+    transaction,
+)
 from localseek.store.history.records import Hit, Message, Saved, title_of
 from localseek.store.history.search import find
 from localseek.system import paths
@@ -38,7 +43,7 @@ class History:
 
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
         """Open the history in LOCALSEEK_HOME, or the file `path`; make it if it is missing."""
-        self.path = path or paths.folder("history") / "history.sqlite3"
+        self.path = path or _own_path()
         self._clock = clock
         self._db = open_database(self.path)
         self._settle()
@@ -324,6 +329,13 @@ class History:
                     "WHERE writer = ?",
                     [(writer,) for writer in gone],
                 )
+
+
+def _own_path() -> Path:
+    try:
+        return paths.folder("history") / "history.sqlite3"
+    except LocalseekError as error:
+        raise HistoryError(error.message, error.hint) from error
 
 
 def _this_process() -> str:
