@@ -63,8 +63,8 @@ class LocalseekApp(Lists):
     TITLE = "localseek"
     COMMANDS = Lists.COMMANDS | PROVIDERS
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "stop", "Stop", key_display="esc", id="app.stop"),
-        Binding("escape", "switch_focus", "Messages", key_display="esc", id="app.focus"),
+        Binding("escape", "stop", "Stop", key_display="esc"),
+        Binding("escape", "switch_focus", "Messages", key_display="esc"),
         Binding("ctrl+r", "conversations", "Conversations", id="app.conversations"),
         Binding("ctrl+o", "models", "Models", id="app.models"),
         Binding("ctrl+n", "new", "New", id="app.new"),
@@ -85,6 +85,7 @@ class LocalseekApp(Lists):
             think=options.request.think,
             reasoning=ports.preferences.reasoning,
         )
+        self._clashes = set()
         self.unsent = ""  # what is in the prompt, kept here so that a crash cannot take it
         self._session = Session(ports.engine, ports.prepare)
         self.archive = Archive(ports.history)
@@ -119,8 +120,9 @@ class LocalseekApp(Lists):
         self._session.load(self.state.model.name)
         self.chat.prompt.enter_sends = self.ports.preferences.enter_sends
         self.chat.prompt.words = commands.words()
-        if self.ports.preferences.complaint:
-            self.say(self.ports.preferences.complaint)
+        for complaint in (self.ports.preferences.complaint, self.unknown_bindings()):
+            if complaint:
+                self.say(complaint)
         self.theme_changed_signal.subscribe(self, self._keep_theme)
         self.archive.look("", False)
         self._show()

@@ -5,15 +5,20 @@ never keeps the app from starting. Writes only the theme, and leaves every other
 """
 
 import tomllib
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from textual.keys import Keys
+
 from localseek.system import paths
 from tui.state import Reasoning
 
 Animation = Literal["none", "basic", "full"]
+MODIFIERS = frozenset(("ctrl", "shift", "alt", "super", "meta", "hyper"))
+BASE_KEYS = frozenset(key.value.split("+")[-1] for key in Keys)
 TEMPLATE = """\
 # localseek's app. Every line is optional.
 
@@ -61,13 +66,36 @@ def read(path: Path) -> Preferences:
         "enter_sends": lambda value: isinstance(value, bool),
         "reasoning": lambda value: value in get_args(Reasoning),
         "animation": lambda value: value in get_args(Animation),
-        "keys": _names,
+        "keys": lambda value: isinstance(value, dict),
         "presets": _names,
     }
     good = {name: value for name, value in raw.items() if name in checks and checks[name](value)}
     wrong = next((name for name in raw if name not in good), "")
     known = "has a value that is not understood" if wrong in checks else "is not a setting"
-    return Preferences(**good, complaint=f"{path}: {wrong} {known}." if wrong else "")
+    complaint = f"{path}: {wrong} {known}." if wrong else ""
+    keys = good.get("keys", {})
+    bad = [name for name, key in keys.items() if not (isinstance(key, str) and _are_keys(key))]
+    if bad:
+        good["keys"] = {name: key for name, key in keys.items() if name not in bad}
+        complaint = complaint or f"{path}: {bad[0]} has {keys[bad[0]]!r}, which is no key."
+    return Preferences(**good, complaint=complaint)
+
+
+def _are_keys(text: str) -> bool:
+    """Tell whether a text names keys as Textual does: ctrl+y, f5, left_square_bracket, x."""
+    for key in text.split(","):
+        *modifiers, base = key.strip().split("+")
+        named = base in BASE_KEYS or len(base) == 1 or _is_sign(base)
+        if not named or not MODIFIERS.issuperset(modifiers):
+            return False
+    return True
+
+
+def _is_sign(name: str) -> bool:
+    try:
+        return bool(unicodedata.lookup(name.replace("_", " ")))
+    except KeyError:
+        return False
 
 
 def _names(value: object) -> bool:

@@ -11,6 +11,8 @@ from inspect import isawaitable
 from time import monotonic
 
 from textual.app import App, SystemCommand
+from textual.binding import Binding
+from textual.dom import DOMNode
 from textual.screen import Screen
 
 from localseek.options import ModelInfo
@@ -23,6 +25,8 @@ from tui.screens.chat import ChatScreen
 from tui.screens.page import Page, help_page
 from tui.shelf import Shelf
 from tui.state import AppState, TurnView
+from tui.widgets.prompt import Prompt
+from tui.widgets.transcript import Transcript
 from tui.wording import clean, statistics
 
 AGAIN_S = 4.0  # within which a second press confirms the first
@@ -36,6 +40,7 @@ class Verbs(App[None]):
     archive: Archive
     shelf: Shelf
     info: ModelInfo | None = None
+    _clashes: set[str]  # of keys, that were told
     _pressed = ("", -AGAIN_S)  # what has to be pressed again, and when it was
 
     @abstractmethod
@@ -217,8 +222,29 @@ class Verbs(App[None]):
         self.push_screen(Page("Answer", [rows or [("", "No answer is finished yet.")]]))
 
     def action_help(self) -> None:
-        """Show keys and slash words."""
-        self.push_screen(help_page())
+        """Show keys, slash words and the names of bindings."""
+        self.push_screen(help_page(self.binding_keys))
+
+    @property
+    def binding_keys(self) -> dict[str, str]:
+        """Give the keys of each binding that settings.toml can change, by its name."""
+        classes = (type(self), Prompt, Transcript)
+        known = [one for kind in classes for one in kind.BINDINGS if isinstance(one, Binding)]
+        own = self.ports.preferences.keys
+        return {one.id: own.get(one.id, one.key) for one in known if one.id}
+
+    def unknown_bindings(self) -> str:
+        """Say which names in settings.toml are no bindings, "" if all are."""
+        unknown = sorted(self.ports.preferences.keys.keys() - self.binding_keys.keys())
+        names = ", ".join(unknown)
+        return f"settings.toml: there is no binding {names}; F1 lists them." if unknown else ""
+
+    def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
+        """Say once that two bindings have one key."""
+        names = ", ".join(sorted(one.id or one.description for one in clashed_bindings))
+        if names not in self._clashes:
+            self._clashes.add(names)
+            self.call_later(self.say, f"settings.toml: another binding has the key of {names}.")
 
     def action_help_quit(self) -> None:
         """Quit on the second Ctrl+C."""

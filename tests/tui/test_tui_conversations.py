@@ -1,4 +1,6 @@
+import pytest
 from scripted import DONE, Hold, Scripted
+from textual import events
 
 from localseek.events import AnswerDelta, PromptProgress
 from localseek.store.history.history import History
@@ -258,3 +260,43 @@ async def test_a_home_that_cannot_be_made_is_said_in_the_list_too(drive, tempora
         await d.until(lambda: "cannot be made" in d.app.state.unsaved)
         await d.pilot.press("ctrl+r")
         await d.until(lambda: "cannot be made" in str(d.app.screen.hint.content))
+
+
+@pytest.mark.parametrize("size", [(120, 35), (100, 24), (40, 20)])
+async def test_with_many_conversations_the_hint_and_the_keys_stay_on_the_screen(drive, size):
+    fill(*((f"question {n}", "a") for n in range(45)))
+    async with drive(Scripted(), size) as d:
+        await d.ready()
+        await listed(d)
+        assert "esc Close" in d.screen_text()
+        await d.pilot.press("f8")
+        await d.said("F8 again")
+
+
+async def test_only_two_f8_in_a_row_delete(drive):
+    fill(("one", "1"), ("two", "2"))
+    async with drive(Scripted()) as d:
+        await d.ready()
+        await listed(d)
+        for keys in (("f8", "f3"), ("f8", "down"), ("f8", "up"), ("f8", "f6", "f6"), ("f8", "x")):
+            await d.pilot.press(*keys)
+            await d.quiet()
+        await d.pilot.press("backspace")
+        await d.quiet()
+        await d.pilot.press("f8")
+        await d.said("F8 again")
+    with History() as history:
+        assert len(history.conversations()) == 2
+
+
+async def test_what_is_typed_before_the_list_has_the_cursor_is_searched_for(drive):
+    fill(("about cats", "a"), ("about dogs", "b"))
+    async with drive(Scripted()) as d:
+        await d.ready()
+        await d.quiet()
+        d.app.action_conversations()
+        screen = d.app.screen
+        for key in "cats":
+            screen.post_message(events.Key(key, key))
+        await d.until(lambda: screen.line.value == "cats")
+        await d.until(lambda: "about dogs" not in d.screen_text())

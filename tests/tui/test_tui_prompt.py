@@ -271,3 +271,39 @@ async def test_a_theme_that_cannot_be_remembered_is_said(drive):
         await d.ready()
         d.app.theme = "nord"
         await d.said("not remembered")
+
+
+async def test_keys_that_are_wrong_are_named_and_the_others_hold(drive, tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text(
+        '[keys]\n"app.help" = "nonsense+key"\n"app.models" = 5\n"app.bogus" = "f9"\n'
+        '"app.think" = "ctrl+y"\n"turn.older" = "left_curly_bracket"\n'
+    )
+    preferences = read(file)
+    assert dict(preferences.keys) == {
+        "app.bogus": "f9", "app.think": "ctrl+y", "turn.older": "left_curly_bracket"
+    }  # fmt: skip
+    assert "app.help" in preferences.complaint
+    async with drive(Scripted(), preferences=preferences) as d:
+        await d.ready()
+        await d.said("no binding app.bogus")
+        await d.pilot.press("escape", "f1")
+        await d.said("localseek")
+        assert d.app.binding_keys["app.think"] == "ctrl+y"
+
+
+async def test_a_clash_of_keys_is_said_once(drive):
+    preferences = Preferences(keys={"app.think": "ctrl+y", "app.fold": "ctrl+y"})
+    async with drive(Scripted(), preferences=preferences) as d:
+        await d.ready()
+        await d.pilot.press("escape", "j", "j")
+        await d.until(lambda: d.app._clashes)
+        assert len(d.app._clashes) == 1
+
+
+async def test_presets_with_markup_in_their_names_are_shown_as_they_are(drive):
+    preferences = Preferences(presets={"[/]": "x", "[bold]b[/]": "y"})
+    async with drive(Scripted(), preferences=preferences) as d:
+        await d.ready()
+        await d.pilot.press("f2", "shift+tab", "enter")
+        await d.said("[bold]b[/]")

@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import pytest
 from scripted import DONE, STATS, Hold, Scripted, thinking_script
 
 from localseek.events import AnswerDelta, Finished, PromptProgress, ReasoningDelta
 from localseek.options import GenerationOptions, Request, Sampling
+from tui.actions import Selected
+from tui.state import TurnView
 
 READ = PromptProgress(20, 20)
 CODE = "Here:\n\n```python\nprint(1)\n```\n\nand\n\n```\nls -l\n```\n"
@@ -316,3 +320,35 @@ async def test_a_defect_in_the_engines_thread_ends_the_answer_and_can_be_left(dr
         await d.send("/retry")
         await d.ended()
         assert "Back." in d.screen_text()
+
+
+async def test_a_variant_of_an_early_message_stays_on_the_screen(drive):
+    async with drive(Scripted()) as d:
+        await d.ready()
+        turns = tuple(
+            TurnView(n, f"prompt {n}.", "stopped", parent=n - 1 if n > 1 else None)
+            for n in range(1, 61)
+        )
+        other = TurnView(99, "another first prompt", "stopped")
+        d.app.state = replace(d.app.state, turns=(other,), others=turns, next_id=100)
+        d.app.dispatch(Selected(99))
+        await d.pilot.press("escape")
+        await d.said("another first prompt")
+        await d.pilot.press("[")
+        await d.said("prompt 1.")
+        assert d.app.state.selected == 1 and "‹ 1 of 2 ›" in d.screen_text()
+        await d.pilot.press("]")
+        await d.said("another first prompt")
+
+
+async def test_no_step_is_lost_when_keys_come_faster_than_they_are_drawn(drive):
+    async with drive(Scripted()) as d:
+        await d.ready()
+        turns = tuple(TurnView(n, f"prompt {n}.", "stopped") for n in range(40))
+        d.app.state = replace(d.app.state, turns=turns, next_id=40)
+        d.app.dispatch(Selected(39))
+        d.app.chat.transcript.reveal(39)
+        for _ in range(30):
+            d.app.chat.transcript.action_select(-1)
+        await d.until(lambda: d.app.state.selected == 9)
+        await d.said("prompt 9.")

@@ -17,6 +17,9 @@ from textual.widgets.option_list import Option
 from tui.screens.box import Box
 from tui.state import AppState
 
+# Of the screen's height; rows of border, title, line, hint and footer, without margins in a low one.
+SHARE, AROUND, AROUND_SHORT = 0.9, 14, 8
+
 
 class Choosing(Box[str | None]):
     """The box; dismissed with the chosen option's id, or None."""
@@ -50,6 +53,19 @@ class Choosing(Box[str | None]):
     def on_mount(self) -> None:
         """Begin in the line."""
         self.line.focus()
+
+    def on_resize(self) -> None:
+        """Leave room for what stands around the list."""
+        room = self.size.height - AROUND_SHORT
+        if self.has_class("-tall"):
+            room = int(self.size.height * SHARE) - AROUND
+        self.options.styles.max_height = max(3, room)
+
+    def on_key(self, event: events.Key) -> None:
+        """Take what is typed before the line has the cursor."""
+        if not self.line.has_focus and event.is_printable and event.character is not None:
+            event.stop()
+            self.line.insert_text_at_cursor(event.character)
 
     @property
     def marked(self) -> str | None:

@@ -5,11 +5,12 @@ conversation, and that of the message in which the search found something.
 """
 
 from datetime import datetime
+from time import monotonic
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widgets import Input
+from textual.widgets import Input, OptionList
 
 from localseek.store.history.records import Hit, Saved
 from tui.archive import Archive
@@ -17,6 +18,7 @@ from tui.screens.choosing import Choosing
 from tui.state import AppState, Listing
 from tui.wording import clean
 
+AGAIN_S = 4.0  # within which a second F8 deletes
 MOST = 500  # conversations shown at once; a search reaches all
 
 
@@ -41,7 +43,7 @@ class Conversations(Choosing):
         self._places: dict[str, int | None] = {}  # the message in which a search found something
         self._naming: Saved | None = None  # the conversation that is being renamed
         self._query = ""  # as it was before the renaming
-        self._deleting: str | None = None  # its second F8 deletes
+        self._deleting: tuple[str, float] | None = None  # what a second F8 deletes, since when
         self._listing: Listing | None = None
 
     def on_mount(self) -> None:
@@ -78,7 +80,7 @@ class Conversations(Choosing):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Search for what stands in the line now."""
-        self._deleting = None
+        self._disarm()
         if self._naming is None:
             self._query = event.value
             self._look()
@@ -103,6 +105,7 @@ class Conversations(Choosing):
 
     def action_rename(self) -> None:
         """Let the line hold the title, to be changed."""
+        self._disarm()
         if self.marked is None or self._naming is not None:
             return
         self._naming = self._known[self.marked]
@@ -112,6 +115,7 @@ class Conversations(Choosing):
 
     def action_pin(self) -> None:
         """Keep it at the top, or no longer."""
+        self._disarm()
         if self.marked is not None:
             one = self._known[self.marked]
             self._archive.mark(one.id, pinned=not one.pinned)
@@ -119,6 +123,7 @@ class Conversations(Choosing):
 
     def action_archive(self) -> None:
         """Take it off the list, or bring it back."""
+        self._disarm()
         if self.marked is not None:
             one = self._known[self.marked]
             self._archive.mark(one.id, archived=not one.archived)
@@ -126,23 +131,36 @@ class Conversations(Choosing):
 
     def action_archived(self) -> None:
         """Show the archived ones, or the others."""
+        self._disarm()
         self._archived = not self._archived
         self._look()
 
     def action_delete(self) -> None:
-        """Delete for good on the second press."""
-        if self.marked is None:
+        """Delete for good on the second press in a row."""
+        marked, now = self.marked, monotonic()
+        if marked is None or self._naming is not None:
             return
-        if self._deleting != self.marked:
-            self._deleting = self.marked
-            title = clean(self._known[self.marked].title)
+        armed, self._deleting = self._deleting, None
+        if armed is None or armed[0] != marked or now - armed[1] > AGAIN_S:
+            self._deleting = (marked, now)
+            title = clean(self._known[marked].title)
             self.hint.update(
                 Content.styled(f"F8 again deletes “{title}” for good.", "$text-warning")
             )
             return
-        self._deleting = None
-        self._archive.delete(self._known[self.marked].id)
+        self.hint.update(Content(""))
+        self._archive.delete(self._known[marked].id)
         self._look()
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Forget a first F8 once another conversation is marked."""
+        if self._deleting is not None and self._deleting[0] != event.option_id:
+            self._disarm()
+
+    def _disarm(self) -> None:
+        if self._deleting is not None:
+            self._deleting = None
+            self.hint.update(Content(""))
 
     def _stop_naming(self) -> None:
         with self.prevent(Input.Changed):

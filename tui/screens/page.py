@@ -3,7 +3,7 @@
 Takes a title and sections of rows, all plain text. Knows nothing about the app's state.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -43,15 +43,16 @@ class Page(Box[None]):
             yield Static(Content.styled("Esc closes this page.", "dim"), markup=False)
 
 
-def help_page() -> Page:
-    """Give the page of all keys and slash words."""
+def help_page(bindings: Mapping[str, str]) -> Page:
+    """Give the page of all keys, slash words and names of bindings with their keys."""
     words = [
         (f"/{command.word} {command.argument}".strip(), command.help)
         for command in COMMANDS
         if command.word
     ]
     pressed = [(command.key, command.title + ".") for command in COMMANDS if command.key]
-    return Page("localseek", [[*KEYS, *pressed], CHOOSING, words])
+    named = [(name, keys.replace(",", ", ")) for name, keys in bindings.items()]
+    return Page("localseek", [[*KEYS, *pressed], CHOOSING, words, named])
 
 
 class Lines(Box[None]):

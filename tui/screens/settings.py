@@ -52,7 +52,7 @@ class SettingsScreen(Box[Result | None]):
                 yield Label("system prompt")
                 if self._presets:
                     yield Select(
-                        [(name, name) for name in self._presets], prompt="a preset…",
+                        [(Content(name), name) for name in self._presets], prompt="a preset…",
                         id="preset", compact=True,
                     )  # fmt: skip
                 area = TextArea(self._system, id="system", soft_wrap=True, compact=True)
@@ -78,6 +78,11 @@ class SettingsScreen(Box[Result | None]):
     def on_mount(self) -> None:
         """Begin in the system prompt."""
         self.query_one("#system").focus()
+
+    def on_resize(self) -> None:
+        """Leave room for what stands around the fields."""
+        fields = self.query_one("#settings-fields")
+        fields.styles.max_height = max(3, int(self.size.height * 0.9) - 9)
 
     def on_select_changed(self, event: Select.Changed) -> None:
         """Take a preset's text."""

@@ -27,7 +27,7 @@ class Prompt(TextArea):
     """Where the user writes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "Send", id="prompt.send"),
+        Binding("enter", "send", "Send"),
         Binding("ctrl+g", "app.editor", "Editor", show=False, id="prompt.editor"),
         Binding("pageup", "app.page(-1)", "Page up", show=False, id="prompt.page_up"),
         Binding("pagedown", "app.page(1)", "Page down", show=False, id="prompt.page_down"),

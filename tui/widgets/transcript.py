@@ -24,6 +24,7 @@ from tui.wording import branching
 if TYPE_CHECKING:
     from tui.widgets.turn import TurnWidget
 
+SETTLING = 3  # pictures until what was just mounted has its height
 TEMPORARY = "A temporary conversation: nothing of it is saved anywhere."
 
 
@@ -61,6 +62,7 @@ class Transcript(VerticalScroll):
         self._mounted: dict[int, TurnWidget] = {}
         self._now = 0.0
         self._paging = False
+        self._aimed: int | None = None  # the turn that was chosen last, known before the state is
 
     def compose(self) -> ComposeResult:
         """Start with a word of welcome."""
@@ -89,11 +91,11 @@ class Transcript(VerticalScroll):
         if not self._turns or self._state is None:
             return
         numbers = tree.numbers(self._turns)
-        selected = self._state.selected
-        if selected in numbers:
-            place = max(0, min(len(numbers) - 1, numbers.index(selected) + step))
+        if self._aimed in numbers:
+            place = max(0, min(len(numbers) - 1, numbers.index(self._aimed) + step))
         else:
             place = self._newest_visible()
+        self._aimed = numbers[place]
         self.post_message(self.Chosen(numbers[place]))
         self.reveal(numbers[place])
 
@@ -102,11 +104,15 @@ class Transcript(VerticalScroll):
         above = event.widget.ancestors_with_self if event.widget else []
         turn = next((one for one in self._mounted.values() if one in above), None)
         if turn is not None and self.screen.get_selected_text() is None:
+            self._aimed = turn.number
             self.post_message(self.Chosen(turn.number))
 
-    def reveal(self, number: int) -> None:
+    def reveal(self, number: int | None) -> None:
         """Bring a turn onto the screen, mounted first if it is not."""
-        place = tree.numbers(self._turns).index(number)
+        numbers = tree.numbers(self._turns)
+        if number is None or number not in numbers:
+            return
+        self._aimed, place = number, numbers.index(number)
         if not self._window.first <= place < self._window.end:
             self._window = window.around(place, len(self._turns), self._room)
             self._mount_window()
@@ -116,16 +122,21 @@ class Transcript(VerticalScroll):
             return
         self.release_anchor()
 
-        def settle() -> None:
-            if widget.is_attached:
-                top = widget.virtual_region.height > self.size.height
-                self.scroll_to_widget(widget, animate=False, top=top, force=True)
+        def settle(tries: int) -> None:
+            if not widget.is_attached or self._aimed != number:
+                return
+            top = widget.virtual_region.height > self.size.height
+            self.scroll_to_widget(widget, animate=False, top=top, force=True)
+            if tries:  # what was mounted for it gets its height only while it is drawn
+                self.call_after_refresh(settle, tries - 1)
 
-        self.call_after_refresh(settle)
+        self.call_after_refresh(settle, SETTLING)
 
     def show(self, state: AppState, now: float) -> None:
         """Draw the turns as they are now."""
         before, self._state, self._now = self._state, state, now
+        if state.selected is None:
+            self._aimed = None
         turns = state.turns
         if turns is not self._turns:
             self._take(turns)
@@ -172,7 +183,9 @@ class Transcript(VerticalScroll):
         else:
             self._window = window.grown(self._window, len(turns), self._room, following=at_end)
         self._mount_window()
-        if sent:
+        if sent and self._state and self._state.selected in tree.numbers(turns):
+            self.reveal(self._state.selected)  # another variant of it is shown
+        elif sent:
             self.anchor()
 
     def _place(self, state: AppState) -> None:
