@@ -8,6 +8,9 @@ from textual.screen import ModalScreen
 Result = TypeVar("Result")
 
 
+TALL = 24  # rows, from which on a box has margins
+
+
 class Box(ModalScreen[Result]):
     """What all boxes share; app.tcss draws them by these classes."""
 
@@ -15,7 +18,7 @@ class Box(ModalScreen[Result]):
         Binding("escape", "close", "Close", key_display="esc", id="box.close")
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (60, "-medium")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (24, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (TALL, "-tall")]
 
     def action_close(self) -> None:
         """Leave without a result."""

@@ -14,10 +14,10 @@ from textual.content import Content
 from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui.screens.box import Box
+from tui.screens.box import TALL, Box
 from tui.state import AppState
 
-# Of the screen's height; rows of border, title, line, hint and footer, without margins in a low one.
+# Of the screen's height; rows of border, title, line, hint and footer, with margins and without.
 SHARE, AROUND, AROUND_SHORT = 0.9, 14, 8
 
 
@@ -57,7 +57,7 @@ class Choosing(Box[str | None]):
     def on_resize(self) -> None:
         """Leave room for what stands around the list."""
         room = self.size.height - AROUND_SHORT
-        if self.has_class("-tall"):
+        if self.size.height >= TALL:
             room = int(self.size.height * SHARE) - AROUND
         self.options.styles.max_height = max(3, room)
 
