@@ -153,3 +153,12 @@ class ModelInfo:
     network: str = ""  # what the engine's process can reach, in words
     placement: dict[str, Any] = field(default_factory=dict)  # a `Placement`'s fields
     allotted: tuple[dict[str, Any], ...] = ()  # what llama.cpp says of it, by device
+
+    @property
+    def taken_bytes(self) -> dict[str, int]:
+        """Give what weights, caches and buffers take together, by device."""
+        parts = ("weights", "cache", "draft_cache", "compute")  # of placing.memory.DeviceMemory
+        return {
+            one["device"]: sum(int(one[part]) for part in parts)
+            for one in self.placement.get("memory", ())
+        }

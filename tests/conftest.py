@@ -4,16 +4,19 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from engine.margins import CLEAR, least_lead
 from fakes import gguf_file
 
 from converters import ConvertOptions, convert
 from localseek import cli, nano
-from localseek.commands import session
+from localseek.commands.parts import session
+from localseek.engine.llama import Model
+from localseek.nano import prompts
 
 # Children inherit an ignored SIGINT, as under nohup, and tests of Ctrl-C would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -85,3 +88,22 @@ def environment(home: Path) -> dict[str, str]:
 def command() -> list[str]:
     """The command line in a process of its own, with the fake engine."""
     return [sys.executable, str(Path(__file__).parent / "fakes" / "run.py")]
+
+
+@pytest.fixture(scope="module")
+def clear(nano_gguf: Path) -> Iterator[Callable[..., str]]:
+    """Give a question back once nano was seen to be sure of every token of its answer.
+
+    With `begun`, of what follows this prompt.
+    """
+    model = Model(str(nano_gguf), load_mtp=False)
+
+    def check(
+        question: str, past: tuple[tuple[str, str], ...] = (), system: str = "", begun: str = ""
+    ) -> str:
+        lead = least_lead(model, model.tokenize(begun or prompts.prompt(question, past, system)))
+        assert lead > CLEAR, f"{question[:40]}: a lead of {lead:.2f} only, take another question"
+        return question
+
+    yield check
+    model.close()

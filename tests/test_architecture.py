@@ -20,9 +20,9 @@ SHARED = "localseek.gguf.head"
 ALLOWED = {
     "localseek/commands/app.py": {"tui"},
     "localseek/commands/convert.py": {"converters"},
-    "localseek/commands/convert_table.py": {"converters"},
+    "localseek/commands/parts/convert_table.py": {"converters"},
     "localseek/commands/plan.py": {"converters"},
-    "localseek/commands/preparing.py": {"converters"},
+    "localseek/commands/parts/preparing.py": {"converters"},
     "localseek/commands/verify.py": {"converters"},
 }
 TRAINING = {"model", "muon", "train", "export", "data", "vocabulary"}

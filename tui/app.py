@@ -23,25 +23,26 @@ from textual.widgets import Button, TextArea
 from localseek.errors import UsageError
 from localseek.options import GenerationOptions, Request
 from localseek.terminal.settings import with_row
-from tui import actions as act
-from tui import commands, finding
-from tui.archive import Archive
+from tui import commands
 from tui.lists import Lists
-from tui.offers import offered
 from tui.ports import Ports
-from tui.prompts import PromptHistory
 from tui.providers import PROVIDERS
-from tui.reduce import next_turn, reduce, wants_load
 from tui.screens.chat import ChatScreen
 from tui.screens.choosing import Choosing
-from tui.session import Session
-from tui.shelf import Shelf
-from tui.state import AppState, ConversationView, ModelView, TurnView
+from tui.state import actions as act
+from tui.state.offers import offered
+from tui.state.reduce import next_turn, reduce, wants_load
+from tui.state.views import AppState, ConversationView, ModelView, TurnView
+from tui.state.wording import clean
+from tui.text import finding
+from tui.text.prompts import PromptHistory
 from tui.theme import DARK, LIGHT
+from tui.threads.archive import Archive
+from tui.threads.session import Session
+from tui.threads.shelf import Shelf
 from tui.widgets.find import FindLine
 from tui.widgets.prompt import Prompt
 from tui.widgets.transcript import Transcript
-from tui.wording import clean
 
 if TYPE_CHECKING:
     from textual.widgets import Markdown

@@ -11,9 +11,9 @@ from typing import Any
 from textual.app import SuspendNotSupported
 
 from localseek.errors import LocalseekError
-from tui import actions as act
-from tui import export
-from tui.editing import edit
+from tui.state import actions as act
+from tui.text import export
+from tui.text.editing import edit
 from tui.verbs import Verbs
 
 LOST = "This conversation is not saved. Once more, and it is gone."

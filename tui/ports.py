@@ -11,7 +11,7 @@ from localseek.engine.process.client import Engine
 from localseek.store.history.history import History
 from localseek.system.machine import Machine
 from tui.preferences import Preferences
-from tui.session import EngineFactory, Prepare
+from tui.threads.session import EngineFactory, Prepare
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from textual.keys import Keys
 
 from localseek.system import paths
-from tui.state import Reasoning
+from tui.state.views import Reasoning
 
 Animation = Literal["none", "basic", "full"]
 MODIFIERS = frozenset(("ctrl", "shift", "alt", "super", "meta", "hyper"))

@@ -1,12 +1,13 @@
 """What the command palette finds beside the verbs: conversations and models by their names."""
 
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from tui.lists import Lists
-from tui.wording import clean
+from tui.state.wording import clean
 
 Entry = tuple[str, str, Callable[[], None]]  # name, help, what it does
 
@@ -14,9 +15,9 @@ Entry = tuple[str, str, Callable[[], None]]  # name, help, what it does
 class Named(Provider):
     """Finds entries by their names."""
 
+    @abstractmethod
     def entries(self) -> list[Entry]:
         """Give all that can be found."""
-        raise NotImplementedError
 
     @property
     def lists(self) -> Lists:

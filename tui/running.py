@@ -5,8 +5,8 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from tui import export
 from tui.app import LocalseekApp
+from tui.text import export
 
 
 def run_app(app: LocalseekApp, *, headless: bool = False) -> int:

@@ -16,20 +16,20 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 
 from localseek.options import ModelInfo
-from tui import actions as act
-from tui import commands, finding
-from tui.archive import Archive
-from tui.offers import offered
+from tui import commands
 from tui.ports import Ports
+from tui.screens.box import AGAIN_S
 from tui.screens.chat import ChatScreen
 from tui.screens.page import Page, help_page
-from tui.shelf import Shelf
-from tui.state import AppState, TurnView
+from tui.state import actions as act
+from tui.state.offers import offered
+from tui.state.views import AppState
+from tui.state.wording import clean, statistics
+from tui.text import finding
+from tui.threads.archive import Archive
+from tui.threads.shelf import Shelf
 from tui.widgets.prompt import Prompt
 from tui.widgets.transcript import Transcript
-from tui.wording import clean, statistics
-
-AGAIN_S = 4.0  # within which a second press confirms the first
 
 
 class Verbs(App[None]):
@@ -145,7 +145,7 @@ class Verbs(App[None]):
 
     def action_retry(self) -> None:
         """Answer the chosen prompt again; what there is stays as a variant."""
-        if turn := self._chosen():
+        if turn := self.state.chosen:
             self.dispatch(act.RetryAsked(turn.id))
 
     def action_continue(self) -> None:
@@ -154,27 +154,24 @@ class Verbs(App[None]):
 
     def action_edit(self) -> None:
         """Put the chosen prompt into the box, to be sent anew."""
-        if turn := self._chosen():
+        if turn := self.state.chosen:
             self.chat.prompt.rewrite(turn.id, turn.prompt)
 
     def action_fork(self) -> None:
         """Go back to the chosen turn: what is asked next follows it."""
-        if turn := self._chosen():
+        if turn := self.state.chosen:
             self.dispatch(act.BranchAsked(turn.id))
             self.chat.prompt.focus()
 
     def action_variant(self, step: int) -> None:
         """Show the variant before or after."""
-        if turn := self._chosen():
+        if turn := self.state.chosen:
             self.dispatch(act.VariantAsked(turn.id, step))
 
     def action_restart(self) -> None:
         """Load the model again after it went down."""
         self.dispatch(act.RestartAsked())
         self.chat.prompt.focus()
-
-    def _chosen(self) -> TurnView | None:
-        return self.state.chosen
 
     # Reading
 

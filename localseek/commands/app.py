@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from localseek.commands.preparing import completed, find_model, find_runnable_model
+from localseek.commands.parts.preparing import completed, find_model, find_runnable_model
 from localseek.engine.process.client import Engine
 from localseek.errors import UsageError
 from localseek.options import GenerationOptions, LoadOptions

@@ -8,9 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from localseek.commands.replies import reply_object, to_json
-from localseek.commands.saving import begun
-from localseek.commands.session import Session, stream
+from localseek.commands.parts.replies import reply_object, to_json
+from localseek.commands.parts.saving import begun
+from localseek.commands.parts.session import Session, stream
 from localseek.errors import EngineError, LocalseekError, UsageError
 from localseek.options import Request
 from localseek.store.history.recorder import Recorder

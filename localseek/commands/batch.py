@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from localseek import batch
-from localseek.commands.replies import reply_object, to_json
-from localseek.commands.session import Session
-from localseek.commands.several import Several
+from localseek.commands.parts.replies import reply_object, to_json
+from localseek.commands.parts.session import Session
+from localseek.commands.parts.several import Several
 from localseek.errors import UsageError
 from localseek.options import GenerationOptions, Request
 from localseek.system.sizes import rough_time

@@ -20,9 +20,9 @@ from localseek.bench.questions import built_in
 from localseek.bench.report import Report, make_report
 from localseek.bench.rounds import PARTS, Plan, Rounds, Stopped, ways_to_draft
 from localseek.commands.ask import read_text
-from localseek.commands.bench_page import page, picture
-from localseek.commands.preparing import find_runnable_model
-from localseek.commands.session import cancelled_by_interrupt, end_now, engine_command
+from localseek.commands.parts.bench_page import page, picture
+from localseek.commands.parts.preparing import find_runnable_model
+from localseek.commands.parts.session import cancelled_by_interrupt, end_now, engine_command
 from localseek.engine.process.client import Engine
 from localseek.errors import LocalseekError, UsageError
 from localseek.gguf.info import GGUFInfo, read_info

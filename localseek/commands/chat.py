@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Literal
 
 from localseek.commands import chat_words
-from localseek.commands.replies import reply_object, to_json
-from localseek.commands.saving import Begun, begun
-from localseek.commands.session import Session, stream
+from localseek.commands.parts.replies import reply_object, to_json
+from localseek.commands.parts.saving import Begun, begun
+from localseek.commands.parts.session import Session, stream
 from localseek.errors import LocalseekError
 from localseek.store.history.recorder import Recorder
 from localseek.system import environment

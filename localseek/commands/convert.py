@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print(_summary(result))
     if result.fitted is not None:
-        from localseek.commands import convert_table
+        from localseek.commands.parts import convert_table
 
         convert_table.show_fit(result.fitted)
     return 0
@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _dry_run(arguments: argparse.Namespace, options: "ConvertOptions") -> int:
     from converters import ConvertError, preview
-    from localseek.commands import convert_table
+    from localseek.commands.parts import convert_table
 
     try:
         found = preview(arguments.source, options)

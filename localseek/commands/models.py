@@ -9,7 +9,7 @@ from typing import Any
 
 from localseek import nano
 from localseek.commands import verify
-from localseek.commands.preparing import find_model
+from localseek.commands.parts.preparing import find_model
 from localseek.errors import ModelError
 from localseek.gguf.header import StoredArray, Value
 from localseek.gguf.info import GGUFInfo, read_info

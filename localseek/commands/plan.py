@@ -11,16 +11,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from localseek.commands.preparing import find_runnable_model
-from localseek.commands.session import engine_command
+from localseek.commands.parts.preparing import find_runnable_model
+from localseek.commands.parts.session import engine_command
 from localseek.engine.process.client import Engine
 from localseek.errors import ModelError, UsageError
-from localseek.gguf.draft_file import choose_drafting
 from localseek.gguf.header import Tensor
 from localseek.gguf.info import GGUFInfo, read_info
 from localseek.options import LoadOptions
-from localseek.placing.deciding import decide
-from localseek.placing.placement import Placement, machine_from, placement_from, wishes_from
+from localseek.placing.fits import place
+from localseek.placing.placement import Placement, machine_from, placement_from
 from localseek.placing.shape import ModelShape, read_shape
 from localseek.system import hardware
 from localseek.system.machine import Machine, imagined
@@ -124,9 +123,8 @@ def _real(options: LoadOptions) -> Machine:
 
 
 def _decided(info: GGUFInfo, machine: Machine, options: LoadOptions) -> Planned:
-    drafting = choose_drafting(info, options.mtp, options.draft_model)
-    shape = read_shape(info, drafting.file)
-    return shape, machine, decide(shape, machine, wishes_from(options, drafting.on))
+    shape, placement = place(info, machine, options)
+    return shape, machine, placement
 
 
 def _measured(info: GGUFInfo, path: Path, options: LoadOptions) -> Planned:

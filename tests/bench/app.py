@@ -28,9 +28,9 @@ from textual import events
 from localseek.events import AnswerDelta, PromptProgress
 from localseek.options import GenerationOptions
 from localseek.text.conversation import Reply
-from tui.actions import Selected
 from tui.app import LocalseekApp
-from tui.state import TurnView
+from tui.state.actions import Selected
+from tui.state.views import TurnView
 from tui.widgets.answer import Answer
 
 ANSWER = (

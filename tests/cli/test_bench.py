@@ -19,7 +19,7 @@ from localseek.bench.findings import WARM_UP, Findings, Loads
 from localseek.bench.report import make_report, ratio, spread
 from localseek.bench.rounds import PARTS, Rounds
 from localseek.commands import bench
-from localseek.commands.bench_page import page, picture
+from localseek.commands.parts.bench_page import page, picture
 from localseek.engine.llama import Model
 from localseek.nano import prompts
 

@@ -169,7 +169,7 @@ def test_a_source_that_is_none_is_told_what_to_give(run_cli, tmp_path, name, tol
 
 def test_a_narrow_terminal_cuts_no_numbers_and_no_types_off(run_cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
-    monkeypatch.setattr("localseek.commands.convert_table.is_terminal", lambda stream: True)
+    monkeypatch.setattr("localseek.commands.parts.convert_table.is_terminal", lambda stream: True)
     outcome = run_cli("convert", str(V3), "--type", "Q4_K_M", "--dry-run")
     assert "122,607,894,528  Q4_K" in outcome.out
     assert "…" not in outcome.out

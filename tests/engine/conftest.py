@@ -3,13 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from localseek.engine.llama import Model
 from localseek.engine.process.client import Engine
 from localseek.events import AnswerDelta, Event, ReasoningDelta
-from localseek.nano import prompts
 from localseek.options import LoadOptions, Message, Request, Sampling
-
-from .margins import CLEAR, least_lead
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +31,6 @@ def started(
 @pytest.fixture
 def engine(started: Callable[[], Engine]) -> Engine:
     return started()
-
-
-@pytest.fixture(scope="module")
-def clear(nano_gguf: Path) -> Iterator[Callable[..., str]]:
-    """Give a question back once nano was seen to be sure of every token of its answer."""
-    model = Model(str(nano_gguf), load_mtp=False)
-
-    def check(question: str, past: tuple[tuple[str, str], ...] = (), system: str = "") -> str:
-        lead = least_lead(model, model.tokenize(prompts.prompt(question, past, system)))
-        assert lead > CLEAR, f"{question[:40]}: a lead of {lead:.2f} only, take another question"
-        return question
-
-    yield check
-    model.close()
 
 
 def ask(question: str, **fields: object) -> Request:

@@ -7,6 +7,7 @@ import pytest
 from localseek.engine.process.client import Engine
 from localseek.errors import EngineError
 from localseek.events import Failed
+from localseek.nano import prompts
 from localseek.options import LoadOptions, Sampling
 from localseek.store.sequences import SequenceStore
 from localseek.text.reasoning import Splitter
@@ -47,6 +48,8 @@ def test_white_space_within_a_text_that_goes_on_stays():
 def test_a_reply_that_was_cut_off_goes_on_to_the_same_end(engine, clear, cut):
     whole = text_of(list(engine.generate(ask(clear(QUESTION)))))
     begun = text_of(list(engine.generate(ask(QUESTION, max_tokens=cut))))
+    prompt = Prompt(prompts.prompt(QUESTION), opened=True)
+    clear(QUESTION, begun=going_on(prompt, *begun, BLOCK_END).text)
     request = replace(ask(QUESTION), begun_reasoning=begun[0], begun_answer=begun[1])
     rest = text_of(list(engine.generate(request)))
     joined = tuple("".join((a + b).split()) for a, b in zip(begun, rest, strict=True))

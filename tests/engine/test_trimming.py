@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from localseek.commands.replies import reply_object
+from localseek.commands.parts.replies import reply_object
 from localseek.engine.decoding.trimming import Overhead, Trimmer, reply_room
 from localseek.engine.process.client import Engine
 from localseek.events import Failed, Notice, Stats

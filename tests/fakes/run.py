@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from localseek import cli
-from localseek.commands import session
+from localseek.commands.parts import session
 
 session.engine_command = lambda: [sys.executable, str(Path(__file__).with_name("engine.py"))]
 sys.exit(cli.main())

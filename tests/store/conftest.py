@@ -29,3 +29,14 @@ def talk(history: History) -> Talk:
         return number
 
     return save
+
+
+@pytest.fixture
+def variants(history: History) -> Callable[[int, int], list[int]]:
+    """Give the messages that follow what one follows, itself among them, oldest first."""
+
+    def find(conversation: int, message: int) -> list[int]:
+        parents = {one.id: one.parent for one in history.all_messages(conversation)}
+        return [one for one, parent in parents.items() if parent == parents[message]]
+
+    return find

@@ -44,25 +44,25 @@ def test_statistics_come_back_with_their_drafts(history):
     assert history.branch(answer)[-1].stats == stats
 
 
-def test_every_answer_to_a_prompt_is_kept_and_can_be_gone_back_to(history):
+def test_every_answer_to_a_prompt_is_kept_and_can_be_gone_back_to(history, variants):
     number = history.new("q", "nano")
     prompt = history.add_prompt(number, None, "q")
     first, second = (history.begin_answer(number, prompt, "nano") for _ in range(2))
     history.write_answer(first, Reply("", "one", "stop"))
     follow_up = history.add_prompt(number, first, "and then?")
     history.write_answer(second, Reply("", "two", "stop"))
-    assert [one.id for one in history.variants(first)] == [first, second]
+    assert variants(number, first) == [first, second]
     assert [one.id for one in history.leave_at(number, second)] == [prompt, second]
     assert [one.id for one in history.leave_at(number, first)] == [prompt, first, follow_up]
     assert history.conversation(number).leaf == follow_up
 
 
-def test_first_prompts_that_were_edited_are_variants_of_each_other(history):
+def test_first_prompts_that_were_edited_are_variants_of_each_other(history, variants):
     number = history.new("q", "nano")
     prompts = [history.add_prompt(number, None, text) for text in ("q", "q, edited")]
     other = history.new("another", "nano")
     history.add_prompt(other, None, "another")
-    assert [one.id for one in history.variants(prompts[1])] == prompts
+    assert variants(number, prompts[1]) == prompts
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_a_growing_answer_is_at_most_a_second_behind(recorder, history, clock):
     assert saved_texts(history) == ["q", "one two three."]
 
 
-def test_prompts_follow_the_answer_before_and_a_retry_is_a_variant(recorder, history):
+def test_prompts_follow_the_answer_before_and_a_retry_is_a_variant(recorder, history, variants):
     recorder.asked("q")
     recorder.answered(Reply("", "a", "stop"))
     recorder.asked_again()
@@ -56,7 +56,8 @@ def test_prompts_follow_the_answer_before_and_a_retry_is_a_variant(recorder, his
     assert saved_texts(history) == ["q", "b", "more", "c"]
     (one,) = history.conversations()
     answer = history.branch(one.leaf)[1]
-    assert [variant.content for variant in history.variants(answer.id)] == ["a", "b"]
+    contents = {message.id: message.content for message in history.all_messages(one.id)}
+    assert [contents[number] for number in variants(one.id, answer.id)] == ["a", "b"]
 
 
 def test_an_engine_that_never_answered_leaves_the_prompt_and_the_reason(recorder, history):

@@ -71,6 +71,11 @@ def thinking_script(reasoning: str, answer: str) -> list[Step]:
     ]
 
 
+def memory_of(device: str, weights: int) -> dict[str, Any]:
+    """A device's part of a placement, as the engine says it."""
+    return {"device": device, "weights": weights, "cache": 0, "draft_cache": 0, "compute": 0}
+
+
 class ScriptedEngine:
     def __init__(self, factory: "Scripted") -> None:
         self._factory, self.alive = factory, True
@@ -133,7 +138,7 @@ class Scripted:
             path="/m.gguf", name="DeepSeek Test", architecture="deepseek2", description="test",
             size_bytes=1, parameters=1, context_size=4096, context_trained=4096, drafting=True,
             thinks=True, network="cut off by the kernel",
-            placement={"memory": [{"weights": 10**9, "cache": 2 * 10**8}]},
+            placement={"memory": [memory_of("CPU", 10**9)]},
         )  # fmt: skip
 
     def __call__(self, options: LoadOptions) -> ScriptedEngine:

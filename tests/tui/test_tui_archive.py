@@ -15,11 +15,11 @@ from localseek.store.history.history import History
 from localseek.store.history.records import Message
 from localseek.store.sequences import SequenceStore
 from localseek.text.conversation import Reply
-from tui import actions as act
-from tui import tree
-from tui.archive import Archive
-from tui.reduce import reduce
-from tui.state import AppState, ConversationView, ModelView
+from tui.state import actions as act
+from tui.state import tree
+from tui.state.reduce import reduce
+from tui.state.views import AppState, ConversationView, ModelView
+from tui.threads.archive import Archive
 
 INFO = ModelInfo("/m", "M", "deepseek2", "d", 1, 1, 4096, 4096, drafting=True, thinks=True)
 STOP = Finished("stop", Stats())

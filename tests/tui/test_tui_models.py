@@ -2,7 +2,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from scripted import DONE, Hold, Scripted
+from scripted import DONE, Hold, Scripted, memory_of
 
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, PromptProgress
@@ -12,8 +12,8 @@ from localseek.placing.fits import place
 from localseek.system import paths
 from localseek.system.machine import Machine
 from localseek.terminal import clipboard
-from tui.actions import ModelsListed, PlanDrawn, Said
-from tui.shelf import Shelf
+from tui.state.actions import ModelsListed, PlanDrawn, Said
+from tui.threads.shelf import Shelf
 
 READ = PromptProgress(20, 20)
 ROOMY = Machine((), 8 * 10**9, 16 * 10**9, 4)
@@ -46,7 +46,7 @@ def test_a_model_that_does_not_fit_says_what_stays_on_the_disk(nano_gguf):
     put(nano_gguf)
     mine = listed(Shelf(lambda: TINY, LoadOptions()))[1][1]
     assert mine.fits is False and "stay on the disk" in mine.why
-    memory = [{"device": "CPU", "weights": 10**9}, {"device": "GPU0", "weights": 10**10}]
+    memory = [memory_of("CPU", 10**9), memory_of("GPU0", 10**10)]
     loaded = replace(Scripted().info, placement={"memory": memory})
     freed = listed(Shelf(lambda: TINY, LoadOptions()), loaded)[1][1]
     assert freed.fits and "of 1.0 GB" in freed.why, "what the loaded model takes becomes free"

@@ -14,12 +14,12 @@ from localseek.events import Stats
 from localseek.options import GenerationOptions
 from localseek.store.history.records import Hit, Saved
 from localseek.text.conversation import Reply
-from tui.actions import Listed, ModelsListed, Selected
 from tui.app import LocalseekApp
 from tui.preferences import Preferences
 from tui.screens.conversations import Conversations
 from tui.screens.models import Models
-from tui.state import AppState, ConversationView, Listing, ModelOffer, ModelView, TurnView
+from tui.state.actions import Listed, ModelsListed, Selected
+from tui.state.views import AppState, ConversationView, Listing, ModelOffer, ModelView, TurnView
 from tui.widgets.answer import Answer
 
 NOON = datetime(2020, 5, 17, 12).timestamp()

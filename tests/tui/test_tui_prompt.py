@@ -7,9 +7,9 @@ from scripted import DONE, Scripted
 from textual import events
 
 from localseek.errors import UsageError
-from tui.attachments import chip, completions, expanded, tokens_of
-from tui.editing import edit
 from tui.preferences import Preferences, read, write_theme
+from tui.text.attachments import chip, completions, expanded, tokens_of
+from tui.text.editing import edit
 
 WORDS = {"copy": "Copies.", "code": "Code.", "new": "New."}
 

@@ -1,6 +1,8 @@
 import itertools
 from dataclasses import replace
 
+from states import INFO, STATS, after, fresh, ready, running, streamed
+
 from localseek.events import (
     AnswerDelta,
     DraftStats,
@@ -9,49 +11,12 @@ from localseek.events import (
     Notice,
     PromptProgress,
     ReasoningDelta,
-    Stats,
 )
-from localseek.options import ModelInfo
-from localseek.store.history.records import Message
-from tui import actions as act
-from tui import tree
-from tui.commands import COMMANDS, by_word, parse_slash
-from tui.export import recover
-from tui.offers import offered
-from tui.prompts import PromptHistory
-from tui.reduce import next_turn, reduce, wants_load
-from tui.segments import settled_markdown, settled_plain
-from tui.session import merged
-from tui.state import AppState, ModelView
+from tui.state import actions as act
+from tui.state.offers import offered
+from tui.state.reduce import next_turn, wants_load
+from tui.state.wording import activity, clean, outcome, reasoning_title
 from tui.widgets.status import line
-from tui.window import MOUNTED, PAGE, Window, around, earlier, filling, grown, later, tail
-from tui.wording import activity, clean, outcome, reasoning_title, seconds
-
-INFO = ModelInfo("/m", "M", "deepseek2", "d", 1, 1, 4096, 4096, drafting=True, thinks=True)
-STATS = Stats(generated_tokens=9, reasoning_tokens=7, decode_tps=40.0, context_used=50)
-
-
-def after(state, *actions, now=0.0):
-    for action in actions:
-        state = reduce(state, action, now)
-    return state
-
-
-def fresh():
-    return AppState(ModelView("m"))
-
-
-def ready():
-    return after(fresh(), act.Loaded(INFO))
-
-
-def running(prompt="hi"):
-    state = after(ready(), act.Submitted(prompt))
-    return after(state, act.Started(state.last.id))
-
-
-def streamed(state, *events, now=0.0):
-    return after(state, *(act.Streamed(state.last.id, event) for event in events), now=now)
 
 
 def test_a_prompt_waits_until_the_model_is_loaded_and_the_engine_is_free():
@@ -165,62 +130,6 @@ def test_a_new_conversation_ignores_late_events_of_the_old_one():
     assert free.running is None
 
 
-def finished(state, answer="a", reason="stop"):
-    if state.last.phase == "waiting":
-        state = after(state, act.Started(state.last.id))
-    return streamed(state, AnswerDelta(answer, 1), Finished(reason, STATS))
-
-
-def shown(state):
-    return [(turn.prompt, turn.reply.answer) for turn in state.turns]
-
-
-def test_retry_adds_a_variant_and_leaves_a_running_turn_alone():
-    state = running("q")
-    assert after(state, act.RetryAsked(1)) == state
-    state = after(finished(state), act.RetryAsked(1))
-    assert [turn.prompt for turn in state.turns] == ["q"]
-    assert state.last.phase == "waiting" and (state.last.id, state.last.again) == (2, 1)
-    state = finished(state, "b")
-    assert shown(after(state, act.VariantAsked(2, -1))) == [("q", "a")]
-    assert shown(after(state, act.VariantAsked(2, -1), act.VariantAsked(1, 1))) == [("q", "b")]
-    assert after(state, act.VariantAsked(2, 1)) == state, "there is no newer one"
-    third = after(state, act.RetryAsked(2))
-    assert third.last.again == 1, "its prompt is that of the first"
-
-
-def test_an_edited_prompt_is_a_variant_and_what_followed_is_kept():
-    state = finished(after(finished(running("one")), act.Submitted("two")), "b")
-    edited = finished(after(state, act.Submitted("one, edited", edits=1)), "c")
-    assert shown(edited) == [("one, edited", "c")]
-    assert shown(after(edited, act.VariantAsked(3, -1))) == [("one", "a"), ("two", "b")]
-    assert [m.content for m in edited.messages_for(3)] == ["one, edited"]
-
-
-def test_a_fork_hides_what_followed_until_a_prompt_begins_the_branch():
-    state = finished(after(finished(running("one")), act.Submitted("two")), "b")
-    forked = after(state, act.BranchAsked(1))
-    assert shown(forked) == [("one", "a")] and forked.forked
-    assert shown(after(forked, act.BranchLeft())) == shown(state)
-    branch = finished(after(forked, act.Submitted("other")), "c")
-    assert shown(branch) == [("one", "a"), ("other", "c")] and not branch.forked
-    assert shown(after(branch, act.VariantAsked(3, -1))) == shown(state)
-
-
-def test_a_cut_answer_that_others_follow_does_not_go_on():
-    state = finished(running("one"), "half", "cancelled")
-    state = finished(after(state, act.Submitted("two")), "b")
-    forked = after(state, act.BranchAsked(1))
-    assert after(forked, act.ContinueAsked()) == forked
-    assert not offered(forked)["continue"]
-
-
-def test_a_retry_that_is_taken_back_shows_the_answer_before():
-    state = finished(running("q"))
-    waiting = after(replace(state, model=ModelView("m")), act.RetryAsked(1))
-    assert shown(after(waiting, act.Withdrawn())) == [("q", "a")]
-
-
 def test_a_cut_answer_goes_on_where_it_was():
     state = streamed(running("q"), ReasoningDelta("why", 3), AnswerDelta("half", 1), now=1.0)
     state = streamed(state, Finished("cancelled", STATS), now=2.0)
@@ -261,30 +170,6 @@ def test_another_model_is_loaded_and_the_same_one_only_if_it_is_down():
     assert after(dead, act.ModelAsked("m")).model.phase == "loading"
 
 
-def test_a_saved_conversation_unfolds_as_it_was_left():
-    messages = [
-        Message(1, None, "user", "q"), answer_of(2, 1, "a"), answer_of(3, 1, "b"),
-        Message(4, 2, "user", "more"), answer_of(5, 4, "c", "interrupted"),
-        Message(6, 3, "user", "unanswered"),
-    ]  # fmt: skip
-
-    def left_at(leaf):
-        turns, others = tree.from_history(messages, leaf)
-        assert len(turns) + len(others) == 3
-        return [turn.reply.answer for turn in turns]
-
-    assert left_at(5) == ["a", "c"] and left_at(2) == ["a"]
-    assert left_at(3) == left_at(6) == ["b"]
-    assert left_at(None) == left_at(77) == ["a", "c"]
-    turns, _ = tree.from_history(messages, 5)
-    assert turns[1].can_go_on and outcome(turns[1]) == "Cut off. /continue lets it go on."
-    assert tree.from_history(messages[:1], 1) == ((), ())
-
-
-def answer_of(number, parent, text, reason="stop"):
-    return Message(number, parent, "assistant", text, finish_reason=reason)
-
-
 def test_only_waiting_prompts_can_be_withdrawn():
     state = after(running("one"), act.Submitted("two"), act.Withdrawn(), act.Withdrawn())
     assert [turn.prompt for turn in state.turns] == ["one"]
@@ -322,130 +207,6 @@ def test_the_status_line_fits_every_width_and_drops_the_least_wanted_first():
     assert "40.0 tok/s" in line(state, 0.0, 40).plain
     assert "drafts" not in line(state, 0.0, 40).plain
     assert "1.0 drafts, 80% right" in line(state, 0.0, 110).plain
-
-
-def test_durations_read_well():
-    assert [seconds(s) for s in (0.42, 1, 59.9, 60, 185)] == [
-        "0.4 s", "1 s", "59 s", "1 min 00 s", "3 min 05 s",
-    ]  # fmt: skip
-
-
-def test_text_that_came_between_two_frames_is_merged_in_order():
-    def r(text):
-        return act.Streamed(1, ReasoningDelta(text, 1))
-
-    def a(text, turn=1):
-        return act.Streamed(turn, AnswerDelta(text, 1))
-
-    actions = [
-        act.Loading(0.1),
-        act.Loading(0.2),
-        r("a"),
-        r("b"),
-        a("c"),
-        a("d"),
-        a("e", 2),
-        r("f"),
-    ]
-    assert merged(actions) == [
-        act.Loading(0.2),
-        act.Streamed(1, ReasoningDelta("ab", 2)),
-        act.Streamed(1, AnswerDelta("cd", 2)),
-        a("e", 2),
-        r("f"),
-    ]
-
-
-def test_the_window_follows_the_end_pages_back_and_stays_small():
-    window, most = Window(), MOUNTED + PAGE
-    for count in range(1, 101):
-        window = grown(window, count, following=True)
-        assert window.end == count and window.size <= most
-    window, seen = tail(100), set()
-    assert window == Window(100 - MOUNTED, 100)
-    while window.first > 0:
-        window = earlier(window)
-        assert window.size <= most
-        seen.update(range(window.first, window.end))
-    assert seen >= set(range(100 - MOUNTED))
-    while window.end < 100:
-        window = later(window, 100)
-        assert window.size <= most
-    assert window.end == 100
-
-
-def test_a_reader_who_is_elsewhere_is_left_there_and_an_emptied_list_resets():
-    assert grown(Window(10, 20), 101, following=False) == Window(10, 20)
-    assert grown(Window(10, 40), 20, following=False) == Window(10, 20)
-    assert grown(Window(40, 50), 3, following=True) == Window(0, 3)
-    assert grown(Window(0, 5), 0, following=True) == Window(0, 0)
-    assert tail(MOUNTED + 1) == Window(1, MOUNTED + 1)
-
-
-def test_a_turn_that_is_jumped_to_has_others_around_it_and_high_screens_are_filled():
-    half = MOUNTED // 2
-    assert around(50, 100) == Window(50 - half, 50 + half)
-    assert around(0, 100) == Window(0, MOUNTED)
-    assert around(99, 100) == Window(100 - MOUNTED, 100)
-    assert around(1, 3) == Window(0, 3)
-    assert filling(24) == MOUNTED and filling(200) == 52
-    assert tail(100, filling(200)).size == 52
-
-
-def cut_all(text, size):
-    pieces = []
-    while cut := settled_markdown(text, size):
-        pieces.append(text[:cut])
-        text = text[cut:]
-    return [*pieces, text]
-
-
-def test_markdown_is_never_cut_inside_a_fence_a_list_or_a_paragraph():
-    text = (
-        "intro line\n\n```python\na = 1\n\nb = 2\n```\n\n- one\n\n- two\n\n  more of two\n\n"
-        "1. x\n\n2. y\n\nparagraph one\ngoes on\n\nparagraph two\n\n> quote\n\nthe end\n"
-    )
-    pieces = cut_all(text, 1)
-    assert "".join(pieces) == text
-    assert all(piece.count("```") in (0, 2) for piece in pieces)
-    assert any("- one\n\n- two\n\n  more of two" in piece for piece in pieces)
-    assert any("1. x\n\n2. y" in piece for piece in pieces)
-    assert any("paragraph one\ngoes on\n" in piece for piece in pieces)
-
-
-def test_an_open_fence_is_not_cut_and_plain_text_always_is():
-    assert settled_markdown("```\n" + "x\n\n" * 5000) == 0
-    assert settled_markdown("short\n\nshort") == 0
-    assert settled_plain("x" * 3000) == 2000
-    assert settled_plain("x" * 1500 + "\n" + "y" * 3000) == 1501
-
-
-def test_prompt_history_keeps_the_draft_and_stops_at_its_ends():
-    history = PromptHistory().added("a").added("b").added("b")
-    assert history.sent == ("a", "b")
-    older = history.moved(-1, "draft")
-    assert older.text == "b" and older.moved(-1, "b").text == "a"
-    assert older.moved(-1, "b").moved(-1, "a") is None
-    assert older.moved(1, "b").text == "draft" and history.moved(1, "x") is None
-
-
-def test_slash_words_are_read_and_paths_are_not():
-    assert parse_slash("/export my file.md ") == ("export", "my file.md")
-    assert parse_slash("/new") == ("new", "")
-    assert parse_slash("/usr/bin?") is None and parse_slash(" /new") is None
-    words = [command.word for command in COMMANDS if command.word]
-    assert len(words) == len(set(words)) and by_word("nonsense") is None
-
-
-def test_an_export_holds_the_whole_conversation_and_what_was_not_sent(tmp_path, monkeypatch):
-    state = streamed(running("q"), ReasoningDelta("why", 1), AnswerDelta("half", 1))
-    state = streamed(state, Finished("cancelled", STATS))
-    state = after(state, act.SettingsChanged({}, "Be brief."))
-    monkeypatch.setenv("LOCALSEEK_HOME", str(tmp_path))
-    text = recover(state, "a draft").read_text()
-    parts = ("Be brief.", "## Prompt\n\nq", "why", "half", "cancelled", "a draft")
-    places = [text.index(part) for part in parts]
-    assert places == sorted(places)
 
 
 def test_no_action_breaks_an_empty_app():

@@ -112,11 +112,13 @@ def test_a_terminal_that_is_closed_keeps_what_was_said(terminal):
     assert prompt.content == "forever" and "line 0" in answer.content
 
 
-def test_the_real_thing_answers_and_the_next_start_resumes_it(terminal, nano_gguf):
+def test_the_real_thing_answers_and_the_next_start_resumes_it(terminal, nano_gguf, clear):
+    first = clear("What is 12 + 34?")
+    second = clear("What is 5 x 6?", ((first, "12 + 34 = 46"),))
     again = ("-m", "localseek", "-m", str(nano_gguf), "--temperature", "0")
     app = terminal(*again)
     app.until("ready")
-    app.type("What is 12 + 34?\r")
+    app.type(f"{first}\r")
     app.until("= 46")
     app.type("\x11")
     assert app.ended() == 0
@@ -124,16 +126,16 @@ def test_the_real_thing_answers_and_the_next_start_resumes_it(terminal, nano_ggu
     app.until("ready")
     app.type("\x12")  # Ctrl+R
     app.until("Conversations")
-    app.until("What is 12 + 34?")
+    app.until(first)
     app.type("\r")
     app.until("= 46")
-    app.type("What is 5 x 6?\r")
+    app.type(f"{second}\r")
     app.until("= 30")
     app.type("/quit\r")
     assert app.ended() == 0
     with History() as history:
         texts = [one.content for one in history.branch(history.named("").leaf)]
-    assert texts[0] == "What is 12 + 34?" and texts[2] == "What is 5 x 6?" and len(texts) == 4
+    assert texts[0] == first and texts[2] == second and len(texts) == 4
 
 
 def test_no_color_shows_no_colour(terminal):
@@ -143,12 +145,12 @@ def test_no_color_shows_no_colour(terminal):
     assert all(r == g == b for r, g, b, _ in colours if r), "greys only"
 
 
-def test_what_is_typed_before_the_app_is_there_stands_in_its_prompt(terminal, nano_gguf):
+def test_what_is_typed_before_the_app_is_there_stands_in_its_prompt(terminal, nano_gguf, clear):
     app = terminal("-m", "localseek", "-m", str(nano_gguf), "--no-save")
     app.until("starting…")
     assert "Ask something" in app.text() and "╭──" in app.text()
     before = len(app.seen)
-    app.type("What is 12 + 34?\r")
+    app.type(f"{clear('What is 12 + 34?')}\r")
     app.until("= 46")
     assert b"12 + 34" not in app.seen[: before + 20], "it is not echoed"
     app.type("/quit\r")

@@ -5,8 +5,8 @@ from scripted import DONE, STATS, Hold, Scripted, thinking_script
 
 from localseek.events import AnswerDelta, Finished, PromptProgress, ReasoningDelta
 from localseek.options import GenerationOptions, Request, Sampling
-from tui.actions import Selected
-from tui.state import TurnView
+from tui.state.actions import Selected
+from tui.state.views import TurnView
 
 READ = PromptProgress(20, 20)
 CODE = "Here:\n\n```python\nprint(1)\n```\n\nand\n\n```\nls -l\n```\n"

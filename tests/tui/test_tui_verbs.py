@@ -5,11 +5,11 @@ from textual import events
 
 from localseek.events import AnswerDelta, PromptProgress
 from localseek.options import GenerationOptions
-from tui.actions import Selected, Submitted
 from tui.app import LocalseekApp
 from tui.running import run_app
-from tui.state import TurnView
-from tui.window import MOUNTED
+from tui.state.actions import Selected, Submitted
+from tui.state.views import TurnView
+from tui.state.window import MOUNTED
 
 READ = PromptProgress(20, 20)
 

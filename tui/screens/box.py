@@ -7,7 +7,7 @@ from textual.screen import ModalScreen
 
 Result = TypeVar("Result")
 
-
+AGAIN_S = 4.0  # within which a second press confirms the first
 TALL = 24  # rows, from which on a box has margins
 
 

@@ -13,13 +13,13 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Button, Footer, Static
 
-from tui.state import AppState
+from tui.state.views import AppState
+from tui.state.wording import clean
 from tui.widgets.completions import Completions
 from tui.widgets.find import FindLine
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Status
 from tui.widgets.transcript import Transcript
-from tui.wording import clean
 
 TRANSCRIPT_KEYS = frozenset(
     key

@@ -15,7 +15,7 @@ from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui.screens.box import TALL, Box
-from tui.state import AppState
+from tui.state.views import AppState
 
 # Of the screen's height; rows of border, title, line, hint and footer, with margins and without.
 SHARE, AROUND, AROUND_SHORT = 0.9, 14, 8

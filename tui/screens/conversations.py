@@ -13,12 +13,12 @@ from textual.content import Content
 from textual.widgets import Input, OptionList
 
 from localseek.store.history.records import Hit, Saved
-from tui.archive import Archive
+from tui.screens.box import AGAIN_S
 from tui.screens.choosing import Choosing
-from tui.state import AppState, Listing
-from tui.wording import clean
+from tui.state.views import AppState, Listing
+from tui.state.wording import clean
+from tui.threads.archive import Archive
 
-AGAIN_S = 4.0  # within which a second F8 deletes
 MOST = 500  # conversations shown at once; a search reaches all
 
 

@@ -9,8 +9,8 @@ from textual.widgets import Input
 from localseek.system import paths
 from localseek.system.sizes import rough_size
 from tui.screens.choosing import Choosing
-from tui.state import AppState, ModelOffer
-from tui.wording import clean
+from tui.state.views import AppState, ModelOffer
+from tui.state.wording import clean
 
 GETTING = (
     "To get a real model, leave the app and run:\n"

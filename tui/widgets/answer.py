@@ -12,7 +12,7 @@ from markdown_it.rules_core import StateCore
 from textual.containers import Vertical
 from textual.widget import MountError
 
-from tui.segments import settled_markdown
+from tui.text.segments import settled_markdown
 from tui.widgets.growing import GrowingMarkdown
 
 

@@ -6,7 +6,7 @@ Takes completions, gives the chosen one. Has no focus of its own: the prompt han
 from textual.content import Content
 from textual.widgets import Static
 
-from tui.attachments import Completion
+from tui.text.attachments import Completion
 
 
 class Completions(Static):

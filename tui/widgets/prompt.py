@@ -14,8 +14,8 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from localseek.errors import UsageError
-from tui import attachments
-from tui.prompts import PromptHistory
+from tui.text import attachments
+from tui.text.prompts import PromptHistory
 from tui.widgets.completions import Completions
 
 # Shift+Enter is the same byte as Enter in many terminals; Ctrl+J works in all of them.

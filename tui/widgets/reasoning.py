@@ -16,10 +16,10 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from tui.segments import settled_plain
-from tui.state import TurnView
+from tui.state.views import TurnView
+from tui.state.wording import reasoning_title
+from tui.text.segments import settled_plain
 from tui.widgets.growing import update_in_place
-from tui.wording import reasoning_title
 
 
 class ReasoningTitle(Static, can_focus=True):

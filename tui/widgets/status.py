@@ -7,8 +7,8 @@ from rich.cells import cell_len
 from textual.content import Content
 from textual.widgets import Static
 
-from tui.state import AppState
-from tui.wording import activity, figures, held_back, model_name, offline
+from tui.state.views import AppState
+from tui.state.wording import activity, figures, held_back, model_name, offline
 
 GAP = 2  # cells between the two sides
 

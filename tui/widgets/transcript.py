@@ -17,9 +17,9 @@ from textual.message import Message
 from textual.widgets import Static
 
 from localseek.terminal.first_picture import WELCOME
-from tui import tree, window
-from tui.state import AppState, TurnView
-from tui.wording import branching
+from tui.state import tree, window
+from tui.state.views import AppState, TurnView
+from tui.state.wording import branching
 
 if TYPE_CHECKING:
     from tui.widgets.turn import TurnWidget

@@ -10,10 +10,10 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from tui.state import TurnView
+from tui.state.views import TurnView
+from tui.state.wording import clean, count, outcome
 from tui.widgets.answer import Answer
 from tui.widgets.reasoning import Reasoning
-from tui.wording import clean, count, outcome
 
 FORK = "The next prompt begins a new branch here. Esc shows what followed."
 SHOWN_LINES, SHOWN_CHARACTERS = 12, 1_200  # of a prompt, until it is unfolded

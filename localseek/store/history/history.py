@@ -266,17 +266,6 @@ class History:
             )
             return [_message(row) for row in rows]
 
-    def variants(self, message: int) -> list[Message]:
-        """Give the messages that follow what this one follows, itself among them, oldest first."""
-        with explained(self.path):
-            rows = self._db.execute(
-                f"{_MESSAGE} AS one WHERE conversation = "
-                "(SELECT conversation FROM message WHERE id = ?1) AND parent IS "
-                "(SELECT parent FROM message WHERE id = ?1) ORDER BY id",
-                (message,),
-            )
-            return [_message(row) for row in rows]
-
     def leave_at(self, conversation: int, message: int) -> list[Message]:
         """Go to the branch of a message, to the end of what followed it last; give the branch."""
         with transaction(self._db, self.path):

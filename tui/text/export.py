@@ -12,7 +12,7 @@ from localseek.store.history.export import as_json, as_markdown
 from localseek.store.history.records import Message, Saved, title_of
 from localseek.system import paths
 from localseek.system.files import write_new
-from tui.state import AppState, TurnView
+from tui.state.views import AppState, TurnView
 
 
 def write(state: AppState, path: Path) -> Path:

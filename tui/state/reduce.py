@@ -8,11 +8,10 @@ it (`next_turn`, a model phase of "loading"). Knows nothing about Textual, threa
 from dataclasses import replace
 
 from localseek.events import Event, Failed, Finished
-from localseek.options import ModelInfo
-from tui import actions as act
-from tui import streaming, tree
-from tui.state import AppState, ConversationView, ModelView, TurnView
-from tui.wording import clean
+from tui.state import actions as act
+from tui.state import streaming, tree
+from tui.state.views import AppState, ConversationView, ModelView, TurnView
+from tui.state.wording import clean
 
 
 def reduce(state: AppState, action: act.Action, now: float) -> AppState:
@@ -67,19 +66,13 @@ def _model_after(model: ModelView, action: act.Action) -> ModelView:
             return ModelView(
                 name=clean(name) or model.name, phase="ready", progress=1.0, thinks=info.thinks,
                 drafting=info.drafting, context_size=info.context_size,
-                memory_bytes=_memory(info), network=clean(info.network),
+                memory_bytes=sum(info.taken_bytes.values()), network=clean(info.network),
             )  # fmt: skip
         case act.LoadFailed(message, hint):
             return replace(model, phase="failed", message=clean(message), hint=clean(hint))
         case act.RestartAsked() if model.phase in ("failed", "dead"):
             return replace(model, phase="loading", progress=0.0, message="", hint="")
     return model
-
-
-def _memory(info: ModelInfo) -> int:
-    """Give what a placement takes on all devices together."""
-    parts = ("weights", "cache", "draft_cache", "compute")
-    return sum(int(one.get(part, 0)) for one in info.placement.get("memory", ()) for part in parts)
 
 
 def _after_event(state: AppState, number: int, event: Event, now: float) -> AppState:

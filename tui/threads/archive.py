@@ -18,8 +18,8 @@ from localseek.store.history.recorder import WRITE_EVERY_S
 from localseek.store.history.records import Saved, title_of
 from localseek.store.sequences import SequenceStore
 from localseek.text.conversation import Reply
-from tui import tree
-from tui.actions import (
+from tui.state import tree
+from tui.state.actions import (
     Deleted,
     HistoryFailed,
     Listed,
@@ -30,8 +30,8 @@ from tui.actions import (
     Said,
     Stored,
 )
-from tui.background import Background
-from tui.state import AppState, ConversationView, Listing, TurnView
+from tui.state.views import AppState, ConversationView, Listing, TurnView
+from tui.threads.background import Background
 
 Opener = Callable[[], History]
 RECALLED = 200  # prompts of earlier runs that the arrow keys reach

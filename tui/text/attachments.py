@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localseek.errors import UsageError
-from tui.wording import count
+from tui.state.wording import count
 
 BYTES_A_TOKEN = 4  # about, of English text and code; Chinese has about three
 LONGEST_FILE = 4_000_000  # bytes; a million tokens, more than any context holds

@@ -5,7 +5,7 @@ Takes turns, gives their numbers; case does not matter. Knows nothing about Text
 
 from collections.abc import Iterable
 
-from tui.state import TurnView
+from tui.state.views import TurnView
 
 
 def holding(turns: Iterable[TurnView], text: str) -> list[int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from localseek.commands.session import Session, cancelled_by_interrupt
+from localseek.commands.parts.session import Session, cancelled_by_interrupt
 from localseek.engine.process.client import Engine
 from localseek.errors import EngineError
 from localseek.events import Failed, PromptProgress

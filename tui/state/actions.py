@@ -10,7 +10,7 @@ from typing import Any
 
 from localseek.events import Event
 from localseek.options import ModelInfo
-from tui.state import ConversationView, Listing, ModelOffer, TurnView
+from tui.state.views import ConversationView, Listing, ModelOffer, TurnView
 
 # The model
 

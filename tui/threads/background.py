@@ -9,7 +9,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-from tui.actions import Action, Said
+from tui.state.actions import Action, Said
 
 Job = Callable[[], None]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from localseek.commands.preparing import completed, find_runnable_model
+from localseek.commands.parts.preparing import completed, find_runnable_model
 from localseek.engine.process.client import Engine
 from localseek.events import (
     AnswerDelta,

@@ -18,9 +18,9 @@ from localseek.gguf.nextn import holds_only_nextn
 from localseek.options import LoadOptions, ModelInfo
 from localseek.store import library
 from localseek.system.machine import CPU, Machine
-from tui.actions import ModelsListed, PlanDrawn, Said
-from tui.background import Background
-from tui.state import ModelOffer
+from tui.state.actions import ModelsListed, PlanDrawn, Said
+from tui.state.views import ModelOffer
+from tui.threads.background import Background
 
 LookAround = Callable[[], Machine]  # asks the engine what devices there are
 EMBEDDED_WHY = "embedded: small, for trying things out"
@@ -83,10 +83,7 @@ class Shelf(Background):
 
 def without(machine: Machine, loaded: ModelInfo | None) -> Machine:
     """Give the machine as it is once a loaded model is gone."""
-    taken: dict[str, int] = {}
-    for one in loaded.placement.get("memory", ()) if loaded else ():
-        parts = (one.get(part, 0) for part in ("weights", "cache", "draft_cache", "compute"))
-        taken[one.get("device", CPU)] = sum(parts)
+    taken = loaded.taken_bytes if loaded else {}
     return replace(
         machine,
         ram_free=min(machine.ram_total, machine.ram_free + taken.get(CPU, 0)),

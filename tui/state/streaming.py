@@ -16,8 +16,8 @@ from localseek.events import (
     PromptProgress,
     ReasoningDelta,
 )
-from tui.state import Phase, Reasoning, TurnView
-from tui.wording import clean
+from tui.state.views import Phase, Reasoning, TurnView
+from tui.state.wording import clean
 
 
 def after(turn: TurnView, event: Event, now: float, shown: Reasoning) -> TurnView:

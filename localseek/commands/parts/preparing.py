@@ -6,6 +6,7 @@ Hands library.py the one thing it must not import: the converter of the embedded
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from localseek.errors import ModelError
@@ -72,7 +73,9 @@ def _convert(source: Path, target: Path) -> None:
 def _converter_version() -> str:
     """Give a text that changes when the converter's code does."""
     digest = hashlib.sha256()
-    folder = Path(__file__).parents[2] / "converters"
+    package = find_spec("converters")
+    assert package is not None and package.submodule_search_locations  # it is installed with us
+    folder = Path(package.submodule_search_locations[0])
     for file in (Path(head.__file__), *sorted(folder.rglob("*.py"))):
         digest.update(file.read_bytes())
     return digest.hexdigest()

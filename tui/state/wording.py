@@ -7,7 +7,7 @@ words, so that nothing is told by colour alone. Knows nothing about Textual.
 from pathlib import PurePath
 
 from localseek.system.sizes import rough_size
-from tui.state import AppState, ModelView, TurnView
+from tui.state.views import AppState, ModelView, TurnView
 
 # Control characters would move the cursor or ring the bell, bidirectional overrides would
 # reorder what is read, and a lone surrogate cannot be written to a terminal at all.

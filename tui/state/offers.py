@@ -3,7 +3,7 @@
 Takes the state, gives each action that is not always possible with whether it is. Pure.
 """
 
-from tui.state import AppState
+from tui.state.views import AppState
 
 
 def offered(state: AppState) -> dict[str, bool]:

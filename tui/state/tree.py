@@ -8,7 +8,7 @@ Textual or databases.
 from collections.abc import Iterable, Sequence
 
 from localseek.store.history.records import Message
-from tui.state import Phase, TurnView
+from tui.state.views import Phase, TurnView
 
 Turns = tuple[TurnView, ...]
 Branches = tuple[Turns, Turns]  # what is shown, all others

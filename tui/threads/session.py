@@ -14,8 +14,8 @@ from typing import Protocol
 from localseek.errors import LocalseekError
 from localseek.events import AnswerDelta, Event, Failed, Finished, ReasoningDelta, Stats
 from localseek.options import LoadOptions, ModelInfo, Request
-from tui.actions import Action, Kept, Loaded, LoadFailed, Loading, Said, Streamed
-from tui.background import Background
+from tui.state.actions import Action, Kept, Loaded, LoadFailed, Loading, Said, Streamed
+from tui.threads.background import Background
 
 CLOSING_S = 60.0  # to save a long sequence of a large model: some gigabytes
 

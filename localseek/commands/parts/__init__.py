@@ -1,0 +1,1 @@
+"""What several verbs share, and the pages that single ones print; no verb is here."""

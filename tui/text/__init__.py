@@ -1,0 +1,1 @@
+"""What a person writes and takes along: attachments, earlier prompts, code blocks, exports."""

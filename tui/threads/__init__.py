@@ -1,0 +1,1 @@
+"""What the screen must not wait for: engine, history and models, each on its own thread."""
