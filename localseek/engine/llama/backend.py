@@ -8,10 +8,13 @@ from typing import Any
 import llama_cpp.llama_cpp as lib
 from llama_cpp import llama_cpp_ext as ext
 
-from localseek.engine.llama.devices import device_handles, device_text
+from localseek.engine.llama.devices import device_handles, device_text, leave_out
 
 DEBUG, ERROR, CONTINUED = 1, 4, 5  # enum ggml_log_level in ggml.h
 _complaints: deque[str] = deque(maxlen=8)  # llama.cpp's last errors, to say why it refused
+# Intel's tiles. ggml's kernels for them take no transposed input, as latent attention gives it:
+# every DeepSeek model would abort at GGML_ASSERT(*cur_backend_id != -1); others end in SIGILL.
+AMX = b"AMX"
 WHERE = re.compile(r"^\w+: ")  # the function that complains
 
 
@@ -29,6 +32,7 @@ def start_backend() -> None:
     """Start llama.cpp, with a log that survives any bytes it prints; may be called again."""
     lib.llama_log_set(_log, None)
     lib.llama_backend_init()
+    leave_out(AMX)
     forget_complaints()
 
 

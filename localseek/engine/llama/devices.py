@@ -1,6 +1,7 @@
 """ggml's devices by name, a placement in llama.cpp's own terms, and what it says it allotted."""
 
 import ctypes
+import itertools
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -36,12 +37,36 @@ def device_handles() -> list[int]:
     return [get(index) for index in range(count())]
 
 
-def _rpc_function(name: str, result: Any, *arguments: Any) -> Any:
-    """Find a function of ggml's RPC backend; raises EngineError in a build that has none."""
+def _backend_function(backend: bytes, name: str) -> int:
+    """Find a function that only one of ggml's backends has; 0 if this build has none."""
     by_name = _function("ggml_backend_reg_by_name", Pointer, ctypes.c_char_p)
     address = _function("ggml_backend_reg_get_proc_address", Pointer, Pointer, ctypes.c_char_p)
-    registry = by_name(b"RPC")
-    found = registry and address(registry, name.encode())
+    registry = by_name(backend)
+    return (registry and address(registry, name.encode())) or 0
+
+
+def leave_out(kind: bytes) -> None:
+    """Let no weights be copied into one of the orders that this processor's kernels like.
+
+    May be called again. The list of orders ends with a null pointer, and is ggml's own.
+    """
+    address = _backend_function(b"CPU", "ggml_backend_dev_get_extra_bufts")
+    if not address:
+        return
+    by_type = _function("ggml_backend_dev_by_type", Pointer, ctypes.c_int)
+    name = _function("ggml_backend_buft_name", ctypes.c_char_p, Pointer)
+    extra = ctypes.CFUNCTYPE(ctypes.POINTER(Pointer), Pointer)(address)(by_type(CPU_TYPE))
+    kept = 0
+    for index in itertools.takewhile(lambda at: extra[at], itertools.count()):
+        if name(extra[index]) != kind:
+            extra[kept] = extra[index]
+            kept += 1
+    extra[kept] = None
+
+
+def _rpc_function(name: str, result: Any, *arguments: Any) -> Any:
+    """Find a function of ggml's RPC backend; raises EngineError in a build that has none."""
+    found = _backend_function(b"RPC", name)
     if not found:
         raise EngineError(
             "This build of llama.cpp knows no workers.", "`localseek doctor` says how to mend it."
