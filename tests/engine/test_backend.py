@@ -25,7 +25,8 @@ def orders(path, *left_out):
     """Load a model in a new process; give the log's lines on its weights."""
     command = [sys.executable, "-c", LOADED, str(path), *left_out]
     done = subprocess.run(command, capture_output=True, check=True, timeout=60)
-    return [line for line in done.stderr.decode(errors="replace").splitlines() if "model buffer size" in line]
+    log = done.stderr.decode(errors="replace").splitlines()
+    return [line for line in log if "model buffer size" in line]
 
 
 def test_weights_are_never_kept_for_amx_tiles(nano_gguf):

@@ -22,12 +22,11 @@ from fakes.drafting import (
 )  # fmt: skip
 
 from localseek.engine.drafting.acceptance import Acceptance
-from localseek.engine.drafting.costs import Costs
 from localseek.engine.drafting.depth import DepthController
 from localseek.engine.drafting.draft_counter import DraftCounter
 from localseek.engine.drafting.draft_policy import FixedDepth
 from localseek.engine.drafting.shared_depth import SharedDepth
-from localseek.engine.drafting.worth import Worth
+from localseek.engine.drafting.times import Times
 
 
 def simulation(machine, seed=1, **changes):
@@ -121,10 +120,11 @@ def real(machine):
 def blind_share(run, text, tokens):
     """Run a text; give the share of its steps that looked at no probability."""
     seen = []
-    learn, run.policy.learn = run.policy.learn, lambda step: (seen.append(step), learn(step))
+    learn = run.policy.learn
+    run.policy.learn = lambda step: (seen.append(not run.policy.weighs), learn(step))
     run.run(text, tokens)
     run.policy.learn = learn
-    return sum(step.blind for step in seen) / len(seen)
+    return sum(seen) / len(seen)
 
 
 def test_probabilities_are_seldom_looked_at_where_they_decide_nothing():
@@ -145,41 +145,12 @@ def test_steps_without_thinking_end_when_drafts_are_refused():
     assert sum(run.depths[before:]) < 16  # tries
 
 
-def test_what_pays_is_looked_up_as_it_would_be_computed():
-    acceptance, worth, costs = Acceptance(4), Worth(), Costs()
-    for part, seconds in ((costs.first, 0.1), (costs.next, 0.05), *zip(
-        costs.verify, (1.0, 1.2, 1.5, 1.9, 2.5), strict=True
-    )):  # fmt: skip
-        part.set(seconds)
-    for turn in range(60):
-        for position in range(1, 5):
-            acceptance.learn(position, (turn % 10) / 10, turn % 10 > 2 * position)
-    worth.look_up(costs)
-    answers = set()
-    for rate in (0.5, 1.0, 1.5):
-        worth.price(rate, acceptance)
-        decided = set()
-        for drafted in (1, 2, 3):
-            for tenths in range(10):
-                chances = [0.99] * (drafted - 1) + [tenths / 10]
-                accepted = 1.0
-                for position, chance in enumerate(chances, 1):
-                    accepted *= acceptance.given(position, chance)
-                near = worth.pays(drafted, accepted - 1 / 64, acceptance)
-                if near == worth.pays(drafted, accepted + 1 / 64, acceptance):
-                    assert worth.deeper(chances, acceptance) == near
-                    decided.add(near)
-        answers |= decided
-    assert answers == {True, False}
-    assert not worth.deeper([0.99] * 4, acceptance), "there is no fifth"
-
-
 def test_where_drafts_can_never_pay_the_draft_layer_sleeps_through_many_answers():
     run = simulation(BARE)
     run.run(CODE, 300)
     assert run.policy.hopeless and run.policy.asleep
     before = len(run.depths)
-    for _ in range(12):
+    for _ in range(3):
         assert not run.policy.start()
         run.run(CODE, 300)
     assert sum(run.depths[before:]) == 0
@@ -219,66 +190,66 @@ def test_a_fixed_depth_is_kept():
 def test_acceptance_of_unknown_positions_is_guessed_from_those_before():
     acceptance = Acceptance(4)
     for _ in range(100):
-        acceptance.learn(1, 0.5, accepted=False)
+        acceptance.at(1).learn(0.5, accepted=False)
     assert acceptance.mean(1) < 0.01
     assert acceptance.mean(2) == pytest.approx(acceptance.mean(1))
     for _ in range(20):
-        acceptance.learn(1, 0.99, accepted=True)
+        acceptance.at(1).learn(0.99, accepted=True)
     assert acceptance.given(1, 0.99) > 0.95
     assert acceptance.given(1, 0.6) < 0.05
 
 
+def test_tokens_of_a_step_are_those_accepted_in_a_row_and_one_more():
+    acceptance = Acceptance(4)
+    for turn in range(400):
+        acceptance.at(1).count(turn % 2 == 0)
+        acceptance.at(2).count(turn % 4 == 0)
+    first, second = acceptance.mean(1), acceptance.mean(2)
+    assert acceptance.tokens(0) == 1.0
+    assert acceptance.tokens(2) == pytest.approx(1 + first + first * second)
+    assert acceptance.tokens(3, certain_after=1) == pytest.approx(1 + 3 * first)
+
+
+def sampled(part, times, seconds, count=20, in_use=True):
+    for _ in range(count):
+        times.learn(part, seconds, in_use)
+
+
 def test_times_are_told_from_the_speed_of_the_whole_machine():
-    costs = Costs()
-    for _ in range(50):
-        costs.learn(costs.verify[0], 1.0)
-        costs.learn(costs.verify[1], 1.5)
-    for _ in range(50):
-        costs.learn(costs.verify[0], 2.0)
-    assert costs.speed == pytest.approx(2.0, rel=0.15)
-    assert costs.verifying(1) / costs.verifying(0) == pytest.approx(1.5, rel=0.15)
-    assert costs.verifying(3) > costs.verifying(2) > costs.verifying(1)  # extrapolated
+    times = Times()
+    sampled(times.verify[0], times, 1.0)
+    sampled(times.verify[1], times, 1.5, in_use=False)
+    sampled(times.verify[0], times, 2.0)
+    assert times.speed == pytest.approx(2.0, rel=0.15)
+    assert times.verifying(1) / times.verifying(0) == pytest.approx(1.5, rel=0.15)
+    assert times.verifying(3) > times.verifying(2) > times.verifying(1)  # extrapolated
 
 
 def test_a_part_that_was_interrupted_while_it_was_young_is_soon_right():
-    costs = Costs()
-    for seconds in (9.0, 9.0, 9.0, 9.0, 1.0, 1.0, 1.0, 1.0):
-        costs.learn(costs.verify[1], seconds)
-    assert costs.verify[1].seconds == pytest.approx(1.0)
-    assert costs.speed == 1.0
+    times = Times()
+    for seconds in (9.0, 9.0, 1.0, 1.0):
+        times.learn(times.verify[1], seconds, in_use=False)
+    assert times.verify[1].seconds == pytest.approx(1.0)
+    assert times.speed == 1.0
 
 
 def test_tries_and_small_parts_do_not_move_the_clock_of_the_machine():
-    costs = Costs()
-    for _ in range(50):
-        costs.learn(costs.verify[0], 1.0)
-        costs.learn(costs.verify[1], 1.5)
-        costs.learn(costs.first, 0.1, tried=True)
-    for _ in range(20):
-        costs.learn(costs.verify[1], 6.0, tried=True)
-        costs.learn(costs.first, 0.3, tried=True)
-    assert costs.speed == pytest.approx(1.0, rel=0.02)
-    assert costs.verifying(1) == pytest.approx(6.0, rel=0.1)
-    assert costs.drafting(1) == pytest.approx(0.3, rel=0.1)
-
-
-def test_a_tried_part_that_is_not_as_it_was_is_not_trusted_until_it_was_measured_again():
-    costs = Costs()
-    part = costs.verify[1]
-    for _ in range(20):
-        costs.learn(part, 1.0)
-    costs.learn(part, 1.05, tried=True)
-    assert part.trust == 21
-    costs.learn(part, 2.0, tried=True)
-    assert part.trust <= 2
-    assert part.seconds == pytest.approx(1.0, rel=0.1)  # one such time may be a disturbance
+    times = Times()
+    sampled(times.verify[0], times, 1.0)
+    sampled(times.verify[1], times, 1.5, in_use=False)
+    sampled(times.first, times, 0.1, in_use=False)
+    sampled(times.verify[1], times, 6.0, in_use=False)
+    sampled(times.first, times, 0.3, in_use=False)
+    assert times.speed == pytest.approx(1.0, rel=0.02)
+    assert times.verifying(1) == pytest.approx(6.0)
+    assert times.step(2) == pytest.approx(times.verifying(2) + 0.6)
 
 
 def test_a_greater_depth_never_costs_less():
-    costs = Costs()
-    for depth, seconds in enumerate((1.0, 9.0, 1.2)):
-        costs.learn(costs.verify[depth], seconds)
-    assert costs.verifying(1) == pytest.approx(costs.verifying(2))
+    times = Times()
+    for part, seconds in zip(times.verify, (1.0, 9.0, 1.2), strict=False):
+        times.learn(part, seconds, in_use=False)
+    assert times.verifying(1) == pytest.approx(times.verifying(2))
 
 
 def test_drafts_are_counted_by_position():

@@ -63,7 +63,7 @@ def test_the_first_answer_of_the_next_start_is_as_fast_as_later_ones(machine, te
         first.append(run.run(text, 256))
         second.append(started_again(run, seed + 100).run(text, 256))
     assert sum(second) > 0.99 * sum(first)
-    assert sum(second) / 24 > 0.97 * best_rate(machine, text)
+    assert sum(second) / 24 > 0.96 * best_rate(machine, text)
 
 
 @pytest.mark.parametrize("machine", [DENSE, SPARSE])
@@ -142,7 +142,7 @@ def test_what_hidden_rows_cost_is_not_measured_again():
     again = started_again(run)
     assert not again.policy.compares
     again.run(NOTHING, 100)
-    assert again.policy.costs.plain.seconds == pytest.approx(FAR.verify[0], rel=0.1)
+    assert again.policy.times.plain.seconds == pytest.approx(FAR.verify[0], rel=0.1)
 
 
 def test_what_hidden_rows_cost_is_measured_if_the_run_before_did_not():
@@ -152,7 +152,7 @@ def test_what_hidden_rows_cost_is_measured_if_the_run_before_did_not():
     policy.recall(from_plain(plain(batch))[1])
     run = Simulation(policy, FAR)
     run.run(NOTHING, 300)
-    assert policy.costs.plain.seconds == pytest.approx(FAR.verify[0], rel=0.1)
+    assert policy.times.plain.seconds == pytest.approx(FAR.verify[0], rel=0.1)
     assert not policy.compares
 
 
@@ -166,8 +166,8 @@ def test_what_was_learnt_is_kept_by_the_number_of_sequences():
     run.run(CODE, 300)
     known = from_plain(json.loads(json.dumps(to_plain({3: run.policy.learnt()}))))
     shared = SharedDepth(DepthController, known)
-    assert shared.of(3).costs.verify[4].count > 4
-    assert shared.of(2).costs.verify[4].count == 0
+    assert shared.of(3).times.verify[4].count > 4
+    assert shared.of(2).times.verify[4].count == 0
     for _ in range(6):
         step = SharedStep(0, 0.0, 0.0, 1.0, [0, 0], [0, 0], 2, [[], []])
         shared.learn(step, timed=True)
@@ -193,7 +193,7 @@ def facts():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("format", 2),
+        ("format", 1),
         ("sequences", None),
         ("sequences", [1]),
         ("sequences", {"one": {}}),
@@ -212,18 +212,15 @@ IMPOSSIBLE = {
     "too few depths": (["verify"], []),
     "a time below zero": (["verify", 0, 0], -1.0),
     "a time of nothing": (["verify", 0, 0], 0.0),
-    "no step without drafts": (["verify", 0], [0.0, 0, 0, []]),
+    "no step without drafts": (["verify", 0], [0.0, 0]),
     "no number": (["verify", 0, 0], float("nan")),
     "a word": (["verify", 0, 1], "four"),
-    "too few times": (["verify", 0, 3], []),
-    "nothing among the times": (["verify", 0, 3, 0], 0.0),
+    "three numbers for a time": (["verify", 0], [1.0, 2, 3]),
     "endless": (["naps"], float("inf")),
     "too few ages": (["ages"], [0]),
-    "an empty purse below zero": (["purse"], -1.0),
-    "more accepted than tried": (["positions", 0, "accepted"], 99),
-    "nothing tried": (["positions", 0], {"trials": 0, "accepted": 0, "guess": 0}),
-    "empty bins": (["positions", 0, "bins"], [[0] * 6, [0] * 6]),
-    "too few bins": (["positions", 0, "shares"], [1.0]),
+    "an age below zero": (["ages", 0], -1),
+    "more accepted than tried": (["positions", 0, 1], 99),
+    "accepted without a trial": (["positions", 0], [0, 1]),
     "too few positions": (["positions"], []),
 }
 
@@ -234,10 +231,7 @@ def test_facts_that_cannot_be_are_left_out(facts, name):
     place = facts["sequences"]["1"]
     for step in way:
         place = place[step]
-    if isinstance(value, dict):
-        place[last].update(value)
-    else:
-        place[last] = value
+    place[last] = value
     assert from_plain(facts) == {}
 
 
@@ -273,7 +267,11 @@ def test_a_record_that_would_sleep_for_ever_sleeps_a_while():
     run.run(CODE, 300)
     facts = plain(run)
     facts["sequences"]["1"]["sleep_left"] = 1e300
-    assert from_plain(facts)[1].sleep_left == 1024
+    policy = DepthController()
+    policy.recall(from_plain(facts)[1])
+    again = Simulation(policy, BARE)
+    again.run(CODE, 2000)
+    assert sum(again.depths) > 0
 
 
 def test_a_folder_that_cannot_be_made_costs_nothing_else(home):

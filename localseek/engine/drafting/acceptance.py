@@ -1,102 +1,96 @@
-"""How often drafts are accepted: by position in the draft and by how sure the draft layer was.
+"""How often drafts are right: by position in the draft and by how sure the draft layer was.
 
-Takes trials (position, the draft's probability, accepted or not), gives probabilities of
-acceptance. Forgets exponentially, so that the present text counts. Knows nothing about time.
+Takes trials (position, the draft's probability, right or not) of drafts all of whose predecessors
+were right. Forgets exponentially, so that the present text counts. With times it gives rates.
 """
 
+import itertools
 from bisect import bisect_right
-from collections.abc import Callable
 
-EDGES = (0.3, 0.5, 0.7, 0.85, 0.95)  # bins of the draft layer's own probability
-MIDDLES = (0.15, 0.4, 0.6, 0.78, 0.9, 0.98)
-MEMORY = 16.0  # trials that count; half of the weight is on the last 11
-BIN_MEMORY = 32.0  # a bin's acceptance changes less with the text than how often it comes
-GUESS_WEIGHT = 2.0  # trials that a first guess is worth; it is forgotten like them
-SMALLEST = 1e-9  # unit of shares; then they are counted in a new one
-UNKNOWN = 0.8  # acceptance of first drafts of which nothing is known; V3 reaches 0.85
+from localseek.engine.drafting.times import Times
+
+EDGES = (0.3, 0.5, 0.7, 0.85, 0.95)  # of the bins of the draft layer's own probability
+MEMORY = 16.0  # trials that count; a text turns within a few sentences
+UNKNOWN, GUESSES = 0.8, 2.0  # acceptance before any trial (V3: 0.85), and what it weighs in trials
+
+
+# What a bin is taken for before it has trials.
+MIDDLES = [(low + high) / 2 for low, high in itertools.pairwise((0.0, *EDGES, 1.0))]
 
 
 class Position:
     """Trials of one position in a draft."""
 
-    __slots__ = ("accepted", "bin_accepted", "bin_trials", "guess", "parts", "trials", "unit")
+    __slots__ = ("accepted", "bin_accepted", "bin_trials", "guesses", "shares", "trials")
 
     def __init__(self) -> None:
-        bins = len(MIDDLES)
-        self.trials, self.accepted = 0.0, 0.0
-        self.guess = GUESS_WEIGHT  # what an expectation still weighs
-        self.parts, self.unit = [1.0] * bins, 1 / bins  # how often each bin comes, in units
-        self.bin_trials = [GUESS_WEIGHT] * bins
-        self.bin_accepted = [GUESS_WEIGHT * middle for middle in MIDDLES]
-
-    def learn(self, probability: float, accepted: bool) -> None:
-        """Take one trial; older ones lose weight."""
-        self.count(accepted)
-        chosen = bisect_right(EDGES, probability)
-        pace = 1 / min(self.trials, MEMORY)
-        if pace == 1 or self.unit < SMALLEST:
-            self.parts, self.unit = [part * self.unit * (pace < 1) for part in self.parts], 1.0
-        else:  # all shrink alike
-            self.unit *= 1 - pace
-        self.parts[chosen] += pace / self.unit
-        keep = 1 - 1 / BIN_MEMORY
-        self.bin_trials[chosen] = self.bin_trials[chosen] * keep + 1
-        self.bin_accepted[chosen] = self.bin_accepted[chosen] * keep + accepted
+        self.trials, self.accepted, self.guesses = 0.0, 0.0, GUESSES
+        self.shares = [1 / len(MIDDLES)] * len(MIDDLES)  # how often each bin comes
+        self.bin_trials = [GUESSES] * len(MIDDLES)
+        self.bin_accepted = [GUESSES * middle for middle in MIDDLES]
 
     def count(self, accepted: bool) -> None:
-        """Take one trial whose probability is not known."""
+        """Take one trial whose probability is not known; older ones lose weight."""
         keep = 1 - 1 / MEMORY
         self.trials = self.trials * keep + 1
         self.accepted = self.accepted * keep + accepted
-        self.guess *= keep
+        self.guesses *= keep
 
-    def given(self, index: int) -> float:
-        """Give the acceptance of drafts whose probability lies in a bin."""
-        return self.bin_accepted[index] / self.bin_trials[index]
+    def learn(self, probability: float, accepted: bool) -> None:
+        """Take one trial."""
+        self.count(accepted)
+        chosen = bisect_right(EDGES, probability)
+        pace = 1 / self.trials
+        self.shares = [share * (1 - pace) for share in self.shares]
+        self.shares[chosen] += pace
+        keep = 1 - 1 / (2 * MEMORY)  # it changes less with the text than how often it comes
+        self.bin_trials[chosen] = self.bin_trials[chosen] * keep + 1
+        self.bin_accepted[chosen] = self.bin_accepted[chosen] * keep + accepted
+
+    def bins(self) -> list[tuple[float, float]]:
+        """Give (acceptance, share) of each bin, the best first."""
+        columns = zip(self.bin_accepted, self.bin_trials, self.shares, strict=True)
+        return sorted(((right / trials, share) for right, trials, share in columns), reverse=True)
 
 
 class Acceptance:
-    """Acceptance at each position of a draft, counted from 1, if all before were accepted."""
+    """Acceptance at each position of a draft, counted from 1, if all before were right."""
 
     def __init__(self, positions: int) -> None:
         self.positions = [Position() for _ in range(positions)]
 
-    def learn(self, position: int, probability: float, accepted: bool) -> None:
-        """Take one trial at a position all of whose predecessors were accepted."""
-        self.positions[position - 1].learn(probability, accepted)
-
-    def count(self, position: int, accepted: bool) -> None:
-        """Take such a trial of a draft whose probability is not known."""
-        self.positions[position - 1].count(accepted)
+    def at(self, position: int) -> Position:
+        """Give the trials of a position."""
+        return self.positions[position - 1]
 
     def mean(self, position: int) -> float:
         """Give the acceptance at a position; of an unknown one, that of the one before."""
         expected = UNKNOWN
         for at in self.positions[:position]:
-            expected = (at.accepted + at.guess * expected) / (at.trials + at.guess)
+            expected = (at.accepted + at.guesses * expected) / (at.trials + at.guesses)
         return expected
 
     def given(self, position: int, probability: float) -> float:
         """Give the acceptance of a draft that was made with this probability."""
-        return self.positions[position - 1].given(bisect_right(EDGES, probability))
+        at, chosen = self.positions[position - 1], bisect_right(EDGES, probability)
+        return at.bin_accepted[chosen] / at.bin_trials[chosen]
 
-    def gain(self, position: int, before: float, price: float) -> float:
-        """Give the tokens that a draft at `position` is worth if only good ones are verified.
+    def tokens(self, depth: int, certain_after: int | None = None) -> float:
+        """Give the tokens of a step that verifies `depth` drafts, E[depth] = 1 + a1 + a1 a2 + ….
 
-        `before` is the probability that all drafts before it are accepted, `price` the tokens
-        that could be decoded in the time that verifying it takes.
+        Those at positions beyond `certain_after` are taken to be right.
         """
-        return self._over_bins(position, lambda given: before * given - price)
+        expected = chain = 1.0
+        for position in range(1, depth + 1):
+            if certain_after is None or position <= certain_after:
+                chain *= self.mean(position)
+            expected += chain
+        return expected
 
-    def loss(self, position: int, before: float, price: float) -> float:
-        """Give the tokens that are lost if drafts at `position` are verified, good or not."""
-        return self._over_bins(position, lambda given: price - before * given)
 
-    def _over_bins(self, position: int, value: Callable[[float], float]) -> float:
-        """Give the mean over bins of what their acceptance is worth where that is something."""
-        at = self.positions[position - 1]
-        return at.unit * sum(
-            part * max(0.0, value(at.given(index)))
-            for index, part in enumerate(at.parts)
-            if part > 0.0
-        )
+def rates(times: Times, acceptance: Acceptance) -> list[float]:
+    """Give the tokens a second of the common clock by depth, up to the greatest one measured."""
+    drafting = (
+        acceptance.tokens(depth) / times.step(depth) for depth in range(1, times.measured() + 1)
+    )
+    return [1 / times.decoding(), *drafting]

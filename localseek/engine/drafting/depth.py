@@ -1,48 +1,36 @@
-"""How many tokens to draft in each step: decided by measured time and measured acceptance.
+"""How many tokens to draft in each step: the depth with the most tokens a second, as measured.
 
-Takes what each step cost and what became of its drafts, gives for the next step whether to draft,
-when to stop, and how many drafts to verify. A draft is worth the tokens it is expected to yield
-less those that could be decoded in the time it takes, at the best rate that is known (renewal
-reward: the policy that is best at the rate it reaches is the best one). What does not pay is tried
-again from a small allowance of time; between tries the draft layer sleeps, since feeding it has a
-price, too. Knows nothing about models or contexts.
+A step that drafts k tokens takes T[k] seconds (`Times.step`) and yields E[k] = 1 + a1 + a1 a2 + …
+tokens, aj being how often the draft at position j is right if those before it are. Every few steps
+the depth with the best rate E[k] / T[k] is chosen; 0 is one of them, and then the draft layer
+sleeps. Where the layer's own probabilities tell good drafts from bad ones, each draft is made, and
+verified, only if it is expected to yield more tokens than the best rate gives in the time it takes.
+A depth that is not used is tried for a few steps when it could be better than what is, or when its
+time is old; a sleeping layer wakes for a look at the text. What such tries lose is taken from an
+allowance, a small share of all time: while that is used up, nothing is tried.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Sequence
+from statistics import median_low
 
-from localseek.engine.drafting.acceptance import Acceptance
-from localseek.engine.drafting.costs import FIRST_TIMES, Costs
-from localseek.engine.drafting.draft_policy import DOZE, HINDSIGHT, Step
+from localseek.engine.drafting.acceptance import Acceptance, rates
+from localseek.engine.drafting.draft_policy import HINDSIGHT, Step, Trial
 from localseek.engine.drafting.learnt import Learnt
-from localseek.engine.drafting.trying import Trying
+from localseek.engine.drafting.times import RECENT, Part, Times
 from localseek.engine.drafting.worth import Worth
 from localseek.options import MAX_DEPTH
 
-ALLOWANCE = 0.007  # share of the time that may be lost to trying what is not best
-PURSE_STEPS = 12.0  # plain steps that the allowance holds at the start and at most
-FIRST_STEPS = 4  # plain steps before the first draft: the first few still warm up
-TRIES = 2  # steps in which a depth is tried; the first often pays for a new graph
-FAST_TRIES = 12  # of a model whose graphs take as long to build as to compute
-FRESH_TOKENS = 96  # what was tried within so many tokens is known
-WELL_KNOWN = 8  # times after which a depth need not be tried for its time more often than that
-STALE_TOKENS = 1024  # a time that was measured longer ago is measured again
-PLAN_STEPS = 8  # a plan is good for so many steps
-DOUBT = 0.9  # of the measured times; drafts that would not pay even at these are hopeless
-ROW_SHARE = 0.05  # of a plain step: hidden rows that take less are as good as free
-NAP = 32  # tokens after which drafts that did not pay are tried again, if the allowance lasts
-LONG_SLEEP = 4096  # tokens after which hopeless drafts are
-PATIENCE = 4  # naps in a row, then the layer sleeps on when an answer begins
-FAST_S = 0.003  # seconds of a plain step below which thinking about drafts takes a share of it
-FAST_CRUISE = 31  # steps of such a model that are then taken without thinking, if all goes well
-GOOD = 0.9  # acceptance at each position that is well enough for that
-THINKING_S = 1e-4  # seconds that thinking takes beside a model that fills the processor's caches
-CRUISE = 11  # steps of such a model without, where thinking yields less than it takes
-MISSES = 2  # rejected first drafts, beside those that are to be expected, that end it
-WAKING_TRIES = 6  # after a nap, where feeding the layer is too dear to gather rows for hindsight
+PLAN_STEPS = 8  # a plan is good for so many steps; four times as many where nothing is weighed
+FAST_S = 0.003  # of a plain step; below, weighing a draft (0.1 ms) takes more than it gives
+MARGIN = 0.03  # of what drafts yield that a change must gain: estimates differ so by chance
+ALLOWANCE = 0.007  # share of the time that may be lost to tries
+PURSE_STEPS = 8   # plain steps that the allowance holds at most: a dozen tries, or one on a GPU
+TRIES = 2  # steps of a try that are timed
+RETRY = 48  # tokens after which what could be better is tried again, and a sleeping layer wakes
+# Tokens in which the purse fills, after which what is hopeless, or was known, is tried again.
+STALE = round(PURSE_STEPS / ALLOWANCE)
 LONG_AGO = -(10**9)  # tokens
-ASLEEP = -1  # drafts verified by a step without the draft layer
-CLOSE, CLOSE_TOKENS = 0.85, 256  # of the best rate, on devices: timed again soon, it costs little
-POOR, POOR_TOKENS = 0.7, 4096  # of it: no error of its time makes it the best one
 
 
 class DepthController:
@@ -57,26 +45,106 @@ class DepthController:
         `compares`: hidden rows may have a price. `settling`: steps that a change of depth slows
         down; with any, all steps are of one depth, whatever the probabilities of their drafts.
         """
-        self.weighs, self.compares = True, False
+        self.weighs, self.compares, self.asleep = False, False, False
+        self.hopeless = False  # no draft could pay, even if right
+        self.times, self.acceptance = Times(), Acceptance(MAX_DEPTH)
+        self.depth, self._rate = 0, 0.0  # the best that is known, with its rate
+        self._target = 0  # the depth of the present steps: the best one, or one on trial
+        self._worth = Worth(self.times, self.acceptance, 0.0)
         self._may_compare, self._compared, self._settling = compares, False, settling
-        self._verified, self._alike = 0, 0  # of the last step; how many before it verified as many
-        self.costs, self.acceptance = Costs(), Acceptance(MAX_DEPTH)
-        self.depth = 0  # the best that is known, if drafts are of mean quality
-        self._worth = Worth()
-        self._drafts = False
-        self._purse = 0.0  # seconds of the common clock
-        self._tokens = 0
-        self._tried = [LONG_AGO] * (MAX_DEPTH + 1)  # by position: when last on trial
-        self._timed = [LONG_AGO] * (MAX_DEPTH + 1)  # by depth: when last measured
-        self._plan_left = 0
         self._steps: list[Step] = []  # that nothing was learnt from yet
-        self._trying: Trying | None = None
-        self._cruises, self._cruise_left, self._misses_left = False, 0, 0
-        self.asleep, self.hopeless = False, False  # hopeless: no draft could pay, even if right
+        self._left = PLAN_STEPS // 2  # of the plan; the first steps are plain, and still warm up
+        self._trying, self._waking = False, False
+        self._alike, self._verified = 0, 0  # of the last step, and how many before were like it
+        self._unlike = 0  # weighed steps that were not of the best depth
+        self._purse = 0.0  # seconds of the common clock that may be lost to tries
+        self._tokens = 0
+        self._timed = [LONG_AGO] * (MAX_DEPTH + 1)  # when each depth was last timed, in tokens
+        self._heard = [LONG_AGO] * (MAX_DEPTH + 1)  # when a draft at each position was last judged
         self._sleep_left, self._naps = 0, 0  # tokens; naps in a row
-        self._dozed = 0  # plain steps that nothing was learnt from yet
-        self._surprise = False  # would it be if drafts did not pay, since they did?
-        self._gathering = 0  # waiting rows before the first draft after a nap
+        self._slept: list[float] = []  # seconds of plain steps that nothing was learnt from yet
+
+    # What the decoder asks.
+
+    def start(self) -> bool:
+        """Tell whether the draft layer is wanted in the answer that begins.
+
+        It is, so that it knows the prompt, unless it has failed twice in a row.
+        """
+        self._learn()
+        if self.asleep and not self.hopeless and self._naps < 2 and self._purse > 0:
+            self.asleep = False
+        self._trying = self._waking = False
+        if self._rate:
+            self._left = 0
+        return not self.asleep
+
+    def begin(self, waiting: int) -> bool:
+        """Tell whether to draft; `waiting` rows must be taken in before."""
+        if self._waking and not self._target:
+            if waiting <= HINDSIGHT:
+                return False
+            self.weighs = True  # one decode then tells how right the last drafts would have been
+            self._target, self._left = 1, 1
+        if self._left <= 0:
+            self._learn()
+            if not self.times.verify[0].count:
+                return False  # the steps so far did something else, too
+            self._plan()
+        self._left -= 1
+        return self._target > 0
+
+    def deeper(self, probabilities: list[float]) -> bool:
+        """Tell whether to draft one more token after those with these probabilities."""
+        drafted = len(probabilities)
+        if self._trying or not self.weighs:
+            return drafted < self._target
+        return self._worth.deeper(probabilities)
+
+    def keep(self, probabilities: list[float]) -> int:
+        """Give how many of the drafted tokens to verify."""
+        if self._trying or not self.weighs:
+            return len(probabilities)
+        best = self._worth.keep(probabilities)
+        self._unlike += not best == len(probabilities) == self.depth
+        return best
+
+    def learn(self, step: Step) -> None:
+        """Take what the step did; it is looked at with others, before the next plan."""
+        self._steps.append(step)
+
+    def slept(self, seconds: float, steps: int = 1) -> None:
+        """Take plain steps; wake the draft layer when it may be tried again."""
+        self._tokens += steps
+        self._sleep_left -= steps
+        self._slept.append(seconds)
+        self._save(steps * seconds)
+        if len(self._slept) < PLAN_STEPS and self._sleep_left > 0:
+            return
+        times = self.times
+        part = times.plain if times.plain.count else times.verify[0]
+        times.learn(part, median_low(self._slept), in_use=True)
+        self._slept.clear()
+        self._verified = -1  # another graph: it gives no hidden rows
+        if self._sleep_left > 0:
+            return
+        if self._purse <= 0 and not self.hopeless:
+            self._sleep_left = RETRY
+            return
+        if self.hopeless:  # perhaps the machine is another one by now; so long a sleep pays for it
+            self._timed = [LONG_AGO] * (MAX_DEPTH + 1)
+            self._purse = PURSE_STEPS / self._rate
+        self.asleep, self.hopeless, self._waking, self._target = False, False, True, 0
+
+    def compare(self, with_rows: float, without: float) -> None:
+        """Take the seconds of a plain step with hidden rows and without."""
+        self.compares, self._compared = False, True
+        if without < (1 - MARGIN) * with_rows:
+            seconds = self.times.verifying(0) * without / with_rows
+            self.times.plain = Part(seconds, 1)
+            self.times.plain.recent.append(seconds)
+
+    # What is kept for the next start.
 
     def follow(self, other: "DepthController") -> None:
         """Give up what a controller of fewer sequences has: hopeless for these, it is for more."""
@@ -86,311 +154,136 @@ class DepthController:
 
     def learnt(self) -> Learnt | None:
         """Give what the next start may begin with, if that is something yet."""
-        self._digest()
-        drafted = max(part.count for part in self.costs.verify[1:])
-        if not self._worth.base or drafted < FIRST_TIMES:
+        self._learn()
+        if not self.times.measured():
             return None
         return Learnt(
-            self.costs, self.acceptance, tuple(self._tokens - at for at in self._timed),
-            max(self._purse, 0.0), self._compared, self._naps,
-            max(self._sleep_left, 0) if self.hopeless else 0,
+            self.times, self.acceptance, tuple(self._tokens - at for at in self._timed),
+            self._naps, max(self._sleep_left, 0) if self.hopeless else 0, self._compared,
         )  # fmt: skip
 
     def recall(self, known: Learnt) -> None:
         """Begin with what another controller learnt of the same model on the same machine."""
-        self.costs, self.acceptance, self._naps = known.costs, known.acceptance, known.naps
+        self.times, self.acceptance, self._naps = known.times, known.acceptance, known.naps
         self._compared = known.compared
-        self.compares = self._may_compare = self._may_compare and not known.compared
+        self.compares = self._may_compare and not known.compared
+        self._rate = max(rates(self.times, self.acceptance))
+        self._purse = 1 / self._rate  # enough for one try, if one is due
         self.asleep = self.hopeless = known.sleep_left > 0 and not self.compares
-        self._sleep_left = known.sleep_left
+        self._sleep_left = min(known.sleep_left, STALE)
         self._timed = [-age for age in known.ages]
-        if self._settling:  # a try that was cut short has timed changes only
-            self.costs.forget_unsure()
-        self._worth.look_up(self.costs)
-        self._purse = min(known.purse, self._most_saved())
+        self._left = 0
 
-    def start(self) -> bool:
-        """Tell whether the draft layer is wanted in the answer that begins.
+    # Learning.
 
-        It is, so that it knows the prompt, unless it has failed again and again.
-        """
-        if self.asleep and not self.hopeless and self._naps < PATIENCE:
-            self.asleep = self._purse < self._waking()
-        self._gathering = self._plan_left = self._cruise_left = 0
-        return not self.asleep
-
-    def begin(self, waiting: int) -> bool:
-        """Tell whether to draft; `waiting` rows must be taken in before."""
-        self._cruises = self._cruise_left > 0
-        if self._cruises:
-            self.weighs = False
-            self._cruise_left -= 1
-            return True
-        if self.costs.verify[0].count < FIRST_STEPS or waiting < self._gathering:
-            return False
-        if self._gathering:
-            self._digest()
-            steps = TRIES if self._gathering > 1 else WAKING_TRIES
-            self._gathering, self._plan_left = 0, 0
-            if self._worth.rate:
-                self._trying = self._try(1, steps, forced=self.hopeless)
-        if self._trying is None:
-            self._plan_left -= 1
-            if self._plan_left < 0:
-                self._digest()
-                self._plan(waiting)
-        trying = self._trying
-        blind = self._settling > 0 or (trying is not None and trying.blind)
-        self.weighs = not blind or waiting > HINDSIGHT
-        return trying.depth > 0 if trying else self._drafts
-
-    def deeper(self, probabilities: list[float]) -> bool:
-        """Tell whether to draft one more token after those with these probabilities."""
-        drafted = len(probabilities)
-        if self._trying or self._cruises or self._settling:
-            return drafted < (self._trying.depth if self._trying else self.depth)
-        return drafted == 0 or self._worth.deeper(probabilities, self.acceptance)
-
-    def keep(self, probabilities: list[float]) -> int:
-        """Give how many of the drafted tokens to verify."""
-        if self._cruises or self._settling or (self._trying and self._trying.forced):
-            return len(probabilities)
-        return self._worth.keep(probabilities, self.acceptance)
-
-    def learn(self, step: Step) -> None:
-        """Take what the step did; much of it is looked at once for several steps."""
-        if self._cruises:
-            step.blind = True
-            self._misses_left -= step.tokens == 1
-            if self._misses_left < 0:
-                self._cruise_left = 0
-        self._steps.append(step)
-        if self._trying and self._trying.blind:
-            step.blind = not self.weighs
-            if len(self._steps) < self._trying.steps:
-                return
-        if self._trying or self._settling or not self._worth.base or len(self._steps) >= PLAN_STEPS:
-            self._digest()
-
-    def _digest(self) -> None:
+    def _learn(self) -> None:
         """Learn from the steps that were only noted."""
+        samples: dict[int, list[float]] = {}
+        firsts, nexts, lost = [], [], 0.0
+        needed = max(self._settling, int(self._trying))  # the first of a try builds a graph
         for step in self._steps:
-            self._learn(step)
+            self._alike = self._alike + 1 if step.verified == self._verified else 0
+            self._verified = step.verified
+            settled = self._alike >= needed
+            seconds = step.first_s + step.next_s + step.verify_s
+            self._tokens += step.tokens
+            self._save(seconds)
+            if self._trying or self._waking or not settled:
+                lost += seconds / self.times.speed - step.tokens / self._rate if self._rate else 0.0
+            if settled:
+                samples.setdefault(step.verified, []).append(step.verify_s)
+            if step.drafted and step.waiting <= MAX_DEPTH + 1 and (settled or not self._settling):
+                firsts.append(step.first_s)
+            if step.drafted > 1:
+                nexts.append(step.next_s / (step.drafted - 1))
+            for trial in step.hindsight:
+                self.judge([trial])
+            self.judge(step.trials)
         self._steps.clear()
+        most = PURSE_STEPS / 2 / self._rate if self._rate else 0.0  # it may have been interrupted
+        self._purse -= max(0.0, min(lost, most))
+        times = self.times
+        for part, found in ((times.first, firsts), (times.next, nexts)):
+            if found:
+                times.learn(part, median_low(found), in_use=False)
+        for depth, found in samples.items():
+            in_use = not self._trying and depth == self.depth
+            times.learn(times.verify[depth], median_low(found), in_use)
+            self._timed[depth] = self._tokens
 
-    def _learn(self, step: Step) -> None:
-        self._alike = self._alike + 1 if step.verified == self._verified else 0
-        self._verified = step.verified
-        costs, seconds = self.costs, step.first_s + step.next_s + step.verify_s
-        self._tokens += step.tokens
-        if step.blind:
-            for position in range(1, min(step.tokens, step.drafted) + 1):
-                self.acceptance.count(position, position < step.tokens)
-                self._tried[position] = self._tokens
-            step.trials.clear()
-        if step.blind and not self._trying:
-            if not self._is_change(step):
-                costs.learn(costs.verify[step.verified], step.verify_s)
-                self._timed[step.verified] = self._tokens
-            self._save(seconds / costs.speed)
-            return
-        changed, tried = self._is_change(step), self._trying is not None
-        if not changed:
-            costs.learn(costs.verify[step.verified], step.verify_s, tried)
-            self._timed[step.verified] = self._tokens
-        elif self._settling:
-            more = step.verify_s - costs.verifying(step.verified) * costs.speed
-            costs.learn(costs.change, max(more, 1e-9), tried=True)
-        if step.drafted and not (changed and step.waiting <= MAX_DEPTH + 1):
-            if step.waiting <= MAX_DEPTH + 1 or not costs.first.count:
-                costs.learn(costs.first, step.first_s, tried=True)
+    def judge(self, trials: Sequence[Trial]) -> None:
+        """Learn which drafts of one sequence were right; `trials` by position, from 1."""
+        for position, (probability, accepted) in enumerate(trials, 1):
+            self._heard[position] = self._tokens
+            if self.weighs:
+                self.acceptance.at(position).learn(probability, accepted)
             else:
-                more = max(step.first_s - costs.first.seconds * costs.speed, 1e-9)
-                costs.learn(costs.catch_up, more / step.waiting, tried=True)
-        if step.drafted > 1:
-            costs.learn(costs.next, step.next_s / (step.drafted - 1), tried=True)
-        for probability, accepted in step.hindsight:
-            self.acceptance.learn(1, probability, accepted)
-        for position, (probability, accepted) in enumerate(step.trials, 1):
-            self.acceptance.learn(position, probability, accepted)
-            self._tried[position] = self._tokens
-        self._pay(seconds / costs.speed, step)
-
-    def _is_change(self, step: Step) -> bool:
-        """Tell whether a step whose depth is known paid for a change, as only later ones don't.
-
-        The first of a try did, for a new graph; with `settling` all that follow another depth.
-        """
-        trying = self._trying
-        known = self.costs.verify[step.verified].count >= FIRST_TIMES
-        begins = trying is not None and trying.steps > trying.timed
-        return known and (begins or self._alike < self._settling)
-
-    def slept(self, seconds: float, steps: int = 1) -> None:
-        """Take plain steps; wake the draft layer when it may be tried again."""
-        self._tokens += steps
-        self._sleep_left -= steps
-        self._dozed += steps
-        self._verified = ASLEEP  # another graph: it gives no hidden rows
-        if self._dozed < DOZE:
-            return
-        dozed, self._dozed = self._dozed, 0
-        costs = self.costs
-        # Unless hidden rows were found to be dear, it is a step like those with them.
-        costs.learn(costs.plain if costs.plain.count else costs.verify[0], seconds)
-        self._save(dozed * seconds / costs.speed)
-        if self._sleep_left > 0:
-            return
-        if not self.hopeless and self._purse < self._waking():
-            self._sleep_left = NAP // 2
-        else:
-            self.asleep, self._gathering = False, self._gathered()
-            if self.hopeless:
-                self._timed = [LONG_AGO] * (MAX_DEPTH + 1)
-
-    def compare(self, with_rows: float, without: float) -> None:
-        """Take the seconds of a plain step with hidden rows and without."""
-        self.compares, self._may_compare, self._compared = False, False, True
-        if without < (1 - ROW_SHARE) * with_rows:
-            self.costs.plain.set(self.costs.verifying(0) * without / with_rows)
-
-    def _waking(self) -> float:
-        """Give the seconds that are lost on waking the layer for a try that comes to nothing."""
-        costs, rows = self.costs, self._gathered()
-        fed = self._worth.verifying[0] - self._worth.base
-        if rows > 1:
-            drafting = self._worth.drafting[1] + rows * costs.catch_up.seconds
-        else:
-            rows, drafting = rows + WAKING_TRIES, WAKING_TRIES * self._worth.drafting[1]
-        return min(rows * fed + drafting + 3 * self._change(), self._most_saved())
-
-    def _change(self) -> float:
-        """Give the seconds that a change of the graph costs."""
-        return self._settling * self.costs.change.seconds
-
-    def _gathered(self) -> int:
-        """Give how many rows are gathered after a nap before the first draft.
-
-        Where they are all but free, as many as can be judged in hindsight; but none when it may
-        have been a disturbance that ended the drafts.
-        """
-        dear = self._worth.verifying[0] > (1 + ROW_SHARE) * self._worth.base
-        return 1 if dear or self._naps == 1 else HINDSIGHT + 1
+                self.acceptance.at(position).count(accepted)
 
     def _save(self, seconds: float) -> None:
         """Fill the purse a little."""
-        self._purse = min(self._purse + ALLOWANCE * seconds, self._most_saved())
+        most = PURSE_STEPS / self._rate if self._rate else 0.0
+        self._purse = min(self._purse + ALLOWANCE * seconds / self.times.speed, most)
 
-    def _most_saved(self) -> float:
-        return PURSE_STEPS * self._worth.base
+    # Planning.
 
-    def _pay(self, seconds: float, step: Step) -> None:
-        """Fill the purse a little, or take from it what a try has cost."""
-        if not self._worth.base and self.costs.verify[0].count >= FIRST_STEPS:
-            self._worth.base = self.costs.decoding()
-            self._purse, self.compares = self._most_saved(), self._may_compare
-        lost = max(seconds - step.tokens / self._worth.rate, 0.0) if self._worth.rate else 0.0
-        if self._trying:
-            caught_up = step.waiting > MAX_DEPTH + 1  # that was expected to cost much
-            self._purse -= min(lost, self._most_lost() / (1 if caught_up else TRIES))
-            self._trying.steps -= 1
-            if not self._trying.steps:
-                self._trying, self._plan_left = None, 0
-        elif self._alike < self._settling:  # back from a try
-            self._purse -= min(lost, self._most_lost())
-        elif not self._drafts:
-            self._purse -= self._worth.verifying[0] - self._worth.base
-        self._save(seconds)
-
-    def _plan(self, waiting: int) -> None:
-        """Find the best depth and its rate; see whether another should be tried."""
-        self._plan_left = PLAN_STEPS - 1
-        worth, acceptance = self._worth, self.acceptance
-        worth.look_up(self.costs)
-        self.depth, reached = worth.best(self.depth, acceptance)
-        worth.price(reached, acceptance)
-        mixed = worth.measured > 0 and not self._settling
-        self._drafts = self.depth > 0 or (mixed and worth.pays(0, 1.0, acceptance))
-        for trying, loss in self._worth_trying(waiting):
-            if loss <= self._purse:
-                self._trying = trying
-                return
-        if self._drafts:
-            self._naps, self.hopeless, self._surprise = 0, False, True
-            self._cruise(CRUISE if not self._is_fast() else FAST_CRUISE)
-        elif self._surprise:
-            self._surprise = False  # it may be a disturbance: plan once more
-        else:
-            known = self.costs.verify[1].count >= FIRST_TIMES
-            self.hopeless = known and not self._worth.promises(0, self.acceptance, DOUBT)
-            self._sleep_left = LONG_SLEEP if self.hopeless else NAP
-            self.asleep = True
-            self._purse -= self._change()
-            self._naps += 1
-
-    def _cruise(self, steps: int) -> None:
-        """Take the next steps at the best depth without thinking, if that is worth it."""
-        if not self.depth:
+    def _plan(self) -> None:
+        """Choose the best depth, and whether another one is tried first."""
+        begins, self._trying, self._waking = not self._rate, False, False
+        known = rates(self.times, self.acceptance)
+        stays = 1 + MARGIN * (1 - 1 / self.acceptance.tokens(self.depth))
+        worth = [rate * (stays if k == self.depth else 1.0) for k, rate in enumerate(known)]
+        self.depth = worth.index(max(worth))
+        self._rate = known[self.depth]
+        if begins:
+            self._purse, self.compares = PURSE_STEPS / self._rate, self._may_compare
+        tried = self._worth_trying(known) if self._purse > 0 else None
+        if tried is not None:
+            self._target, self._trying, self.weighs = tried, True, False
+            slow = self._rate * FAST_S / self.times.speed  # steps; a fast one shows little alone
+            self._left = max(self._settling, 1) + max(TRIES, math.ceil(slow))
             return
-        first = self.acceptance.mean(1)
-        if self._is_fast():
-            at = range(1, self.depth + 1)
-            good = min(self.acceptance.mean(position) for position in at) >= GOOD
-        else:
-            thinking = self._worth.rate * THINKING_S / self.costs.speed  # in tokens
-            chosen = self._worth.choosing(self.depth, self.acceptance)
-            good = not self._settling and chosen < thinking
-        if good:
-            self._cruise_left, self._plan_left = steps, 0
-            self._misses_left = MISSES - 1 + round(2 * steps * (1 - first))
+        may_weigh = not self._settling and self.times.decoding() * self.times.speed > FAST_S
+        self._worth = Worth(self.times, self.acceptance, self._rate)
+        if not self.depth and not (may_weigh and self._worth.deeper([])):
+            self._sleep()
+            return
+        self._naps = 0
+        self._target = max(self.depth, 1)
+        # A look at probabilities costs time: without, while they change nothing.
+        alike = self.weighs and self._unlike <= PLAN_STEPS // 8 and self.depth > 0
+        self.weighs, self._unlike = may_weigh and not alike, 0
+        self._left = PLAN_STEPS if self.weighs else 4 * PLAN_STEPS
 
-    def _worth_trying(self, waiting: int) -> Iterator[tuple[Trying, float]]:
-        """Give what should be tried, with the seconds that may be lost on it."""
-        costs, rate = self.costs, self._worth.rate
-        catching_up = 0 if self._drafts else waiting * costs.catch_up.seconds
-        # 1. Times that were measured too seldom, or too long ago, to be trusted.
-        for depth in range(self._worth.measured + 1):
-            if depth == self.depth or not self._is_stale(depth):
+    def _worth_trying(self, known: list[float]) -> int | None:
+        """Give a depth that could be the best, or whose time is old; `known` are rates."""
+        ages = [self._tokens - at for at in self._heard]
+        heard = next((at for at in range(1, MAX_DEPTH + 1) if ages[at] > RETRY), MAX_DEPTH + 1) - 1
+        for depth in range(min(len(known), MAX_DEPTH) + 1):
+            if depth == self.depth:
                 continue
-            seconds = self._worth.verifying[depth] + sum(self._worth.drafting[: depth + 1])
-            trying = self._try(depth, TRIES, forced=True)
-            loss = trying.steps * max(seconds - 1 / rate, 0.0) + (catching_up if depth else 0)
-            loss += 2 * self._change()  # there and back
-            if costs.verify[depth].count < FIRST_TIMES:  # it may have been interrupted
-                loss = min(loss, self._most_lost())
-            yield trying, min(loss, self._most_saved())  # a full purse is for what looks dear, too
-        # 2. One draft more than now, if it could pay and nothing was heard of it lately.
-        depth = self.depth + 1
-        if depth > MAX_DEPTH or self._tokens - self._tried[depth] < FRESH_TOKENS:
-            return
-        forced = not costs.verify[depth].count
-        if forced or self._worth.promises(self.depth, self.acceptance):
-            # Hindsight over many rows is as good as tries.
-            steps = TRIES if forced or waiting <= FRESH_TOKENS // 4 else 1
-            trying = self._try(depth, steps, forced)
-            loss = self._worth.drafting[depth] if costs.first.count else 1 / rate
-            if forced:
-                loss += self._worth.verifying[depth] - self._worth.verifying[self.depth]
-            yield trying, trying.steps * loss + catching_up + 2 * self._change()
+            age, samples = self._tokens - self._timed[depth], self.times.verify[depth].count
+            if depth > self.depth and self._could_pay(depth, heard):
+                wait = float(RETRY)
+            elif samples:
+                poor = known[depth] < self._rate * 2 / 3  # no error of its time makes it the best
+                wait = STALE * min(1.0, samples / RECENT) ** 2 * (4 if poor else 1)
+            else:
+                continue
+            if age > wait:
+                return depth
+        return None
 
-    def _try(self, depth: int, steps: int, forced: bool) -> Trying:
-        """Plan so many steps, or as many as a fast model needs to show its times."""
-        if self._is_fast():
-            return Trying(depth, FAST_TRIES, True, FAST_TRIES // 2, blind=True)
-        return Trying(depth, steps + self._settling, forced, timed=max(steps - 1, 1))
+    def _could_pay(self, depth: int, certain_after: int) -> bool:
+        """Tell whether a depth has the best rate if drafts beyond a position are right."""
+        tokens = self.acceptance.tokens(depth, certain_after)
+        return tokens / self.times.step(depth) > self._rate
 
-    def _is_fast(self) -> bool:
-        return self._worth.base * self.costs.speed < FAST_S
-
-    def _most_lost(self) -> float:
-        """Give the seconds that one try may be expected to lose, however slow it looked."""
-        return self._most_saved() / 3
-
-    def _is_stale(self, depth: int) -> bool:
-        known = min(self.costs.verify[depth].trust, WELL_KNOWN) / WELL_KNOWN
-        share, lasts = self._worth.rates[depth] / self._worth.rate, STALE_TOKENS
-        if share < POOR:
-            lasts = POOR_TOKENS
-        elif share > CLOSE and self._settling:
-            lasts = CLOSE_TOKENS
-        return self._tokens - self._timed[depth] > known * known * lasts
+    def _sleep(self) -> None:
+        """Let the draft layer sleep, for long if no draft could pay."""
+        known = self.times.verify[1].count > 1
+        could = any(self._could_pay(depth, 0) for depth in range(1, MAX_DEPTH + 1))
+        self.asleep, self.hopeless = True, known and not could
+        self._sleep_left = STALE if self.hopeless else RETRY
+        self._target, self.weighs = 0, False
+        self._naps += 1

@@ -26,7 +26,6 @@ class Step:
     verify_s: float = 0.0
     trials: list[Trial] = field(default_factory=list)  # by position, from 1
     hindsight: list[Trial] = field(default_factory=list)  # of first drafts not made
-    blind: bool = False  # probabilities were not looked at
 
 
 class DepthPolicy(Protocol):

@@ -9,41 +9,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from localseek.engine.drafting.acceptance import MIDDLES, Acceptance, Position
-from localseek.engine.drafting.costs import GROWN, RECENT, Costs, Part
-from localseek.engine.drafting.worth import Worth
+from localseek.engine.drafting.acceptance import Acceptance, Position, rates
+from localseek.engine.drafting.times import RECENT, Part, Times
 from localseek.options import MAX_DEPTH
 
-FORMAT = 1
-LONGEST_SLEEP = 1024  # tokens; drafts that were hopeless are tried again sooner than in one process
+FORMAT = 2
 REMEMBERED = 4.0  # trials, at most, that acceptance counts for: the next text may be another
-SINGLE = ("first", "next", "catch_up", "plain", "change")  # parts of a step beside verifying
-POSITION = ("trials", "accepted", "guess")
+SINGLE = ("first", "next", "plain")  # parts of a step beside verifying
 
 
 @dataclass(frozen=True)
 class Learnt:
     """What a controller knows that holds for the next start, too.
 
-    `ages`: tokens since each depth was timed. `purse`: seconds of the common clock that may be lost
-    to tries. `compared`: the price of hidden rows is known. `naps`: in a row. `sleep_left`: tokens
-    for which drafts are hopeless yet.
+    `ages`: tokens since each depth was timed. `naps`: in a row. `sleep_left`: tokens for which
+    drafts are hopeless yet. `compared`: the price of hidden rows is known.
     """
 
-    costs: Costs
+    times: Times
     acceptance: Acceptance
     ages: tuple[int, ...]
-    purse: float
-    compared: bool
     naps: int
     sleep_left: int
+    compared: bool
 
     @property
     def drafts(self) -> bool:
         """Tell whether drafts were made at last, or would be."""
-        worth = Worth()
-        worth.look_up(self.costs)
-        return not self.naps or worth.best(0, self.acceptance)[0] > 0
+        plain, *drafting = rates(self.times, self.acceptance)
+        return not self.naps or max(drafting, default=0.0) > plain
 
 
 def to_plain(found: Mapping[int, Learnt]) -> dict[str, Any]:
@@ -62,76 +56,52 @@ def from_plain(data: Any) -> dict[int, Learnt]:
 
 
 def _facts(learnt: Learnt) -> dict[str, Any]:
-    costs = learnt.costs
+    times = learnt.times
     return {
-        "verify": [_part_facts(part, costs.speed) for part in costs.verify],
-        **{name: _part_facts(getattr(costs, name), costs.speed) for name in SINGLE},
-        "positions": [_position_facts(at) for at in learnt.acceptance.positions],
+        "verify": [_part_facts(part, times.speed) for part in times.verify],
+        **{name: _part_facts(getattr(times, name), times.speed) for name in SINGLE},
+        "positions": [[at.trials, at.accepted] for at in learnt.acceptance.positions],
         "ages": learnt.ages,
-        "purse": learnt.purse * costs.speed,
-        "compared": learnt.compared,
         "naps": learnt.naps,
         "sleep_left": learnt.sleep_left,
+        "compared": learnt.compared,
     }
 
 
-def _part_facts(part: Part, speed: float) -> list[Any]:
-    recent = [seconds * speed for seconds in part.recent]
-    return [part.seconds * speed, part.count, part.trust, recent]
-
-
-def _position_facts(at: Position) -> dict[str, Any]:
-    return {
-        **{name: getattr(at, name) for name in POSITION},
-        "shares": [share * at.unit for share in at.parts],
-        "bins": [at.bin_trials, at.bin_accepted],
-    }
+def _part_facts(part: Part, speed: float) -> list[float]:
+    return [part.seconds * speed, part.count]
 
 
 def _learnt(facts: Any) -> Learnt:
     """Make a controller's knowledge; raises ValueError and its like for what cannot be one."""
-    costs, acceptance = Costs(), Acceptance(MAX_DEPTH)
-    _expect(len(facts["verify"]) == len(costs.verify))
-    costs.verify = [_part(part) for part in facts["verify"]]
+    times, acceptance = Times(), Acceptance(MAX_DEPTH)
+    _expect(len(facts["verify"]) == len(facts["ages"]) == len(times.verify))
+    times.verify = [_part(part) for part in facts["verify"]]
     for name in SINGLE:
-        setattr(costs, name, _part(facts[name]))
-    _expect(costs.decoding() > 0)
-    _expect(len(facts["positions"]) == MAX_DEPTH)
+        setattr(times, name, _part(facts[name]))
+    _expect(times.verify[0].count > 0 and len(facts["positions"]) == MAX_DEPTH)
     acceptance.positions = [_position(at) for at in facts["positions"]]
-    ages = tuple(int(_number(age)) for age in facts["ages"])
-    _expect(len(ages) == len(costs.verify))
-    naps, sleep_left = (int(_number(facts[name])) for name in ("naps", "sleep_left"))
-    return Learnt(
-        costs, acceptance, ages, _number(facts["purse"]), bool(facts["compared"]), naps,
-        min(sleep_left, LONGEST_SLEEP),
-    )  # fmt: skip
+    naps, sleep_left, *ages = (
+        int(_number(one)) for one in (facts["naps"], facts["sleep_left"], *facts["ages"])
+    )
+    return Learnt(times, acceptance, tuple(ages), naps, sleep_left, bool(facts["compared"]))
 
 
 def _part(facts: Any) -> Part:
-    """Make a part whose times are those of the machine at its usual speed.
-
-    What was measured often counts as just often enough to tell the machine's speed by it.
-    """
-    seconds, count, trust = (_number(value) for value in facts[:3])
+    seconds, count = (_number(value) for value in facts)
     _expect(seconds > 0 or count == 0)
-    part = Part(seconds, min(int(count), GROWN + 1), min(int(trust), GROWN + 1))
-    part.recent.extend(_number(one) for one in facts[3])
-    _expect(len(part.recent) == min(part.count, RECENT) and min(part.recent, default=1) > 0)
+    part = Part(seconds, min(int(count), RECENT))
+    part.recent.extend([seconds] * part.count)
     return part
 
 
 def _position(facts: Any) -> Position:
     at = Position()
-    at.trials, at.accepted, at.guess = (_number(facts[name]) for name in POSITION)
-    _expect(at.accepted <= at.trials and at.trials + at.guess > 0)
-    if at.trials > REMEMBERED:
-        at.accepted *= REMEMBERED / at.trials
-        at.trials = REMEMBERED
-    at.parts, at.unit = [_number(share) for share in facts["shares"]], 1.0
-    at.bin_trials, at.bin_accepted = ([_number(one) for one in row] for row in facts["bins"])
-    lists = (at.parts, at.bin_trials, at.bin_accepted)
-    _expect(all(len(one) == len(MIDDLES) for one in lists))
-    _expect(min(at.bin_trials) > 0)
+    trials, accepted = (_number(value) for value in facts)
+    _expect(accepted <= trials)
+    at.trials = min(trials, REMEMBERED)
+    at.accepted = accepted * at.trials / trials if trials else 0.0
+    at.guesses = 0.0 if trials >= REMEMBERED else at.guesses
     return at
 
 

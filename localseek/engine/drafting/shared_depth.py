@@ -73,39 +73,25 @@ class SharedDepth:
         longest = trials.pop() if trials and timed else []
         if isinstance(policy, DepthController):
             for others in trials:
-                for position, (probability, accepted) in enumerate(others, 1):
-                    policy.acceptance.learn(position, probability, accepted)
+                policy.judge(others)
         if not timed:
             return
         verified = round(sum(step.verified) / count)
         tokens, self._rest[count] = divmod(step.tokens + self._rest.get(count, 0), count)
+        verify_s = step.verify_s * self._of_even(policy, step.verified, verified)
         policy.learn(
             Step(
                 step.waiting, max(step.drafted, default=0), verified, tokens,
-                step.first_s / count, step.next_s / count,
-                self._verify_s(policy, step, verified) / count, longest,
+                step.first_s / count, step.next_s / count, verify_s / count, longest,
             )
         )  # fmt: skip
 
     @staticmethod
-    def _verify_s(policy: DepthPolicy, step: SharedStep, verified: int) -> float:
-        """Give the time that verifying `verified` drafts of each would have taken.
-
-        Where sequences verified different numbers, their mean lies between two depths: the
-        difference that is known between them is taken off.
-        """
-        known = isinstance(policy, DepthController) and policy.costs.verify[verified].count
-        if not known or _is_uniform(step.verified):
-            return step.verify_s
-        assert isinstance(policy, DepthController)  # `known` says so
-        times = policy.costs.verifying
-        mean = sum(step.verified) / len(step.verified)
-        low = int(mean)
-        between = times(low) + (mean - low) * (times(low + 1) - times(low)) if mean > low else (
-            times(low)
-        )  # fmt: skip
-        return step.verify_s * times(verified) / between
-
-
-def _is_uniform(counts: Sequence[int]) -> bool:
-    return len(set(counts)) == 1
+    def _of_even(policy: DepthPolicy, counts: Sequence[int], even: int) -> float:
+        """Give the time of verifying `even` drafts of each as a share of that of `counts`."""
+        if len(set(counts)) == 1 or not isinstance(policy, DepthController):
+            return 1.0
+        mean, times = sum(counts) / len(counts), policy.times.verifying
+        low, high = times(int(mean)), times(min(int(mean) + 1, MAX_DEPTH))
+        between = low + (mean % 1) * (high - low)
+        return times(even) / between if between else 1.0
