@@ -6,15 +6,16 @@ why in OUT.
 """
 
 import argparse
-import contextlib
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from localseek import batch
+from localseek.batch import manifest, openai_rows
+from localseek.batch.output import Output, Printed, check_paths
+from localseek.batch.rows import KINDS, STANDARD, Row, check_template, messages_of, read_rows
+from localseek.commands.parts.batch_progress import Counts, shown
 from localseek.commands.parts.replies import reply_object, to_json
 from localseek.commands.parts.session import Session
 from localseek.commands.parts.several import Several
@@ -22,32 +23,38 @@ from localseek.errors import UsageError
 from localseek.options import GenerationOptions, Request
 from localseek.system.sizes import rough_time
 from localseek.terminal import settings
-from localseek.terminal.messages import Line, note, prepare_streams
+from localseek.terminal.messages import note, prepare_streams
 from localseek.text.conversation import Reply
 
 EXAMPLES = """examples:
   localseek batch questions.jsonl answers.jsonl
-  localseek batch questions.jsonl answers.jsonl --temperature 0 --max-tokens 500
+  localseek batch questions.txt answers.jsonl --temperature 0 --max-tokens 500
+  localseek batch reviews.csv answers.jsonl --template "Summarize in a sentence: {review}"
   make-questions | localseek batch - - | jq -r .answer
-  echo '{"id": "a1", "prompt": "What is 6 x 7?", "seed": 1}' > questions.jsonl
-Each row has prompt or messages, and may have id, system, think, stop, the generation options with
-numbers, and schema (an object), grammar (a text) or logit_bias ({"TOKEN": BIAS}).
+IN is JSON Lines, plain text (a prompt a line), CSV or TSV (with --template, or a column prompt), or
+an OpenAI batch file. A JSON row is a string, or an object with prompt or messages that may have id,
+system, think, effort, stop, the generation options with numbers, and schema (an object), grammar (a
+text) or logit_bias ({"TOKEN": BIAS}).
 """
 PARTLY, INTERRUPTED = 3, 130
-SECONDS_BETWEEN_LINES = 10.0  # where no terminal shows the progress
+ALIKE = 256  # characters that rows have in common whose reading is worth sharing
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     add = parser.add_argument
-    add("source", metavar="IN.jsonl", type=Path,
-        help="a JSON object with a prompt on each line; - is standard input")  # fmt: skip
+    add("source", metavar="IN", type=Path, help="the prompts; - is standard input")
     add("target", metavar="OUT.jsonl", type=Path,
         help="answers; appended to, never overwritten. - writes to standard output, where "
         "an interrupted run begins again")  # fmt: skip
-    add("--force", action="store_true", help="drop answers in OUT that are to other input")
+    add("--template", default="", metavar="TEXT",
+        help='a prompt with {column} where a value goes, such as "Translate: {text}"')  # fmt: skip
+    add("--input", choices=KINDS, help="what IN is, where its name does not say so")
+    add("--in-order", action="store_true", help="write the answers in the order of the rows")
+    add("--restart", action="store_true", help="drop the answers in OUT and begin again")
     add("-q", "--quiet", action="store_true", help="no progress on stderr")
-    add("--json", action="store_true", help="print a summary as one JSON object")
+    add("--json", action="store_true",
+        help="progress on stderr as JSON lines, a summary as one JSON object")  # fmt: skip
     settings.add_parallel_argument(parser)
     settings.add_arguments(parser)
 
@@ -57,29 +64,28 @@ def run(arguments: argparse.Namespace) -> int:
     prepare_streams()
     options = settings.options_from(arguments)
     options = replace(options, load=replace(options.load, parallel=_parallel(arguments)))
-    batch.check_paths(arguments.source, arguments.target)
-    rows = batch.read_rows(arguments.source)
+    check_template(arguments.template)
+    check_paths(arguments.source, arguments.target)
+    rows = read_rows(arguments.source, arguments.input, arguments.template)
     if not rows:
-        raise UsageError(f"{arguments.source} has no rows.", "Each line is one JSON object.")
-    printed = arguments.target == batch.STANDARD
-    with batch.Printed() if printed else batch.Output(arguments.target) as output:
-        earlier = output.resume(rows, arguments.force)
+        raise UsageError(f"{arguments.source} has no rows.", "Each line is one prompt.")
+    printed = arguments.target == STANDARD
+    with Printed() if printed else Output(arguments.target) as output:
+        work = Work(options, output, arguments)
+        if isinstance(output, Output) and not arguments.restart:
+            manifest.check(output.path, work.manifest)
+        earlier = output.resume(rows, arguments.restart)
         if earlier.torn and not arguments.quiet:
             note("The last line was torn by the end of an earlier run; its row is answered again.")
         todo = [row for row in rows if row.index not in earlier.answered]
-        work = Work(options, output, len(rows), len(earlier.answered), arguments.quiet)
+        work.counts.rows, work.counts.before = len(rows), len(earlier.answered)
         stopped = work.answer_all(todo) if todo else False
-    summary = {
-        "rows": len(rows), "skipped": len(earlier.answered), "answered": work.answered,
-        "failed": work.failed, "interrupted": stopped, "seconds": round(work.seconds, 1),
-        "parallel": work.parallel, "generated_tokens": work.tokens,
-        "tokens_per_second": round(work.tokens / max(work.answering_s, 1e-9), 1),
-    }  # fmt: skip
+    summary = work.counts.summary(stopped)
     if arguments.json:
         print(to_json(summary), file=sys.stderr if printed else sys.stdout)
     elif not arguments.quiet:
         note(_closing(summary))
-    return INTERRUPTED if stopped else PARTLY if work.failed else 0
+    return INTERRUPTED if stopped else PARTLY if work.counts.failed else 0
 
 
 def _parallel(arguments: argparse.Namespace) -> int:
@@ -108,108 +114,110 @@ def _closing(summary: dict[str, Any]) -> str:
 
 
 class Work:
-    """The run over the rows that are left: an engine, counts, and the line of progress."""
+    """The run over the rows that are left: an engine, what is written, and the progress."""
 
     def __init__(
-        self, options: GenerationOptions, output: batch.Output | batch.Printed, total: int,
-        before: int, quiet: bool,
-    ) -> None:  # fmt: skip
+        self, options: GenerationOptions, output: Output | Printed, arguments: argparse.Namespace
+    ) -> None:
         self.options, self.output = options, output
-        self.total, self.before, self.quiet = total, before, quiet
-        self.answered = self.failed = self.tokens = 0
-        self.parallel = 1  # until the engine has said
-        self._began = 0.0  # when the engine was ready
-        self._started = time.monotonic()
-        self._line = Line()
-        self._next_line_s = SECONDS_BETWEEN_LINES
+        self.quiet, self._json = arguments.quiet, arguments.json
+        self.counts = Counts()
+        self._in_order: bool = arguments.in_order
+        self._order: list[int] = []  # indices still to be written, the next one last
+        self._held: dict[int, dict[str, Any]] = {}  # answers to later rows than the next one
+        self._session = Session(options, self.quiet)
+        self.manifest = manifest.describe(options, self._session.path, arguments.template)
 
-    @property
-    def seconds(self) -> float:
-        """Give the time since the run began."""
-        return time.monotonic() - self._started
-
-    @property
-    def answering_s(self) -> float:
-        """Give the time since the engine was ready."""
-        return time.monotonic() - self._began if self._began else 0.0
-
-    def answer_all(self, todo: list[batch.Row]) -> bool:
+    def answer_all(self, todo: list[Row]) -> bool:
         """Answer the rows and write each; tell whether Ctrl-C ended it early."""
+        self._order = [row.index for row in reversed(todo)]
         try:
-            with Session(self.options, self.quiet) as session:
+            with self._session as session:
                 info = session.start().info
-                self.parallel, self._began = info.parallel if info else 1, time.monotonic()
-                several = Several[batch.Row](session, self._died)
-                self._show(0, len(todo))
-                for row, reply in several.replies(self._requests(todo)):
-                    if reply.finish_reason != "cancelled":
-                        self.output.append(self._entry(row, reply))
-                        self._show(self.answered + self.failed, len(todo))
+                self.counts.begin(info.parallel if info else 1)
+                if isinstance(self.output, Output):
+                    manifest.write(self.output.path, self.manifest)
+                several = Several[Row](session, self._died)
+                with shown(self.counts, self.quiet, self._json):
+                    for row, reply in several.replies(self._requests(todo)):
+                        if reply.finish_reason != "cancelled":
+                            self._write(row, self._entry(row, reply))
                 return session.interrupted
         except KeyboardInterrupt:
             return True
-        finally:
-            self._line.end()
 
-    def _requests(self, todo: list[batch.Row]) -> Iterator[tuple[batch.Row, Request]]:
-        """Give what the engine is asked for each row; a bad row's error is written at once."""
+    def _requests(self, todo: list[Row]) -> Iterator[tuple[Row, Request]]:
+        """Give what the engine is asked for each row; a bad row's error is written at once.
+
+        Rows that begin alike follow each other, so that what they share is read once.
+        """
+        ready = []
         for row in todo:
             try:
-                fields = row.parse()
-                options = settings.with_row(self.options, fields)
-                request = options.request_for(batch.messages_of(fields, options.system))
+                row.check()
+                options = settings.with_row(self.options, row.fields)
+                messages = messages_of(row.fields, options.system)
+                ready.append((row, options.request_for(messages)))
             except UsageError as error:
-                self.failed += 1
-                self.output.append({**self._head(row), "error": str(error)})
-            else:
-                yield row, request
+                self.counts.failed += 1
+                self._write(row, self._failure(row, str(error)))
+        yield from ready if self._in_order else _grouped(ready)
 
-    def _head(self, row: batch.Row) -> dict[str, Any]:
-        head: dict[str, Any] = {"index": row.index, "key": row.key}
-        with contextlib.suppress(UsageError):  # the caller tells of it
-            fields = row.parse()
-            if "id" in fields:
-                head["id"] = fields["id"]
-        return head
+    def _write(self, row: Row, entry: dict[str, Any]) -> None:
+        """Write a row's answer, or hold it until those before it are written."""
+        if not self._in_order:
+            self.output.append(entry)
+            return
+        self._held[row.index] = entry
+        while self._order and self._order[-1] in self._held:
+            self.output.append(self._held.pop(self._order.pop()))
 
-    def _entry(self, row: batch.Row, reply: Reply) -> dict[str, Any]:
+    def _entry(self, row: Row, reply: Reply) -> dict[str, Any]:
         """Give what is written for a row."""
         if reply.finish_reason == "failed":
-            self.failed += 1
-            return {**self._head(row), "error": reply.error}
+            self.counts.failed += 1
+            return self._failure(row, reply.error)
         if reply.never_answered:
-            self.failed += 1
+            self.counts.failed += 1
             error = "The model stopped within its reasoning: there is no answer."
-            reply_fields = reply_object(self.options.model, reply)
-            return {**self._head(row), **reply_fields, "error": error}
-        self.answered += 1
-        self.tokens += reply.stats.generated_tokens if reply.stats else 0
-        return {**self._head(row), **reply_object(self.options.model, reply)}
+            if row.openai:
+                return self._failure(row, error)
+            return {**_head(row), **reply_object(self.options.model, reply), "error": error}
+        self.counts.answered += 1
+        self.counts.tokens += reply.stats.generated_tokens if reply.stats else 0
+        if row.openai:
+            return openai_rows.answer(_head(row), self.options.model, reply)
+        return {**_head(row), **reply_object(self.options.model, reply)}
+
+    def _failure(self, row: Row, error: str) -> dict[str, Any]:
+        if row.openai:
+            return openai_rows.failure(_head(row), error)
+        return {**_head(row), "error": error}
 
     def _died(self, count: int) -> None:
         if not self.quiet:
-            self._line.end()
             note(
                 "The engine died; the row is tried once more."
                 if count == 1
                 else f"The engine died; {count} rows are tried once more, one after another."
             )
 
-    def _show(self, number: int, count: int) -> None:
-        if (
-            self.quiet
-            or number == count
-            or (not self._line.live and self.seconds < self._next_line_s)
-        ):
-            return
-        self._next_line_s = self.seconds + SECONDS_BETWEEN_LINES
-        text = f"{self.before + number} of {self.total} rows"
-        if self.parallel > 1:
-            text += f", {self.parallel} at once"
-        if number:
-            each = self.seconds / number
-            rate = f"{1 / each:.1f} rows/s" if each < 1 else f"{each:.1f} s a row"
-            text += f", {rate}, {rough_time(each * (count - number))} left"
-        if self.failed:
-            text += f", {self.failed} failed"
-        self._line.show(text)
+
+def _grouped(ready: list[tuple[Row, Request]]) -> Iterator[tuple[Row, Request]]:
+    """Give rows that begin alike after each other, all else in their order."""
+    groups: dict[str, list[tuple[Row, Request]]] = {}
+    for pair in ready:
+        begins = ""
+        for one in pair[1].messages:
+            begins += f"{one.role}\0{one.content}\0"[: ALIKE - len(begins)]
+        groups.setdefault(begins, []).append(pair)
+    for group in groups.values():
+        yield from group
+
+
+def _head(row: Row) -> dict[str, Any]:
+    """Give what every line begins with: the row's place, its digest, and its id if it has one."""
+    head: dict[str, Any] = {"index": row.index, "key": row.key}
+    if "id" in row.fields:
+        head["id"] = row.fields["id"]
+    return head

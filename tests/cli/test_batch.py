@@ -74,7 +74,7 @@ def test_bad_rows_give_an_error_row_each_and_status_3(run_cli, files):
     *bad, good = read_rows(files[1])
     assert [row["error"].partition(":")[0] for row in bad] == [
         "Line 1 is not valid JSON",
-        "Line 2 is not a JSON object.",
+        "Line 2 is neither a JSON object nor a string.",
         "A row needs either prompt or messages.",
         "prompt is not a string, or is empty.",
         "temperature is 'hot', not a number from 0 to 100.",
@@ -95,7 +95,7 @@ def test_failed_rows_are_tried_again_and_leave_one_line_each(run_cli, files):
     assert (len(read_rows(files[1])), answers) == (2, {0: "one", 1: "two"})
 
 
-def test_changed_input_is_noticed_and_force_answers_it_anew(run_cli, files):
+def test_changed_input_is_noticed_and_restart_answers_it_anew(run_cli, files):
     write_rows(files[0], {"prompt": "say one"}, {"prompt": "say two"})
     run_cli("batch", *files)
     before = Path(files[1]).read_bytes()
@@ -103,11 +103,11 @@ def test_changed_input_is_noticed_and_force_answers_it_anew(run_cli, files):
     outcome = run_cli("batch", *files)
     assert outcome.status == 2
     assert outcome.err == (
-        f"localseek: {files[1]} holds 1 answers to other input than this. "
-        "Give another OUT, or --force to drop them.\n"
+        f"localseek: {files[1]} holds 1 answer to other input than this: row 1 changed. "
+        "Give another OUT, or --restart to begin again.\n"
     )
     assert Path(files[1]).read_bytes() == before
-    assert run_cli("batch", *files, "--force").status == 0
+    assert run_cli("batch", *files, "--restart").status == 0
     assert {row["answer"] for row in read_rows(files[1])} == {"three", "two"}
 
 
@@ -163,7 +163,7 @@ def test_input_without_rows_is_wrong_use_and_leaves_no_output(run_cli, files):
     Path(files[0]).write_bytes(b"\n \n")
     outcome = run_cli("batch", *files)
     assert outcome.status == 2
-    assert outcome.err == f"localseek: {files[0]} has no rows. Each line is one JSON object.\n"
+    assert outcome.err == f"localseek: {files[0]} has no rows. Each line is one prompt.\n"
     assert not Path(files[1]).exists()
 
 
@@ -265,7 +265,8 @@ def test_a_full_disk_while_the_output_is_repaired_leaves_it_as_it_was(
     assert said.startswith(f"localseek: {files[1]} cannot be written: File too large.")
     assert said.count("\n") == 1
     assert Path(files[1]).read_bytes() == before
-    assert [p.name for p in Path(files[1]).parent.glob("out*")] == ["out.jsonl"]
+    left = {path.name for path in Path(files[1]).parent.glob("out*")}
+    assert left == {"out.jsonl", "out.jsonl.manifest.json"}
 
 
 def test_rows_are_written_as_they_are_answered_when_several_run_at_once(run_cli, files):

@@ -1,91 +1,26 @@
-"""Many prompts from a JSON Lines file, answered into another, each answer safe once written.
+"""The output of a batch: every row appended whole, so that a run goes on where it was stopped.
 
-Takes input rows and a function that answers one; gives a file to which every row is appended and
-synced, so that a run that was stopped or killed goes on where it was. Knows nothing about
-engines or terminals.
+Takes rows of input and what is written for each, gives which of them an earlier run has answered.
+Knows nothing about engines or terminals.
 """
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import sys
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast, get_args
+from typing import Any, BinaryIO, cast
 
+from localseek.batch.rows import STANDARD, Row
 from localseek.errors import LocalseekError, UsageError
-from localseek.options import Message, Role
 
-HASH_DIGITS = 16
-STANDARD = Path("-")  # input or output
+SYNC_ROWS, SYNC_S = 16, 0.5  # so much at most is written, but not yet safe from a power cut
+NAMED = 5  # changed rows that an error names
 FIRST_BYTES = b'{"index": '  # of every line that is written here
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """An input row as it stands in the file; `index` counts rows, `line` lines, from 0 and 1."""
-
-    index: int
-    line: int
-    raw: bytes
-
-    @property
-    def key(self) -> str:
-        """Give the digest of the row's content, by which a later run knows it again."""
-        return hashlib.sha256(self.raw).hexdigest()[:HASH_DIGITS]
-
-    def parse(self) -> dict[str, Any]:
-        """Give the row's object; raises UsageError that names the line."""
-        try:
-            value = json.loads(self.raw.decode())
-        except UnicodeDecodeError as error:
-            raise UsageError(f"Line {self.line} is not valid UTF-8.") from error
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"Line {self.line} is not valid JSON: {error}.") from error
-        if not isinstance(value, dict):
-            raise UsageError(f"Line {self.line} is not a JSON object.")
-        return value
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Read the input rows; blank lines don't count. Raises UsageError if there is no file."""
-    try:
-        content = sys.stdin.buffer.read() if path == STANDARD else path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    filled = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
-    return [Row(index, number, line) for index, (number, line) in enumerate(filled)]
-
-
-def messages_of(row: dict[str, Any], system: str) -> tuple[Message, ...]:
-    """Give what the model is shown for a row; raises UsageError if it says nothing."""
-    prompt, given = row.get("prompt"), row.get("messages")
-    if (prompt is None) == (given is None):
-        raise UsageError("A row needs either prompt or messages.")
-    if given is None:
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise UsageError("prompt is not a string, or is empty.")
-        messages = [Message("user", prompt)]
-    else:
-        if not isinstance(given, list) or not given:
-            raise UsageError("messages is not a list, or is empty.")
-        messages = [_message(entry) for entry in given]
-        if messages[-1].role != "user":
-            raise UsageError("The last of messages is not the user's.")
-    if system and messages[0].role != "system":
-        messages.insert(0, Message("system", system))
-    return tuple(messages)
-
-
-def _message(entry: Any) -> Message:
-    if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
-        raise UsageError("Each of messages needs role and content, both texts.")
-    if entry.get("role") not in get_args(Role):
-        raise UsageError(f"The role {entry.get('role')!r} is none of {', '.join(get_args(Role))}.")
-    return Message(cast(Role, entry["role"]), entry["content"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +41,11 @@ class Printed:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def resume(self, _rows: list[Row], _force: bool) -> Earlier:
+    def resume(self, _rows: list[Row], _restart: bool) -> Earlier:
         """Say that nothing was answered before."""
         return Earlier(frozenset(), 0, False)
 
-    def append(self, entry: dict[str, Any]) -> None:
+    def append(self, entry: Mapping[str, Any]) -> None:
         """Write one row at once."""
         text = json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace")
         sys.stdout.write(text.decode() + "\n")
@@ -118,12 +53,16 @@ class Printed:
 
 
 class Output:
-    """The output file: locked against a second process, repaired, appended to and synced."""
+    """The output file: locked against a second process, repaired, appended to and synced.
+
+    Rows are written one by one and synced in small groups.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path = path.resolve()  # a link stays a link when the file is rewritten
         self._files: list[BinaryIO] = []  # the last is written to; all hold their locks
         self._made = not path.exists()
+        self._unsynced, self._synced_s = 0, 0.0
         if not self._made and not path.is_file():
             raise UsageError(f"{path} is not a regular file.", "Give another OUT.")
         self._open(path)
@@ -132,52 +71,67 @@ class Output:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(LocalseekError):  # `append` has told of a full disk already
+            self._sync()
         if self._made and self.path.is_file() and self.path.stat().st_size == 0:
             self.path.unlink()  # nothing was answered: nothing is left behind
         for file in self._files:
             with contextlib.suppress(OSError):  # `append` has told of a full disk already
                 file.close()
 
-    def resume(self, rows: list[Row], force: bool) -> Earlier:
+    def resume(self, rows: list[Row], restart: bool) -> Earlier:
         """Look at earlier answers and keep the good ones; raises UsageError if input changed.
 
-        Failed rows, a torn last line and, with `force`, answers to other input are taken out.
+        Failed rows and a torn last line are taken out; with `restart` all.
         """
         keys = {row.index: row.key for row in rows}
         answered: set[int] = set()
         kept: list[bytes] = []
-        failed = foreign = 0
+        failed, foreign = 0, list[int]()
         lines, torn = self._whole_lines()
         for line in lines:
             entry = _parse(line)
             if entry is None:
                 raise UsageError(f"{self.path} is not the output of a batch.", "Give another OUT.")
-            if "error" in entry:
+            if entry.get("error"):
                 failed += 1
             elif keys.get(entry["index"]) != entry["key"]:
-                foreign += 1
+                foreign.append(entry["index"])
             elif entry["index"] not in answered:
                 answered.add(entry["index"])
                 kept.append(line)
-        if foreign and not force:
+        if restart:
+            self._rewrite([])
+            return Earlier(frozenset(), 0, False)
+        if foreign:
             raise UsageError(
-                f"{self.path} holds {foreign} answers to other input than this.",
-                "Give another OUT, or --force to drop them.",
+                f"{self.path} holds {_counted(len(foreign), 'answer')} to other input than this: "
+                f"{_numbers(foreign)} changed.",
+                "Give another OUT, or --restart to begin again.",
             )
         if torn or len(kept) < len(lines):
             self._rewrite(kept)
         return Earlier(frozenset(answered), failed, torn)
 
-    def append(self, entry: dict[str, Any]) -> None:
-        """Write one row and make sure that it is on the disk."""
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Write one row, whole; it is on the disk soon after."""
         text = json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace")
         file = self._files[-1]
         try:
             file.write(text + b"\n")
             file.flush()
-            os.fsync(file.fileno())
         except OSError as error:
             raise self._unwritable(error) from error
+        self._unsynced += 1
+        if self._unsynced >= SYNC_ROWS or time.monotonic() - self._synced_s >= SYNC_S:
+            self._sync()
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._files[-1].fileno())
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._unsynced, self._synced_s = 0, time.monotonic()
 
     def _whole_lines(self) -> tuple[list[bytes], bool]:
         """Give the lines with their ends, and whether a last one was torn off by a kill."""
@@ -231,6 +185,17 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         if isinstance(entry, dict) and type(entry.get("index")) is int and "key" in entry:
             return entry
     return None
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def _numbers(indices: list[int]) -> str:
+    """Name rows by their number in the input, from 1."""
+    named = ", ".join(str(index + 1) for index in sorted(indices)[:NAMED])
+    more = len(indices) - NAMED
+    return f"row{'s' * (len(indices) > 1)} {named}" + (f" and {more} more" if more > 0 else "")
 
 
 def check_paths(source: Path, target: Path) -> None:
