@@ -162,11 +162,12 @@ class Server:
         timings: dict[str, Any] = self._ask("completion", request)["timings"]
         return timings
 
-    def chat(self, question: str, tokens: int) -> int:
+    def chat(self, question: str, tokens: int, system: str = "") -> int:
         """Let it answer a question at temperature 0; give the number of tokens."""
+        messages = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": question})
         request = {
-            "messages": [{"role": "user", "content": question}], "temperature": 0,
-            "max_tokens": tokens, "cache_prompt": True,
+            "messages": messages, "temperature": 0, "max_tokens": tokens, "cache_prompt": True,
         }  # fmt: skip
         return int(self._ask("v1/chat/completions", request)["usage"]["completion_tokens"])
 
