@@ -19,10 +19,11 @@ from localseek.commands.parts.replies import reply_object, to_json
 from localseek.commands.parts.session import Session
 from localseek.commands.parts.several import Several
 from localseek.errors import UsageError
-from localseek.options import GenerationOptions, Request
+from localseek.options import GenerationOptions, Request, Sampling
 from localseek.system.sizes import rough_time
 from localseek.terminal import settings
 from localseek.terminal.messages import Line, note, prepare_streams
+from localseek.text.answers import checked
 from localseek.text.conversation import Reply
 
 EXAMPLES = """examples:
@@ -31,9 +32,10 @@ EXAMPLES = """examples:
   make-questions | localseek batch - - | jq -r .answer
   echo '{"id": "a1", "prompt": "What is 6 x 7?", "seed": 1}' > questions.jsonl
 Each row has prompt or messages, and may have id, system, think, stop, the generation options with
-numbers, and schema (an object), grammar (a text) or logit_bias ({"TOKEN": BIAS}).
+numbers, and schema (an object), grammar (a text: GBNF or Lark) or logit_bias ({"TOKEN": BIAS}).
 """
 PARTLY, INTERRUPTED = 3, 130
+Asked = tuple[batch.Row, Sampling]  # a row, and the form that its answer is to have
 SECONDS_BETWEEN_LINES = 10.0  # where no terminal shows the progress
 
 
@@ -139,11 +141,11 @@ class Work:
             with Session(self.options, self.quiet) as session:
                 info = session.start().info
                 self.parallel, self._began = info.parallel if info else 1, time.monotonic()
-                several = Several[batch.Row](session, self._died)
+                several = Several[Asked](session, self._died)
                 self._show(0, len(todo))
-                for row, reply in several.replies(self._requests(todo)):
+                for (row, sampling), reply in several.replies(self._requests(todo)):
                     if reply.finish_reason != "cancelled":
-                        self.output.append(self._entry(row, reply))
+                        self.output.append(self._entry(row, checked(reply, sampling)))
                         self._show(self.answered + self.failed, len(todo))
                 return session.interrupted
         except KeyboardInterrupt:
@@ -151,7 +153,7 @@ class Work:
         finally:
             self._line.end()
 
-    def _requests(self, todo: list[batch.Row]) -> Iterator[tuple[batch.Row, Request]]:
+    def _requests(self, todo: list[batch.Row]) -> Iterator[tuple[Asked, Request]]:
         """Give what the engine is asked for each row; a bad row's error is written at once."""
         for row in todo:
             try:
@@ -162,7 +164,7 @@ class Work:
                 self.failed += 1
                 self.output.append({**self._head(row), "error": str(error)})
             else:
-                yield row, request
+                yield (row, request.sampling), request
 
     def _head(self, row: batch.Row) -> dict[str, Any]:
         head: dict[str, Any] = {"index": row.index, "key": row.key}
@@ -182,6 +184,9 @@ class Work:
             error = "The model stopped within its reasoning: there is no answer."
             reply_fields = reply_object(self.options.model, reply)
             return {**self._head(row), **reply_fields, "error": error}
+        if reply.error:
+            self.failed += 1
+            return {**self._head(row), **reply_object(self.options.model, reply)}
         self.answered += 1
         self.tokens += reply.stats.generated_tokens if reply.stats else 0
         return {**self._head(row), **reply_object(self.options.model, reply)}
