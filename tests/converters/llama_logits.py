@@ -69,6 +69,7 @@ def main(path: str, out: str, tokens: list[int]) -> None:
     params = llama.llama_model_default_params()
     params.n_gpu_layers = 0
     params.load_mtp = True
+    params.use_extra_bufts = False  # AMX tiles take no latent attention
     model = llama.llama_model_load_from_file(path.encode(), params)
     assert model, f"cannot load {path}"
     n_vocab = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))

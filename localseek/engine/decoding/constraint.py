@@ -65,7 +65,7 @@ class AnswerSampler(Sampler):
     def _choose(self, logits: Floats) -> int:
         if not self._forced and self._state == "reasoning":
             token = self._draw(logits)
-            if token not in self.model.ends and self._reason(token):
+            if token not in self.model.stops and self._reason(token):
                 return token
             self._force(CLOSE)
         if not self._forced:
