@@ -151,9 +151,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--effort", choices=EFFORTS, default="",
         help="how hard the model reasons, where its template knows it (V4)")  # fmt: skip
     shape = group.add_mutually_exclusive_group()
-    shape.add_argument("--schema", type=shapes.schema_file, default="", metavar="FILE",
+    shape.add_argument("--schema", type=shapes.schema_file, metavar="FILE",
         help="the answer is JSON that fits this JSON schema; reasoning stays free")  # fmt: skip
-    shape.add_argument("--grammar", type=shapes.grammar_file, default="", metavar="FILE",
+    shape.add_argument("--grammar", type=shapes.grammar_file, metavar="FILE",
         help="the answer fits this grammar (GBNF, as in llama.cpp, or Lark)")  # fmt: skip
     add("--logit-bias", action="append", default=[], type=shapes.bias, metavar="TOKEN=BIAS",
         help="add BIAS to a token, a number or text, in the answer; false: never "
@@ -262,7 +262,8 @@ def options_from(arguments: argparse.Namespace) -> GenerationOptions:
         raise UsageError("--stop needs a text.")
     sampling = Sampling(
         **{name: getattr(arguments, name) for name in CHECKS if name in _SAMPLING},
-        logit_bias=tuple(arguments.logit_bias), schema=arguments.schema, grammar=arguments.grammar,
+        logit_bias=tuple(arguments.logit_bias), schema=arguments.schema or "",
+        grammar=arguments.grammar or "",
     )  # fmt: skip
     request = Request(
         (), sampling, max_tokens=arguments.max_tokens, stop=tuple(arguments.stop),

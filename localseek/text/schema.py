@@ -16,7 +16,8 @@ from urllib.parse import urldefrag, urljoin
 
 from localseek.errors import UsageError
 
-MAX_SECONDS = 2.0  # of one check; patterns and references can be written to take for ever
+MAX_SECONDS = 2.0  # for one answer; patterns and references can be written to take for ever
+MAX_READING_S = 5.0  # for one schema; 2,000 properties take 1.5 s
 MAX_SHOWN = 200  # characters of a message
 # What llguidance does not know. Each only narrows what fits, so an answer can be checked after.
 CHECKED_AFTER = frozenset({
@@ -47,14 +48,14 @@ def read_schema(text: str) -> Any:
     if not isinstance(schema, dict | bool):
         raise UsageError("A JSON schema is an object, true or false.")
     try:
-        with _limited():
+        with _limited(MAX_READING_S):
             _refuse_remote(schema)
             _validator_class(schema).check_schema(schema)
     except SchemaError as error:
         message = f"The schema is wrong at {error.json_path}: {_short(error.message)}."
         raise UsageError(message) from error
     except _TookTooLong as error:
-        raise UsageError(f"The schema takes more than {MAX_SECONDS:g} s to read.") from error
+        raise UsageError(f"The schema takes more than {MAX_READING_S:g} s to read.") from error
     except RecursionError as error:
         raise UsageError("The schema is nested too deeply.") from error
     return schema
@@ -93,7 +94,7 @@ def misfit(answer: str, schema: str) -> str:
     rules = json.loads(schema)
     kind = _validator_class(rules)
     try:
-        with _limited():
+        with _limited(MAX_SECONDS):
             # A registry of its own: jsonschema's would fetch what it does not have.
             checks = kind(rules, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
             error = max(checks.iter_errors(value), key=relevance, default=None)
@@ -163,7 +164,7 @@ def _short(message: str) -> str:
 
 
 @contextlib.contextmanager
-def _limited() -> Iterator[None]:
+def _limited(seconds: float) -> Iterator[None]:
     """Raise _TookTooLong when the block takes too long; on the main thread, where signals come."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -173,7 +174,7 @@ def _limited() -> Iterator[None]:
         yield
         return
     handler = signal.signal(signal.SIGALRM, stop)
-    earlier = signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
+    earlier = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:

@@ -104,7 +104,11 @@ def of_row(row: Mapping[str, Any]) -> dict[str, Any]:
     if schema is not None and grammar is not None:
         raise UsageError("A row has schema or grammar, not both.")
     if schema is not None:
-        found |= {"schema": _checked("schema", json.dumps(schema)), "grammar": ""}
+        try:
+            text = json.dumps(schema)
+        except RecursionError as error:
+            raise UsageError("The schema is nested too deeply.") from error
+        found |= {"schema": _checked("schema", text), "grammar": ""}
     if grammar is not None:
         if not isinstance(grammar, str):
             raise UsageError("grammar is not a string.")
