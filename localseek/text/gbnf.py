@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from localseek.errors import UsageError
 
-MAX_CHARACTERS = 200_000
 MAX_NESTING = 64  # parentheses within parentheses
 MAX_REPEATS = 1_000_000
 
@@ -28,8 +27,6 @@ ANY = r"/[\x{0}-\x{10FFFF}]/"
 
 def lark_of(text: str) -> str:
     """Rewrite a GBNF grammar as Lark; raises UsageError that says where it is wrong."""
-    if len(text) > MAX_CHARACTERS:
-        raise UsageError(f"The grammar is longer than {MAX_CHARACTERS:,} characters.")
     reader = _Reader(text)
     rules = reader.rules()
     for name, at in reader.used.items():

@@ -20,6 +20,7 @@ LARK = re.compile(r"^\s*(?:%llguidance\b|\??start\s*(?:\[[^\]]*\])?\s*:(?!:=))",
 # White space that may come before the first character: models put some after their reasoning.
 LEAD = "start: space @answer\nspace: /[ \\t\\n]/{0,8}\n"
 SPACE = r"( |\n[ \t]{0,20})"  # between the parts of JSON: a model may like more of it too well
+MAX_SCHEMA, MAX_GRAMMAR = 1_000_000, 200_000  # characters; what takes a second or two to read
 MAX_LEXER_STATES = 50_000  # of 1 to 2 kB each, as llguidance says
 MAX_ITEMS = 20_000  # ways on from one place; 2,000 optional properties make 8,007
 MAX_STEP_ITEMS = 200_000  # in one mask, at 20,000 a millisecond
@@ -45,12 +46,15 @@ def check(schema: str = "", grammar: str = "") -> None:
     """Raise UsageError unless llguidance takes the schema or the grammar."""
     from llguidance import LLMatcher  # noqa: PLC0415  # `--help` needs none of it
 
+    what, text = ("schema", schema) if schema else ("grammar", grammar)
+    most = MAX_SCHEMA if schema else MAX_GRAMMAR
+    if len(text) > most:
+        raise UsageError(f"The {what} is longer than {most:,} characters.")
     if schema:
         read_schema(schema)
     failed, messages = LLMatcher.validate_grammar_with_warnings(
         compiled(schema, grammar), limits=limits()
     )
-    what = "schema" if schema else "grammar"
     # A warning of a schema is about oneOf, which is checked in the whole answer.
     if failed or (messages and not schema):
         raise UsageError(f"The {what} is not taken: {readable(messages[0])}.")
@@ -58,6 +62,7 @@ def check(schema: str = "", grammar: str = "") -> None:
 
 def readable(message: str) -> str:
     """Give llguidance's words on one line, without the drawing that points at a place."""
+    message = re.sub(r"<(?:non-verbose|backtrace).*", "", message, flags=re.DOTALL)
     lines = [line.strip() for line in message.splitlines()]
     kept = [line for line in lines if line.strip("^ ") and not re.match(r"\d+ \|", line)]
     return " ".join(line.removeprefix("error: ") for line in kept).rstrip(".")[:300]
