@@ -51,7 +51,8 @@ def test_a_schema_that_cannot_be_kept_is_refused_by_name(schema, words):
         ('root ::= "\\ud800"', "not a character"),
         ("start: foo\n", 'unknown name: "foo"'),
         ("start: /[b-/\n", "unclosed character class"),
-        ("start: <think>\n", "special_token"),
+        ("start: <think>\n", "write their text"),
+        ("start: <[5]>\n", "write their text"),
         ('start: %json {"x-guidance": {"lenient": true}, "not": {}}\n', "not"),
     ],
 )

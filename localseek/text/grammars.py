@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 LARK = re.compile(r"^\s*(?:%llguidance\b|\??start\s*(?:\[[^\]]*\])?\s*:(?!:=))", re.MULTILINE)
 # White space that may come before the first character: models put some after their reasoning.
-LEAD = "start: space @answer\nspace: /[ \\t\\n]/{0,8}\n"
+# Where only one text can follow, no_forcing allows every way to write it, not the usual one alone.
+LEAD = '%llguidance {"no_forcing": true}\nstart: space @answer\nspace: /[ \\t\\n]/{0,8}\n'
 SPACE = r"( |\n[ \t]{0,20})"  # between the parts of JSON: a model may like more of it too well
 MAX_SCHEMA, MAX_GRAMMAR = 1_000_000, 200_000  # characters; what takes a second or two to read
 MAX_LEXER_STATES = 50_000  # of 1 to 2 kB each, as llguidance says
@@ -57,6 +58,8 @@ def check(schema: str = "", grammar: str = "") -> None:
     )
     # A warning of a schema is about oneOf, which is checked in the whole answer.
     if failed or (messages and not schema):
+        if messages[0].startswith("no tokenizer"):
+            raise UsageError("The grammar names tokens in angle brackets: write their text.")
         raise UsageError(f"The {what} is not taken: {readable(messages[0])}.")
 
 

@@ -174,6 +174,15 @@ def test_the_mask_has_what_is_allowed_and_special_tokens_never_are(guides, model
         assert len(allowed) > len(seen) - 200  # bytes that begin no character are left out
 
 
+def test_what_must_follow_may_be_written_with_any_tokens(guides, model):
+    guide = guides.guide(Sampling(grammar='root ::= "thousands"'))
+    guide.accept(model.tokenize("t")[0])
+    pieces = {model.piece(token) for token in guide.mask().nonzero()[0].tolist()}
+    assert b"h" in pieces and pieces == {b"housands"[:n] for n in range(1, 9)} & {
+        model.piece(token) for token in range(model.n_vocab)
+    }  # fmt: skip
+
+
 def test_a_random_walk_through_the_masks_ends_in_what_fits(guides, model):
     schema = {"type": "object", "properties": {"a": {"enum": ["x", 1.5, None, [{}]]},
               "b": {"type": "integer", "minimum": -20, "maximum": 400}}, "required": ["b"],

@@ -119,9 +119,6 @@ class AnswerSampler(Sampler):
         chosen = np.where(allowed, biased, -np.inf).astype(np.float32)
         if np.isfinite(chosen).any():
             return self._draw(chosen)
-        for token in _descending(biased, len(biased)):  # other ways to write what must follow
-            if biased[token] > -np.inf and self._guide.allows(token):
-                return token
         for token in self.model.ends:
             if allowed[token]:  # the text is whole, and all that could follow is forbidden
                 return token

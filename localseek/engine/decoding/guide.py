@@ -62,23 +62,10 @@ class _Tokens:
         self.special_token_ids = [
             token for token, piece in enumerate(self.tokens) if piece.startswith(SPECIAL)
         ]
-        self._numbers = {piece: token for token, piece in enumerate(self.tokens) if piece}
-        self._longest = max(map(len, self._numbers))
 
     def __call__(self, text: bytes) -> list[int]:
-        """Tokenize a text as the model would, or by the longest tokens where that adds to it."""
-        found = self._model.tokenize(text.decode("utf-8", "replace"), parse_special=False)
-        if b"".join(self.tokens[token] for token in found) == text:
-            return found
-        found, at = [], 0
-        while at < len(text):
-            ends = range(min(len(text), at + self._longest), at, -1)
-            end = next((one for one in ends if text[at:one] in self._numbers), 0)
-            if not end:
-                break
-            found.append(self._numbers[text[at:end]])
-            at = end
-        return found
+        """Tokenize a text as the model would; llguidance hardly asks."""
+        return self._model.tokenize(text.decode("utf-8", "replace"), parse_special=False)
 
 
 class Guide:
@@ -101,10 +88,7 @@ class Guide:
         return allowed
 
     def mask(self) -> NDArray[np.bool_]:
-        """Give which tokens may come next, [n_vocab].
-
-        Where only one text can follow, this is how the model would write it, not every way.
-        """
+        """Give which tokens may come next, [n_vocab]."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         self._raise_refusal(self._matcher)
         found = np.unpackbits(bits, bitorder="little")[: self._model.n_vocab].astype(np.bool_)
