@@ -88,7 +88,7 @@ def test_an_answer_that_does_not_fit_is_told_where(schema, answer, words):
 
 
 def test_a_check_that_would_take_for_ever_is_ended():
-    started = time.monotonic()
+    started = time.process_time()
     schema = {"type": "string", "pattern": "^(a|aa)+$"}
     assert "more than 2 s" in misfit(json.dumps("a" * 100 + "b"), json.dumps(schema))
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 4

@@ -16,7 +16,8 @@ from urllib.parse import urldefrag, urljoin
 
 from localseek.errors import UsageError
 
-MAX_SECONDS = 2.0  # for one answer; patterns and references can be written to take for ever
+# Of processor time: patterns and references can be written to take for ever.
+MAX_SECONDS = 2.0  # for one answer
 MAX_READING_S = 5.0  # for one schema; 2,000 properties take 1.5 s
 MAX_SHOWN = 200  # characters of a message
 # What llguidance does not know. Each only narrows what fits, so an answer can be checked after.
@@ -104,6 +105,8 @@ def misfit(answer: str, schema: str) -> str:
         return f"the schema refers to {missing.ref!r}, which it does not hold"
     except RecursionError:
         return "it is nested too deeply to check"
+    except ArithmeticError:
+        return "a number in it is too large to check"
     return f"at {error.json_path}: {_short(error.message)}" if error else ""
 
 
@@ -165,7 +168,7 @@ def _short(message: str) -> str:
 
 @contextlib.contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise _TookTooLong when the block takes too long; on the main thread, where signals come."""
+    """Raise _TookTooLong after so much processor time; on the main thread, where signals come."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise _TookTooLong
@@ -173,10 +176,10 @@ def _limited(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = signal.signal(signal.SIGALRM, stop)
-    earlier = signal.setitimer(signal.ITIMER_REAL, seconds)
+    handler = signal.signal(signal.SIGVTALRM, stop)
+    earlier = signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, *earlier)
-        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_VIRTUAL, *earlier)
+        signal.signal(signal.SIGVTALRM, handler)

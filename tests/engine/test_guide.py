@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from localseek.engine.decoding.guide import Guide, Guides
@@ -234,9 +235,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_form_is_bounded_in_time(guides, model, name):
+def test_a_hostile_form_is_bounded_in_time_and_memory(guides, model, name):
     form = HOSTILE[name]
-    started = time.process_time()
+    started, before = time.process_time(), psutil.Process().memory_info().rss
     try:
         text = form if isinstance(form, str) else json.dumps(form)
         asked = {"schema" if text.startswith("{") else "grammar": text}
@@ -251,3 +252,4 @@ def test_a_hostile_form_is_bounded_in_time(guides, model, name):
     except UsageError as error:
         assert "\n" not in str(error)
     assert time.process_time() - started < 5.0
+    assert psutil.Process().memory_info().rss - before < 200e6

@@ -64,7 +64,7 @@ class _Tokens:
         ]
 
     def __call__(self, text: bytes) -> list[int]:
-        """Tokenize a text as the model would; llguidance hardly asks."""
+        """Tokenize a text as the model would; llguidance demands that this exists."""
         return self._model.tokenize(text.decode("utf-8", "replace"), parse_special=False)
 
 
