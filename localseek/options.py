@@ -77,7 +77,13 @@ class Sampling:
     seed: int | None = None  # None: a new one each time
     # What follows is for the answer only, after the reasoning.
     logit_bias: tuple[tuple[int | str, float | None], ...] = ()  # token, bias; None: never
-    grammar: str = ""  # GBNF that `localseek.grammar` has made or checked
+    schema: str = ""  # a JSON schema, as JSON
+    grammar: str = ""  # GBNF or Lark
+
+    @property
+    def shaped(self) -> bool:
+        """Tell whether the answer has a form to keep."""
+        return bool(self.schema or self.grammar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +111,6 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """A grammar that the answer fits; `json` when a whole answer is JSON."""
-
-    grammar: str
-    json: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class GenerationOptions:
     """What a person sets, the same for every verb; None leaves a value to the model's file.
 
@@ -123,7 +121,6 @@ class GenerationOptions:
     system: str = ""
     load: LoadOptions = field(default_factory=lambda: LoadOptions(draft_memory=True))
     request: Request = field(default_factory=Request)
-    shape: Shape | None = None  # what `request` has the grammar of
 
     def load_options(self, path: Path) -> LoadOptions:
         """Give what the engine is told to load the model file `path`."""

@@ -30,9 +30,9 @@ def describe(options: GenerationOptions, model: Path, template: str) -> dict[str
     request = asdict(options.request)
     request.pop("messages")
     sampling = request.pop("sampling")
-    grammar = sampling.pop("grammar")
+    form = sampling.pop("schema") + sampling.pop("grammar")
     chosen = {**request, **sampling, "ctx": options.load.ctx, "template": template}
-    chosen |= {"system": _digest(options.system), "shape": _digest(str(grammar))}
+    chosen |= {"system": _digest(options.system), "shape": _digest(form)}
     return {
         "format": FORMAT,
         "model": {"name": Path(options.model).name, "fingerprint": fingerprint(model)},

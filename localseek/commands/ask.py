@@ -17,7 +17,6 @@ from localseek.store.history.recorder import Recorder
 from localseek.terminal import settings
 from localseek.terminal.messages import is_terminal, prepare_streams
 from localseek.text.conversation import Reply
-from localseek.text.shapes import whole
 
 EXAMPLES = """examples:
   localseek ask "What is 348 + 257?"
@@ -63,10 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(reply.error) if reply.wrong_use else EngineError(reply.error, mend)
     if arguments.json:
         print(to_json(reply_object(options.model, reply)))
-    if reply.finish_reason == "length" and options.shape and not whole(reply.answer, options.shape):
+    if reply.never_answered or reply.error:
         return 1  # whoever reads the answer relies on its form
-    if reply.never_answered:
-        return 1
     return 130 if reply.finish_reason == "cancelled" else 0
 
 

@@ -20,10 +20,11 @@ from localseek.commands.parts.replies import reply_object, to_json
 from localseek.commands.parts.session import Session
 from localseek.commands.parts.several import Several
 from localseek.errors import UsageError
-from localseek.options import GenerationOptions, Request
+from localseek.options import GenerationOptions, Request, Sampling
 from localseek.system.sizes import rough_time
 from localseek.terminal import settings
 from localseek.terminal.messages import note, prepare_streams
+from localseek.text.answers import checked
 from localseek.text.conversation import Reply
 
 EXAMPLES = """examples:
@@ -34,10 +35,11 @@ EXAMPLES = """examples:
 IN is JSON Lines, plain text (a prompt a line), CSV or TSV (with --template, or a column prompt), or
 an OpenAI batch file. A JSON row is a string, or an object with prompt or messages that may have id,
 system, think, effort, stop, the generation options with numbers, and schema (an object), grammar (a
-text) or logit_bias ({"TOKEN": BIAS}).
+text: GBNF or Lark) or logit_bias ({"TOKEN": BIAS}).
 """
 PARTLY, INTERRUPTED = 3, 130
 ALIKE = 256  # characters that rows have in common whose reading is worth sharing
+Asked = tuple[Row, Sampling]  # a row, and the form that its answer is to have
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -137,16 +139,16 @@ class Work:
                 self.counts.begin(info.parallel if info else 1)
                 if isinstance(self.output, Output):
                     manifest.write(self.output.path, self.manifest)
-                several = Several[Row](session, self._died)
+                several = Several[Asked](session, self._died)
                 with shown(self.counts, self.quiet, self._json):
-                    for row, reply in several.replies(self._requests(todo)):
+                    for (row, sampling), reply in several.replies(self._requests(todo)):
                         if reply.finish_reason != "cancelled":
-                            self._write(row, self._entry(row, reply))
+                            self._write(row, self._entry(row, checked(reply, sampling)))
                 return session.interrupted
         except KeyboardInterrupt:
             return True
 
-    def _requests(self, todo: list[Row]) -> Iterator[tuple[Row, Request]]:
+    def _requests(self, todo: list[Row]) -> Iterator[tuple[Asked, Request]]:
         """Give what the engine is asked for each row; a bad row's error is written at once.
 
         Rows that begin alike follow each other, so that what they share is read once.
@@ -161,7 +163,8 @@ class Work:
             except UsageError as error:
                 self.counts.failed += 1
                 self._write(row, self._failure(row, str(error)))
-        yield from ready if self._in_order else _grouped(ready)
+        for row, request in ready if self._in_order else _grouped(ready):
+            yield (row, request.sampling), request
 
     def _write(self, row: Row, entry: dict[str, Any]) -> None:
         """Write a row's answer, or hold it until those before it are written."""
@@ -174,20 +177,20 @@ class Work:
 
     def _entry(self, row: Row, reply: Reply) -> dict[str, Any]:
         """Give what is written for a row."""
-        if reply.finish_reason == "failed":
-            self.counts.failed += 1
-            return self._failure(row, reply.error)
+        error = reply.error
         if reply.never_answered:
-            self.counts.failed += 1
             error = "The model stopped within its reasoning: there is no answer."
-            if row.openai:
-                return self._failure(row, error)
-            return {**_head(row), **reply_object(self.options.model, reply), "error": error}
-        self.counts.answered += 1
-        self.counts.tokens += reply.stats.generated_tokens if reply.stats else 0
+        if error:
+            self.counts.failed += 1
+        else:
+            self.counts.answered += 1
+            self.counts.tokens += reply.stats.generated_tokens if reply.stats else 0
+        if error and (row.openai or reply.finish_reason == "failed"):
+            return self._failure(row, error)
         if row.openai:
             return openai_rows.answer(_head(row), self.options.model, reply)
-        return {**_head(row), **reply_object(self.options.model, reply)}
+        found = {**_head(row), **reply_object(self.options.model, reply)}
+        return {**found, "error": error} if error else found
 
     def _failure(self, row: Row, error: str) -> dict[str, Any]:
         if row.openai:

@@ -166,6 +166,8 @@ class Chat:
         if reply.finish_reason == "failed":
             kept = "" if self.session.alive else " The conversation is kept: just ask again."
             self.complain(reply.error + kept)
+        elif reply.error:
+            self.failed = True  # the answer is there, but not of the form that was asked for
         elif reply.finish_reason == "cancelled":
             note("Stopped. /continue lets it go on.")
         if self.session.interrupted and not self.terminal:

@@ -20,7 +20,6 @@ from localseek.options import (
     Mtp,
     Request,
     Sampling,
-    Shape,
 )
 from localseek.placing.shape import CACHE_TYPES
 from localseek.text import shapes
@@ -152,10 +151,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--effort", choices=EFFORTS, default="",
         help="how hard the model reasons, where its template knows it (V4)")  # fmt: skip
     shape = group.add_mutually_exclusive_group()
-    shape.add_argument("--schema", type=shapes.schema_file, dest="shape", metavar="FILE",
+    shape.add_argument("--schema", type=shapes.schema_file, metavar="FILE",
         help="the answer is JSON that fits this JSON schema; reasoning stays free")  # fmt: skip
-    shape.add_argument("--grammar", type=shapes.grammar_file, dest="shape", metavar="FILE",
-        help="the answer fits this grammar (GBNF, as in llama.cpp)")  # fmt: skip
+    shape.add_argument("--grammar", type=shapes.grammar_file, metavar="FILE",
+        help="the answer fits this grammar (GBNF, as in llama.cpp, or Lark)")  # fmt: skip
     add("--logit-bias", action="append", default=[], type=shapes.bias, metavar="TOKEN=BIAS",
         help="add BIAS to a token, a number or text, in the answer; false: never "
         "(repeatable)")  # fmt: skip
@@ -261,10 +260,10 @@ def options_from(arguments: argparse.Namespace) -> GenerationOptions:
     """Give the options of a parsed command line; raises UsageError for an empty stop text."""
     if "" in arguments.stop:
         raise UsageError("--stop needs a text.")
-    shape: Shape | None = arguments.shape
     sampling = Sampling(
         **{name: getattr(arguments, name) for name in CHECKS if name in _SAMPLING},
-        logit_bias=tuple(arguments.logit_bias), grammar=shape.grammar if shape else "",
+        logit_bias=tuple(arguments.logit_bias), schema=arguments.schema or "",
+        grammar=arguments.grammar or "",
     )  # fmt: skip
     request = Request(
         (), sampling, max_tokens=arguments.max_tokens, stop=tuple(arguments.stop),
@@ -277,7 +276,7 @@ def options_from(arguments: argparse.Namespace) -> GenerationOptions:
         draft_memory=True,
     )  # fmt: skip
     model = arguments.model or DEFAULT_MODEL
-    return GenerationOptions(model, arguments.system, load, request, shape)
+    return GenerationOptions(model, arguments.system, load, request)
 
 
 def with_row(options: GenerationOptions, row: Mapping[str, Any]) -> GenerationOptions:
@@ -305,10 +304,8 @@ def with_row(options: GenerationOptions, row: Mapping[str, Any]) -> GenerationOp
             raise UsageError(f"effort is {row['effort']!r}, not {' or '.join(EFFORTS)}.")
         changes["effort"] = row["effort"]
     changes |= shapes.of_row(row)
-    system, shape = changes.pop("system", options.system), changes.pop("shape", None)
-    if shape is not None:
-        changes["grammar"] = shape.grammar
+    system = changes.pop("system", options.system)
     told = {name: changes.pop(name) for name in _SAMPLING & changes.keys()}
     sampling = replace(options.request.sampling, **told)
     request = replace(options.request, sampling=sampling, **changes)
-    return replace(options, system=system, request=request, shape=shape or options.shape)
+    return replace(options, system=system, request=request)

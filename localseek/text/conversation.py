@@ -27,7 +27,7 @@ class Reply:
     answer: str = ""
     finish_reason: str = ""  # "" while running; stop, length, cancelled, failed
     stats: Stats | None = None
-    error: str = ""
+    error: str = ""  # why it failed, or is not of the form that was asked for
     wrong_use: bool = False  # the error is the request's own
 
     @property

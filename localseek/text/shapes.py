@@ -13,34 +13,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from localseek.errors import ModelError, UsageError
-from localseek.options import Shape
 
 MAX_BYTES = 10_000_000  # of a file that is read as a schema or grammar at all
 Read = TypeVar("Read")
 Bias = tuple[int | str, float | None]  # a token by number or text; None: never
 
 
-def whole(answer: str, shape: Shape | None) -> bool:
-    """Tell whether an answer that was cut off is whole all the same."""
-    if shape is None or not shape.json:
-        return False
-    try:
-        json.loads(answer)
-    except (ValueError, RecursionError):
-        return False
-    return True
+def schema_file(name: str) -> str:
+    """Read a file with a JSON schema, checked."""
+    return _from_file(name, lambda text: _checked("schema", text))
 
 
-def schema_file(name: str) -> Shape:
-    """Read a file with a JSON schema."""
-    from localseek.grammar import grammar_of  # noqa: PLC0415  # `--help` needs none of it
-
-    return _from_file(name, lambda text: Shape(grammar_of(text), json=True))
-
-
-def grammar_file(name: str) -> Shape:
-    """Read a file with a grammar."""
-    return _from_file(name, _checked)
+def grammar_file(name: str) -> str:
+    """Read a file with a grammar, GBNF or Lark, checked."""
+    return _from_file(name, lambda text: _checked("grammar", text))
 
 
 def template_file(name: str) -> str:
@@ -58,11 +44,14 @@ def template_file(name: str) -> str:
     return _from_file(name, checked)
 
 
-def _checked(text: str) -> Shape:
-    from localseek.grammar import check  # noqa: PLC0415  # `--help` needs none of it
+def _checked(kind: str, text: str) -> str:
+    """Give the text of a schema or a grammar if it can be used; raises UsageError."""
+    from localseek.text.grammars import check  # noqa: PLC0415  # `--help` needs none of it
 
-    check(text)
-    return Shape(text)
+    if not text.strip():
+        raise UsageError("it is empty.")
+    check(**{kind: text})
+    return text
 
 
 def _from_file(name: str, make: Callable[[str], Read]) -> Read:
@@ -110,18 +99,20 @@ def _amount(value: Any) -> float:
 
 def of_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Give the options that a batch row's schema, grammar and logit_bias set."""
-    from localseek.grammar import grammar_of_value  # noqa: PLC0415  # `--help` needs none of it
-
     found: dict[str, Any] = {}
     schema, grammar, biases = row.get("schema"), row.get("grammar"), row.get("logit_bias")
     if schema is not None and grammar is not None:
         raise UsageError("A row has schema or grammar, not both.")
     if schema is not None:
-        found["shape"] = Shape(grammar_of_value(schema), json=True)
+        try:
+            text = json.dumps(schema)
+        except RecursionError as error:
+            raise UsageError("The schema is nested too deeply.") from error
+        found |= {"schema": _checked("schema", text), "grammar": ""}
     if grammar is not None:
         if not isinstance(grammar, str):
             raise UsageError("grammar is not a string.")
-        found["shape"] = _checked(grammar)
+        found |= {"grammar": _checked("grammar", grammar), "schema": ""}
     if biases is not None:
         if not isinstance(biases, dict) or "" in biases:
             raise UsageError("logit_bias is not an object of tokens and numbers.")

@@ -94,7 +94,7 @@ def test_every_option_reaches_the_engine(run_cli):
             "xtc_probability": 0.5, "xtc_threshold": 0.2, "repeat_last_n": 32,
             "presence_penalty": 0.3, "frequency_penalty": -0.3, "dry_multiplier": 0.8,
             "dry_base": 2.0, "dry_allowed_length": 3, "dry_penalty_last_n": 99,
-            "logit_bias": [[12, -1.5], ["a=b", None]], "grammar": "",
+            "logit_bias": [[12, -1.5], ["a=b", None]], "schema": "", "grammar": "",
         },
         "max_tokens": 7,
         "stop": ["A", "B"],

@@ -17,7 +17,9 @@ import numpy as np
 
 from localseek.engine.decoding.constraint import AnswerSampler
 from localseek.engine.decoding.decoder import Decoder, Outcome
-from localseek.engine.llama import Context, Grammar, Model, Sampler, SamplerOptions
+from localseek.engine.decoding.guide import Guides
+from localseek.engine.llama import Context, Model, Sampler, SamplerOptions
+from localseek.options import Sampling
 
 CLEAR = 1.0  # of logits: three times the most that a small lead was seen to change
 
@@ -69,15 +71,16 @@ class WatchedAnswer(AnswerSampler):
 
     def __init__(self, model: Model, grammar: str) -> None:
         super().__init__(
-            model, SamplerOptions(), Grammar(model, grammar), {}, opened=True, may_open=True
-        )
+            model, SamplerOptions(), Guides(model).guide(Sampling(grammar=grammar)), {},
+            opened=True, may_open=True,
+        )  # fmt: skip
         self.chosen: list[tuple[int, float]] = []
 
     def sample(self, context: Context, row: int) -> int:
         logits = context.logits(max(row, 0) + 1)[max(row, 0)].copy()
         free = self._state == "reasoning"
         order = np.argsort(-logits, kind="stable").tolist()
-        allowed = [logits[token] for token in order if free or self._fits(token)][:2]
+        allowed = [logits[token] for token in order if free or self._guide.allows(token)][:2]
         lead = float(allowed[0] - allowed[1]) if len(allowed) == 2 else np.inf
         self.chosen.append((super().sample(context, row), lead))
         return self.chosen[-1][0]

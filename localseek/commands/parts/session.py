@@ -22,10 +22,10 @@ from localseek.events import (
     PromptProgress,
     ReasoningDelta,
 )
-from localseek.options import GenerationOptions, Request, Shape
+from localseek.options import GenerationOptions, Request
 from localseek.terminal.messages import ReplyPrinter, Status, is_terminal, note, stats_line
+from localseek.text.answers import checked, cut_off
 from localseek.text.conversation import Reply
-from localseek.text.shapes import whole
 
 
 def engine_command() -> list[str] | None:
@@ -146,7 +146,8 @@ def stream(
 ) -> Reply:  # fmt: skip
     """Run a request and write its reply as it comes; `silent` writes notices only.
 
-    `stats` asks for a last line with the statistics. Errors are left to the caller.
+    `stats` asks for a last line with the statistics. Errors of the engine are left to the caller;
+    an answer without the form that was asked for is said to be so, and comes with its `error`.
     """
     info = session.start().info
     # What is on a pipe cannot be taken back, as an answer must that turns out to be reasoning.
@@ -182,23 +183,13 @@ def stream(
             printer.answer(reply.answer)
     finally:
         printer.finish()
-    shape = session.options.shape
-    if reply.finish_reason == "length" and not whole(reply.answer, shape):
-        note(cut_off(reply, shape))
+    reply = checked(reply, request.sampling)
+    if reply.finish_reason != "failed" and reply.error:
+        note(reply.error)
+    elif reply.finish_reason == "length":
+        note(cut_off(reply))
     if reply.never_answered:
         note("The model stopped within its reasoning: there is no answer. Ask again.")
     if stats and reply.stats is not None:
         note(stats_line(reply.stats))
     return reply
-
-
-def cut_off(reply: Reply, shape: Shape | None = None) -> str:
-    """Say where a reply was cut off, and what would have made room."""
-    what = "answer" if reply.answer else "reasoning"
-    if shape and shape.json and reply.answer:
-        what = "JSON is not whole: the answer"
-    if reply.stats is not None and reply.stats.filled_context:
-        text = f"The {what} was cut off at the end of the context; --ctx can make it larger"
-    else:
-        text = f"The {what} was cut off at the token limit; --max-tokens can raise it"
-    return text + ("." if reply.answer else ", --think-budget leaves room for an answer.")

@@ -195,14 +195,13 @@ class Worker:
         sampler = loaded.sampler(request, prepared.prompt.opened)
         outcome = Outcome()
         prompt = prepared.prompt
-        shaped = bool(request.sampling.grammar)
         stream = TextStream(
             send,
             prompt.opened,
             request.stop,
             prompt.closed,
             prompt.space,
-            shaped,
+            request.sampling.shaped,
             request.continues,
         )
         limit = loaded.target.n_ctx if request.max_tokens is None else request.max_tokens

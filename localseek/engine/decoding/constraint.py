@@ -11,7 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from localseek.engine.llama import Candidates, Context, Floats, Grammar, Model, Sampler
+from localseek.engine.decoding.guide import Guide
+from localseek.engine.llama import Candidates, Context, Floats, Model, Sampler
 from localseek.engine.llama import SamplerOptions as Options
 from localseek.errors import EngineError
 from localseek.text.reasoning import CLOSE, OPEN, held_back
@@ -28,7 +29,7 @@ class AnswerSampler(Sampler):
     """
 
     def __init__(
-        self, model: Model, options: Options, grammar: Grammar | None,
+        self, model: Model, options: Options, guide: Guide | None,
         biases: Mapping[int, float], *, opened: bool, may_open: bool,
         closing: str = f"\n{CLOSE}\n\n",
     ) -> None:  # fmt: skip
@@ -37,7 +38,7 @@ class AnswerSampler(Sampler):
         minus infinity forbids a token.
         """
         super().__init__(model, options)
-        self._grammar = grammar
+        self._guide = guide
         self._biases = np.array(list(biases.values()), np.float32)
         self._biased = np.array(list(biases), np.int64)
         self._candidates = Candidates(model.n_vocab)
@@ -61,12 +62,6 @@ class AnswerSampler(Sampler):
         if self._begun and CLOSE_BYTES in b"".join(map(self.model.piece, tokens)):
             self._answer_begins()
 
-    def close(self) -> None:
-        """Free the chain and the grammar."""
-        super().close()
-        if self._grammar is not None:
-            self._grammar.close()
-
     def _choose(self, logits: Floats) -> int:
         if not self._forced and self._state == "reasoning":
             token = self._draw(logits)
@@ -85,8 +80,8 @@ class AnswerSampler(Sampler):
     def _answer(self, logits: Floats) -> int:
         """Give a token of the answer, or of the tag that opens a reasoning before it."""
         token = self._draw(self._with_biases(logits))
-        if self._grammar is not None:
-            if not self._fits(token):
+        if self._guide is not None:
+            if not self._guide.allows(token):
                 if self._state == "start" and self._begins_tag(token):
                     self._start(token)
                     if self._state == "start":
@@ -94,7 +89,7 @@ class AnswerSampler(Sampler):
                     return token
                 token = self._draw_fitting(logits)
             if token not in self.model.ends:
-                self._grammar.accept(token)
+                self._guide.accept(token)
         if self._state == "start":
             self._start(token)
         return token
@@ -112,29 +107,20 @@ class AnswerSampler(Sampler):
         self._candidates.fill(logits)
         return self.draw(self._candidates)
 
-    def _fits(self, token: int) -> bool:
-        """Tell whether the grammar allows a token, and a reader sees what the grammar sees."""
-        assert self._grammar is not None  # asked only where there is one
-        shown = token in self.model.ends or self.model.piece(token)
-        return bool(shown) and self._grammar.allows(token)
-
     def _draw_fitting(self, logits: Floats) -> int:
         """Choose among the tokens that the grammar allows, as if there were no others."""
-        assert self._grammar is not None  # asked only where there is one
+        assert self._guide is not None  # asked only where there is one
         biased = self._with_biases(logits)
         if self.greedy:
             for token in _descending(biased, LIKELIEST):
-                if biased[token] > -np.inf and self._fits(token):
+                if biased[token] > -np.inf and self._guide.allows(token):
                     return token
-        self._candidates.fill(logits)
-        self._grammar.mask(self._candidates)
-        refused = np.isneginf(self._candidates.logits)
-        refused[self.model.unseen] = True
-        chosen = np.where(refused, -np.inf, biased).astype(np.float32)
+        allowed = self._guide.mask()
+        chosen = np.where(allowed, biased, -np.inf).astype(np.float32)
         if np.isfinite(chosen).any():
             return self._draw(chosen)
         for token in self.model.ends:
-            if not refused[token]:  # the text is whole, and all that could follow is forbidden
+            if allowed[token]:  # the text is whole, and all that could follow is forbidden
                 return token
         raise EngineError(
             "No token of the model fits the grammar at this place of the answer.",
@@ -178,8 +164,8 @@ class AnswerSampler(Sampler):
     def _answer_begins(self) -> None:
         self._state, self._text = "answer", b""
         self._forced.clear()
-        if self._grammar is not None:
-            self._grammar.reset()
+        if self._guide is not None:
+            self._guide.reset()
 
 
 def _descending(logits: Floats, count: int) -> list[int]:

@@ -11,7 +11,8 @@ from dataclasses import fields
 from typing import Any
 
 from localseek.engine.decoding.constraint import AnswerSampler
-from localseek.engine.llama import Grammar, Model, Sampler, SamplerOptions
+from localseek.engine.decoding.guide import Guides
+from localseek.engine.llama import Model, Sampler, SamplerOptions
 from localseek.errors import UsageError
 from localseek.options import Request, Sampling
 
@@ -27,7 +28,7 @@ RECOMMENDED = {  # where a GGUF carries what its publisher recommends
 
 
 def make_sampler(
-    model: Model, request: Request, opened: bool, may_open: bool, closing: str
+    model: Model, guides: Guides, request: Request, opened: bool, may_open: bool, closing: str
 ) -> Sampler:
     """Make a request's sampler; it must be closed. Raises UsageError for a wrong token or grammar.
 
@@ -37,11 +38,11 @@ def make_sampler(
     sampling = request.sampling
     options = sampler_options(model, sampling)
     biases = _biases(model, sampling.logit_bias)
-    if not sampling.grammar and not biases:
+    if not sampling.shaped and not biases:
         return Sampler(model, options)
-    grammar = Grammar(model, sampling.grammar) if sampling.grammar else None
+    guide = guides.guide(sampling) if sampling.shaped else None
     return AnswerSampler(
-        model, options, grammar, biases, opened=opened, may_open=may_open, closing=closing
+        model, options, guide, biases, opened=opened, may_open=may_open, closing=closing
     )
 
 

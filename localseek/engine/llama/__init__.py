@@ -31,7 +31,6 @@ from localseek.engine.llama.devices import (
     allotted,
     serve,
 )
-from localseek.engine.llama.grammar import Grammar
 from localseek.engine.llama.model import Model, Vocabulary
 from localseek.engine.llama.sampler import Sampler, SamplerOptions
 from localseek.engine.llama.types import Bytes, Floats
@@ -40,7 +39,7 @@ from localseek.options import MAX_DEPTH
 
 __all__ = [
     "BUILD", "AbortFlag", "Aborted", "Allotted", "Arrangement", "Batch", "Bytes", "Candidates",
-    "Context", "Devices", "Floats", "Full", "Grammar", "Model", "Sampler", "SamplerOptions",
+    "Context", "Devices", "Floats", "Full", "Model", "Sampler", "SamplerOptions",
     "Vocabulary", "allotted", "backend_facts", "devices", "serve", "start_backend",
 ]  # fmt: skip
 

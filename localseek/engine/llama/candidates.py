@@ -1,4 +1,4 @@
-"""All tokens with their logits in one table, as llama.cpp's samplers and grammars take them.
+"""All tokens with their logits in one table, as llama.cpp's samplers take them.
 
 The memory is made once and filled again for each row.
 """
@@ -25,21 +25,13 @@ class Candidates:
         self._array: Any = lib.llama_token_data_array(self._rows, capacity, -1, False)
         self.pointer = ctypes.byref(self._array)
 
-    def fill(self, logits: Floats, tokens: NDArray[np.int32] | None = None) -> None:
-        """Take a row of logits, [n_vocab], or the logits of some tokens only."""
-        tokens = self._ids if tokens is None else tokens
-        count = len(tokens)
-        self._table["id"][:count] = tokens
-        self._table["logit"][:count] = logits
-        self._table["p"][:count] = 0.0
-        self._array.data, self._array.size = self._rows, count
+    def fill(self, logits: Floats) -> None:
+        """Take a row of logits, [n_vocab]."""
+        self._table["id"] = self._ids
+        self._table["logit"] = logits
+        self._table["p"] = 0.0
+        self._array.data, self._array.size = self._rows, len(self._ids)
         self._array.selected, self._array.sorted = -1, False
-
-    @property
-    def logits(self) -> Floats:
-        """Give the logits in the table, to read and to change, in the order of `fill`."""
-        found: Floats = self._table["logit"][: self._array.size]
-        return found
 
     @property
     def selected(self) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from localseek.engine.decoding.decoder import Decoder
+from localseek.engine.decoding.guide import Guides
 from localseek.engine.decoding.sampling import make_sampler
 from localseek.engine.decoding.scheduler import Scheduler
 from localseek.engine.decoding.trimming import (
@@ -93,6 +94,7 @@ class Loaded:
         self._trimmer = Trimmer(
             lambda text: len(self.model.tokenize(text)), self.target.n_ctx, thinks
         )
+        self._guides = Guides(self.model)
         self._told: set[int] = set()  # hashes of what was said to be left out
         self.info = ModelInfo(
             path=options.model,
@@ -127,7 +129,7 @@ class Loaded:
         n_ctx = self.target.n_ctx
         if request.effort and not (self.template and self.template.takes_effort):
             raise UsageError("This model knows no reasoning effort.", "Leave --effort out.")
-        if request.continues and request.sampling.grammar:
+        if request.continues and request.sampling.shaped:
             raise UsageError(
                 "An answer that a schema or a grammar holds cannot go on.", "Ask again."
             )
@@ -187,7 +189,9 @@ class Loaded:
             and not request.continues
             and (self.info.thinks or len(self.model.tokenize(OPEN)) == 1)
         )
-        return make_sampler(self.model, request, opened, may_open, self.closing)
+        return make_sampler(
+            self.model, self._guides, request, opened, may_open, self.closing
+        )
 
     @property
     def closing(self) -> str:
