@@ -26,7 +26,7 @@ from localseek.serve.dispatch import Dispatcher
 from localseek.serve.reading import Served
 from localseek.system import environment
 from localseek.terminal import settings
-from localseek.terminal.messages import prepare_streams
+from localseek.terminal.messages import note, prepare_streams
 
 EXAMPLES = """examples:
   localseek serve -m r1.gguf
@@ -65,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     options = replace(options, load=replace(options.load, parallel=parallel))
     token = _token(arguments.token)
     with _listener(arguments) as listener, Session(options, arguments.quiet) as session:
-        dispatcher = Dispatcher(session.start, MAX_WAITING)
+        say = (lambda _text: None) if arguments.quiet else note
+        dispatcher = Dispatcher(session.start, MAX_WAITING, say)
         try:
             return _serve(arguments, session, dispatcher, listener, token)
         finally:
@@ -129,6 +130,8 @@ def _serve(
     class Server(uvicorn.Server):
         """uvicorn's server, with our words and our way to end."""
 
+        stopped = False  # at once, by a second signal
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             """Begin to listen, then say so."""
             await super().startup(sockets)
@@ -140,7 +143,8 @@ def _serve(
                 self.should_exit = True
                 dispatcher.drain()
                 return
-            self.force_exit = True
+            self.force_exit = self.stopped  # a third one doesn't even wait for what is cut off here
+            self.stopped = True
             if session.alive:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(session.start().pid, signal.SIGKILL)
@@ -159,7 +163,7 @@ def _serve(
     )  # fmt: skip
     server = Server(config)
     server.run(sockets=[listener])
-    return INTERRUPTED if server.force_exit else 0
+    return INTERRUPTED if server.stopped else 0
 
 
 def _takes_effort(session: Session) -> bool:

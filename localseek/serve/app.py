@@ -25,7 +25,6 @@ from localseek.events import (
     Event,
     Failed,
     Finished,
-    Notice,
     ReasoningDelta,
 )
 from localseek.serve.dispatch import Busy, Closing, Dispatcher
@@ -112,7 +111,9 @@ class Service:
     async def _answer(
         self, request: Request, read: Callable[[dict[str, Any], Served], Asked], prefix: str
     ) -> Response:
-        asked = read(parse_object(await read_body(request)), self._served)
+        body = await read_body(request)
+        # On another thread: a large schema takes a while, and other clients stream meanwhile.
+        asked = await asyncio.to_thread(lambda: read(parse_object(body), self._served))
         name, now = self._served.name, int(time.time())
         answer = Answer(prefix + secrets.token_hex(12), name, now, asked.chat, asked.usage)
         events = self._dispatcher.events(asked.request)
@@ -165,12 +166,12 @@ async def _left(request: Request) -> None:
 
 async def collected(events: Events) -> Reply:
     """Give the whole reply; raises ApiError if it failed."""
-    reply = Reply()
+    reply, begun = Reply(), False
     async with aclosing(events):
         async for event in events:
             if isinstance(event, Failed):
-                raise of_failure(event)
-            reply = reply.after(event)
+                raise of_failure(event, begun)
+            reply, begun = reply.after(event), True
     return reply
 
 
@@ -178,10 +179,8 @@ async def begun(events: Events) -> Event:
     """Give the first event, by which the engine has accepted the request; raises ApiError."""
     try:
         event = await anext(events)
-        while isinstance(event, Notice):
-            event = await anext(events)
         if isinstance(event, Failed):
-            raise of_failure(event)
+            raise of_failure(event, begun=False)
     except BaseException:  # the client has gone, too
         await events.aclose()
         raise
@@ -215,7 +214,7 @@ async def streamed(answer: Answer, events: Events) -> AsyncGenerator[bytes, None
         yield answer.begin()
         async for event in events:
             if isinstance(event, Failed):
-                yield sse(of_failure(event).to_object())
+                yield sse(of_failure(event, begun=True).to_object())
                 return
             if isinstance(event, AnswerWithdrawn):
                 # What was sent can't be taken back, and a wrong answer must not end as a right one.

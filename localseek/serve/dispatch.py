@@ -16,7 +16,7 @@ from functools import partial
 
 from localseek.engine.process.client import Engine
 from localseek.errors import EngineError, LocalseekError
-from localseek.events import Event, Failed, Finished
+from localseek.events import Event, Failed, Finished, Notice
 from localseek.options import Request
 
 END_S = 1.0  # to wait for the owner's thread in the end; one that loads a model doesn't listen
@@ -46,10 +46,15 @@ class Flight:
 
 
 class Dispatcher:
-    """Shares the engine that `start` gives; `start` gives a new one where the last has died."""
+    """Shares the engine that `start` gives; `start` gives a new one where the last has died.
 
-    def __init__(self, start: Callable[[], Engine], most_waiting: int) -> None:
-        self._start = start
+    `say` is given the engine's notices, which are for whoever runs the server.
+    """
+
+    def __init__(
+        self, start: Callable[[], Engine], most_waiting: int, say: Callable[[str], None]
+    ) -> None:
+        self._start, self._say = start, say
         self._engine = start()
         self._places = self._engine.info.parallel if self._engine.info else 1
         self._most = self._places + most_waiting
@@ -63,7 +68,7 @@ class Dispatcher:
         self._owner.start()
 
     async def events(self, request: Request) -> AsyncGenerator[Event, None]:
-        """Yield the events of a request; closing the iterator early cancels it.
+        """Yield the events of a request, no notices; closing the iterator early cancels it.
 
         Raises Busy or Closing before the first event, LocalseekError if no engine can be started.
         """
@@ -127,8 +132,8 @@ class Dispatcher:
             try:
                 self._revive()
                 flight.number = self._engine.submit(flight.request)
-            except LocalseekError as error:
-                flight.tell(Failed(error.message, error.hint, fatal=True))
+            except (LocalseekError, OSError) as error:  # OSError: nowhere to tell of the start
+                flight.tell(Failed(str(error), fatal=True))
             else:
                 self._running[flight.number] = flight
 
@@ -151,6 +156,9 @@ class Dispatcher:
 
     def _heard(self, engine: Engine, number: int, event: Event) -> None:
         if engine is not self._engine or number not in self._running:
+            return
+        if isinstance(event, Notice):
+            self._say(event.text)
             return
         self._running[number].tell(event)
         if isinstance(event, Finished | Failed):

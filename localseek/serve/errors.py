@@ -32,9 +32,14 @@ class ApiError(LocalseekError):
         }  # fmt: skip
 
 
-def of_failure(failed: Failed) -> ApiError:
-    """Give the error that an engine's failure is to a client."""
-    text = f"{failed.message} {failed.hint}".strip()
-    if failed.fatal:  # where its log is, is no client's business
+def of_failure(failed: Failed, begun: bool) -> ApiError:
+    """Give the error that an engine's failure is to a client.
+
+    What fails before the engine has `begun` to read the prompt is the request's own mistake.
+    """
+    if failed.fatal:  # the hint says where its log is: no client's business
         return ApiError(500, failed.message, code="engine_died")
+    text = f"{failed.message} {failed.hint}".strip()
+    if begun and not failed.wrong_use:
+        return ApiError(500, text, code="engine_failed")
     return ApiError(400, text, code="refused_by_engine")

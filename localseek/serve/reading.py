@@ -41,7 +41,7 @@ CHAT = SHARED | {
     "messages", "max_completion_tokens", "response_format", "reasoning_effort",
     "chat_template_kwargs",
 }  # fmt: skip
-COMPLETION = SHARED | {"prompt"}
+COMPLETION = (SHARED - {"think_budget"}) | {"prompt"}
 # OpenAI's efforts → ours; those without one leave the reasoning as it is by default.
 EFFORTS = {"minimal": "", "low": "", "medium": "", "high": "high", "xhigh": "max", "max": "max"}
 SWITCHES = ("enable_thinking", "thinking")  # of chat templates
