@@ -19,6 +19,7 @@ VERBS = {
     "ask": "one answer to one prompt",
     "chat": "a plain line-by-line chat, for screen readers and dumb terminals",
     "batch": "many prompts from a JSON Lines file, resumable",
+    "serve": "OpenAI's protocol for other programs on this machine",
     "convert": "a DeepSeek checkpoint → a quantized GGUF file, in one pass",
     "plan": "what of a model would go where on this machine, or another, and why",
     "bench": "how fast a model is here, with and without drafts, and what it takes",

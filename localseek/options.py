@@ -102,6 +102,7 @@ class Request:
     effort: str = ""  # of the reasoning, where the template knows it: high, max
     begun_reasoning: str = ""  # a reply that was cut off goes on after this
     begun_answer: str = ""
+    raw: bool = False  # the one message is the prompt itself: no template, no reasoning apart
     keep: bool = True  # with a prompt cache: save what was read once the reply is there
 
     @property

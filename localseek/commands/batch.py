@@ -57,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-q", "--quiet", action="store_true", help="no progress on stderr")
     add("--json", action="store_true",
         help="progress on stderr as JSON lines, a summary as one JSON object")  # fmt: skip
-    settings.add_parallel_argument(parser)
+    settings.add_parallel_argument(parser, "rows", 0)
     settings.add_arguments(parser)
 
 
@@ -65,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Answer what is not answered yet."""
     prepare_streams()
     options = settings.options_from(arguments)
-    options = replace(options, load=replace(options.load, parallel=_parallel(arguments)))
+    parallel = settings.parallel_from(arguments, 0)
+    options = replace(options, load=replace(options.load, parallel=parallel))
     check_template(arguments.template)
     check_paths(arguments.source, arguments.target)
     rows = read_rows(arguments.source, arguments.input, arguments.template)
@@ -88,17 +89,6 @@ def run(arguments: argparse.Namespace) -> int:
     elif not arguments.quiet:
         note(_closing(summary))
     return INTERRUPTED if stopped else PARTLY if work.counts.failed else 0
-
-
-def _parallel(arguments: argparse.Namespace) -> int:
-    """Give how many rows are answered at once; raises UsageError for what excludes each other."""
-    if not arguments.prompt_cache:
-        return int(arguments.parallel)
-    if arguments.parallel > 1:
-        raise UsageError(
-            "--prompt-cache saves one sequence at a time.", "Leave it or --parallel out."
-        )
-    return 1
 
 
 def _closing(summary: dict[str, Any]) -> str:

@@ -36,6 +36,11 @@ def editor() -> str:
     return os.environ.get("VISUAL") or os.environ.get("EDITOR") or ""
 
 
+def serve_token() -> str:
+    """Give the token that LOCALSEEK_TOKEN sets for `localseek serve`, "" if none."""
+    return os.environ.get("LOCALSEEK_TOKEN") or ""
+
+
 def chosen_compiler() -> str:
     """Give the C++ compiler that CXX names, "" if none."""
     return os.environ.get("CXX", "")

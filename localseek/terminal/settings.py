@@ -178,12 +178,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_load_arguments(parser)
 
 
-def add_parallel_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the option of verbs that have many requests."""
+def add_parallel_argument(parser: argparse.ArgumentParser, what: str, default: int) -> None:
+    """Add the option of verbs that have many requests; `what` these are called there."""
     parser.add_argument(
-        "--parallel", type=_argument(LOAD_CHECKS["parallel"]), default=0, metavar="N",
-        help="answer N rows at once; they share the context. 0: as many as pay and fit, up to 8",
+        "--parallel", type=_argument(LOAD_CHECKS["parallel"]), metavar="N",
+        help=f"answer N {what} at once (default: {default}); they share the context. "
+        "0: as many as pay and fit, up to 8",
     )  # fmt: skip
+
+
+def parallel_from(arguments: argparse.Namespace, default: int) -> int:
+    """Give how many requests are answered at once; raises UsageError for what excludes itself."""
+    given: int | None = arguments.parallel
+    if not arguments.prompt_cache:
+        return default if given is None else given
+    if given is not None and given > 1:
+        raise UsageError(
+            "--prompt-cache saves one sequence at a time.", "Leave it or --parallel out."
+        )
+    return 1
 
 
 def _add_numbers(group: argparse._ArgumentGroup, numbers: dict[str, tuple[str, str]]) -> None:

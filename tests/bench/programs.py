@@ -123,7 +123,7 @@ class Server:
     def __init__(self, words: list[str], slots: int = 1) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        self._url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}"
         # A proxy that the environment names has no business on loopback.
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
         self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - closed with it
@@ -148,7 +148,7 @@ class Server:
         deadline = time.monotonic() + START_S
         while self._process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(urllib.error.URLError, ConnectionError):
-                self._open(f"{self._url}/health", timeout=5).read()
+                self._open(f"{self.url}/health", timeout=5).read()
                 return
             time.sleep(0.1)
         raise SystemExit(f"llama-server did not start: {self.log[-2000:]}")
@@ -174,7 +174,7 @@ class Server:
     def _ask(self, place: str, request: dict[str, Any]) -> dict[str, Any]:
         data = json.dumps(request).encode()
         head = {"Content-Type": "application/json"}
-        asked = urllib.request.Request(f"{self._url}/{place}", data, head)
+        asked = urllib.request.Request(f"{self.url}/{place}", data, head)
         answer: dict[str, Any] = json.loads(self._open(asked, timeout=ANSWER_S).read())
         return answer
 

@@ -65,8 +65,8 @@ def test_an_unknown_verb_is_answered_with_the_verbs(run_cli):
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err == (
         "localseek: There is no verb 'aks'. "
-        "The verbs are: ask, chat, batch, convert, plan, bench, pull, models, history, worker, "
-        "doctor.\n"
+        "The verbs are: ask, chat, batch, serve, convert, plan, bench, pull, models, history, "
+        "worker, doctor.\n"
     )
 
 

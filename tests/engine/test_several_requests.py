@@ -1,5 +1,6 @@
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from localseek.engine.process.client import Engine
 from localseek.errors import EngineError
 from localseek.events import Event, Failed, Finished
-from localseek.options import LoadOptions
+from localseek.nano import prompts
+from localseek.options import LoadOptions, Message
 
 from .conftest import ask, text_of
 
@@ -74,3 +76,30 @@ def test_the_engine_chooses_how_many_share_a_context(nano_gguf: Path, home: Path
             info = engine.load()
             assert info.parallel == parallel
             assert any(f"{parallel} at once" in one for one in info.placement["reasons"])
+
+
+def test_one_request_is_cancelled_by_its_number_and_the_others_go_on(
+    nano_gguf: Path, home: Path, clear
+):
+    question = clear(QUESTIONS[0])
+    with Engine(LoadOptions(str(nano_gguf), threads=1, parallel=2)) as engine:
+        engine.load()
+        wanted = text_of(list(engine.generate(ask(question))))
+        gone, stays = engine.submit(ask("999 * 99")), engine.submit(ask(question))
+        engine.cancel(gone)
+        found = drain(engine, 2)
+        assert found[gone][-1].reason == "cancelled"
+        assert text_of(found[stays]) == wanted
+        os.kill(engine.pid, signal.SIGKILL)
+        with pytest.raises(EngineError, match="signal 9"):
+            engine.next_event()
+
+
+def test_a_raw_prompt_is_read_without_a_template(nano_gguf: Path, home: Path, clear):
+    asked = ask(clear(QUESTIONS[0]))
+    text = prompts.prompt(QUESTIONS[0])
+    raw = replace(asked, messages=(Message("user", text),), raw=True)
+    with Engine(LoadOptions(str(nano_gguf), threads=1)) as engine:
+        engine.load()
+        reasoning, answer = text_of(list(engine.generate(asked)))
+        assert text_of(list(engine.generate(raw))) == ("", f"{reasoning}\n</think>\n\n{answer}")

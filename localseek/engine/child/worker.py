@@ -184,7 +184,7 @@ class Worker:
         started = time.perf_counter()
         prepared = loaded.prompt(request)
         tokens = prepared.tokens
-        if loaded.template is None:
+        if loaded.template is None and not request.raw:
             send(Notice("This model has no chat template: it continues the text as it is."))
         while loaded.notices:
             send(Notice(loaded.notices.pop(0)))
@@ -202,7 +202,7 @@ class Worker:
             prompt.closed,
             prompt.space,
             request.sampling.shaped,
-            request.continues,
+            request.continues or request.raw,
         )
         limit = loaded.target.n_ctx if request.max_tokens is None else request.max_tokens
         bounds = Bounds(limit, request.think_budget, loaded.closing, loaded.ends(request))

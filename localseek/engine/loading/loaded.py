@@ -160,7 +160,7 @@ class Loaded:
     def _tokens(
         self, messages: Sequence[Message], request: Request
     ) -> tuple[Prompt, list[int]]:  # fmt: skip
-        if self.template:
+        if self.template and not request.raw:
             prompt = self.template.render(messages, request.think, request.effort)
         else:
             prompt = Prompt("\n\n".join(m.content for m in messages), opened=False)
@@ -186,7 +186,7 @@ class Loaded:
         """Make a request's sampler; `opened` when its prompt ends inside `<think>`."""
         may_open = (
             request.think is not False
-            and not request.continues
+            and not (request.continues or request.raw)
             and (self.info.thinks or len(self.model.tokenize(OPEN)) == 1)
         )
         return make_sampler(

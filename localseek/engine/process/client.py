@@ -91,7 +91,7 @@ class Engine:
     """A running engine child with one loaded model.
 
     Use as a context manager, or call `close`. `generate` runs one request; several at a time run
-    with `submit` and `next_event`. `cancel` may be called from any thread.
+    with `submit` and `next_event`, each from one thread. `cancel` may be called from any thread.
     """
 
     def __init__(self, options: LoadOptions, command: list[str] | None = None) -> None:
@@ -155,19 +155,26 @@ class Engine:
         engine is gone.
         """
         self._number += 1
-        self._send(protocol.encode_request(self._number, request))
-        self._in_flight.add(self._number)
+        self._in_flight.add(self._number)  # first: its events may be waited for already
+        try:
+            self._send(protocol.encode_request(self._number, request))
+        except EngineError:
+            self._in_flight.discard(self._number)
+            raise
         return self._number
 
     def next_event(self) -> tuple[int, Event]:
         """Wait for the next event of any request that is in flight, and give it with its number.
 
-        The last of each request is `Finished` or `Failed`; all fail when the engine is gone.
+        The last of each request is `Finished` or `Failed`; all fail when the engine is gone. Raises
+        EngineError when it is gone and nothing is in flight.
         """
         while True:
             message = self._receive()
             if message is None:
                 how, where, lines = self._death()
+                if not self._in_flight:
+                    raise EngineError(how, where)
                 return self._in_flight.pop(), Failed(how, where, fatal=True, log=lines)
             number = message.get("request")
             if number in self._in_flight:
@@ -223,11 +230,11 @@ class Engine:
             self._in_flight.discard(self._number)
         raise EngineError(*self._death()[:2])
 
-    def cancel(self) -> None:
-        """Ask the child to end all that is in flight; each `Finished` says `cancelled` then."""
-        for number in tuple(self._in_flight):
+    def cancel(self, number: int | None = None) -> None:
+        """Ask the child to end one request, or all in flight; `Finished` says `cancelled` then."""
+        for one in tuple(self._in_flight) if number is None else (number,):
             with contextlib.suppress(EngineError):
-                self._send(protocol.encode({"op": "cancel", "request": number}))
+                self._send(protocol.encode({"op": "cancel", "request": one}))
 
     def close(self) -> None:
         """End the child, by force if it does not listen."""

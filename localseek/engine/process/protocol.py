@@ -84,5 +84,6 @@ def decode_request(message: dict[str, Any]) -> Request:
         effort=message["effort"],
         begun_reasoning=message.get("begun_reasoning", ""),
         begun_answer=message.get("begun_answer", ""),
+        raw=message.get("raw", False),
         keep=message.get("keep", True),
     )
