@@ -114,7 +114,7 @@ def _json_row(index: int, number: int, line: bytes, template: str) -> Row:
             return Row(index, key, openai_rows.fields_of(value), openai=True)
         except UsageError as error:
             head = {"id": value["custom_id"]}
-            return Row(index, key, head, f"Line {number}: {error}", openai=True)
+            return Row(index, key, head, str(error), openai=True)
     return _filled(index, key, value, template)
 
 

@@ -21,6 +21,7 @@ from localseek.commands.parts.session import Session
 from localseek.commands.parts.several import Several
 from localseek.errors import UsageError
 from localseek.options import GenerationOptions, Request, Sampling
+from localseek.serve.errors import ApiError
 from localseek.system.sizes import rough_time
 from localseek.terminal import settings
 from localseek.terminal.messages import note, prepare_streams
@@ -146,15 +147,20 @@ class Work:
         ready = []
         for row in todo:
             try:
-                row.check()
-                options = settings.with_row(self.options, row.fields)
-                messages = messages_of(row.fields, options.system)
-                ready.append((row, options.request_for(messages)))
-            except UsageError as error:
+                ready.append((row, self._request(row)))
+            except (UsageError, ApiError) as error:
                 self.counts.failed += 1
                 self._write(row, self._failure(row, str(error)))
         for row, request in ready if self._in_order else _grouped(ready):
             yield (row, request.sampling), request
+
+    def _request(self, row: Row) -> Request:
+        """Give what the engine is asked for a row; raises UsageError or ApiError."""
+        row.check()
+        if row.openai:
+            return openai_rows.request_of(row.fields["body"], self.options)
+        options = settings.with_row(self.options, row.fields)
+        return options.request_for(messages_of(row.fields, options.system))
 
     def _write(self, row: Row, entry: dict[str, Any]) -> None:
         """Write a row's answer, or hold it until those before it are written."""

@@ -32,6 +32,7 @@ from localseek.serve.errors import ApiError, of_failure
 from localseek.serve.guards import Guard, error_response
 from localseek.serve.reading import Asked, Served, parse_object, read_chat, read_completion
 from localseek.serve.writing import Answer, model_object, sse, to_json
+from localseek.text.answers import checked
 from localseek.text.conversation import Reply
 
 MAX_BODY = 16 * 2**20  # bytes
@@ -118,9 +119,13 @@ class Service:
         answer = Answer(prefix + secrets.token_hex(12), name, now, asked.chat, asked.usage)
         events = self._dispatcher.events(asked.request)
         if not asked.stream:
-            return _json(answer.whole(await unless_gone(request, collected(events))))
+            reply = await unless_gone(request, collected(events))
+            if misfit := await unfit(reply, asked):
+                raise misfit
+            return _json(answer.whole(reply))
         events = going_on(await unless_gone(request, begun(events)), events)
-        return EventStream(streamed(answer, whole_only(events) if asked.held else events))
+        events = whole_only(events) if asked.held else events
+        return EventStream(streamed(answer, events, asked))
 
 
 def _json(value: Any) -> Response:
@@ -175,6 +180,18 @@ async def collected(events: Events) -> Reply:
     return reply
 
 
+async def unfit(reply: Reply, asked: Asked) -> ApiError | None:
+    """Give the error of an answer that ended without the form that was asked for.
+
+    One that was cut off says so by its finish_reason, as OpenAI's does.
+    """
+    if reply.finish_reason != "stop" or not asked.request.sampling.shaped:
+        return None
+    # On another thread: a check may take seconds, and other clients stream meanwhile.
+    error = (await asyncio.to_thread(checked, reply, asked.request.sampling)).error
+    return ApiError(500, error, "response_format", "unfit_answer") if error else None
+
+
 async def begun(events: Events) -> Event:
     """Give the first event, by which the engine has accepted the request; raises ApiError."""
     try:
@@ -208,11 +225,16 @@ async def whole_only(events: Events) -> Events:
                 yield event
 
 
-async def streamed(answer: Answer, events: Events) -> AsyncGenerator[bytes, None]:
+async def streamed(answer: Answer, events: Events, asked: Asked) -> AsyncGenerator[bytes, None]:
     """Give an answer piece by piece; a failure on the way is the last piece."""
+    reply = Reply()
     async with aclosing(events):
         yield answer.begin()
         async for event in events:
+            reply = reply.after(event)
+            if misfit := await unfit(reply, asked):
+                yield sse(misfit.to_object())
+                return
             if isinstance(event, Failed):
                 yield sse(of_failure(event, begun=True).to_object())
                 return

@@ -72,9 +72,10 @@ def test_an_answer_without_reasoning_is_held_unless_a_grammar_holds_it():
 def test_a_schema_and_json_hold_the_answer():
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    assert "root" in asked(response_format=wanted).sampling.grammar
-    assert "root" in asked(response_format={"type": "json_object"}).sampling.grammar
-    assert asked(response_format={"type": "text"}).sampling.grammar == ""
+    assert json.loads(asked(response_format=wanted).sampling.schema) == schema
+    any_object = asked(response_format={"type": "json_object"}).sampling
+    assert json.loads(any_object.schema) == {"type": "object"}
+    assert not asked(response_format={"type": "text"}).sampling.shaped
 
 
 def test_a_completion_is_a_raw_prompt_of_16_tokens_at_most():

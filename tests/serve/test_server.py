@@ -122,6 +122,18 @@ def test_an_answer_comes_whole_or_in_pieces_with_its_reasoning(shared):
     assert shared.ask("length").json()["choices"][0]["finish_reason"] == "length"
 
 
+def test_an_answer_that_does_not_fit_its_schema_is_an_error_whole_and_in_pieces(shared):
+    schema = {"type": "array", "uniqueItems": True}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    assert shared.ask("say [1,2]", response_format=wanted).status_code == 200
+    response = shared.ask("say [1,1]", response_format=wanted)
+    error = error_of(response)
+    assert (response.status_code, error["code"]) == (500, "unfit_answer")
+    assert "non-unique" in error["message"]
+    last = texts(shared.ask("say [1,1]", response_format=wanted, stream=True))[-1]
+    assert last["error"]["code"] == "unfit_answer"
+
+
 def test_what_the_model_takes_back_is_not_streamed_as_the_answer(shared):
     response = shared.ask("withdraw", stream=True, reasoning_effort="none")
     deltas = [piece["choices"][0]["delta"] for piece in texts(response)]
