@@ -5,8 +5,8 @@
 Both servers have the model loaded and take turns: as many clients as `--clients` says ask 32
 questions over HTTP, for 64 tokens at temperature 0. Connections stay, but not after streams, since
 llama-server closes them then. Answers that end earlier count as they are. Prints tokens a second of
-each and milliseconds of processor time a token, which other programs on the machine disturb less, as
-medians over the rounds, and the ratio of the medians. `--mtp off` leaves our drafts out, which
+each and milliseconds of processor time a token, which other programs disturb less, as medians over
+the rounds, and the ratio of the medians. `--mtp off` leaves our drafts out, which
 llama-server does not make here.
 """
 
