@@ -143,6 +143,11 @@ class Server:
         """Give what it has printed until now."""
         return Path(self._log.name).read_text(errors="replace")
 
+    @property
+    def pid(self) -> int:
+        """Give its process number."""
+        return self._process.pid
+
     def _wait(self) -> None:
         """Wait until the model is loaded; ends with the log's last lines if it never is."""
         deadline = time.monotonic() + START_S

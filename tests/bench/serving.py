@@ -3,9 +3,11 @@
     python tests/bench/serving.py MODEL.gguf… --llama-server PATH [--threads 2] [--stream]
 
 Both servers have the model loaded and take turns: as many clients as `--clients` says ask 32
-questions over HTTP, each on a connection that stays, for 64 tokens at temperature 0. Answers that
-end earlier count as they are. Prints tokens a second of each, as medians over the rounds, and the
-ratio of the medians. `--mtp off` leaves our drafts out, which llama-server does not make here.
+questions over HTTP, for 64 tokens at temperature 0. Connections stay, but not after streams, since
+llama-server closes them then. Answers that end earlier count as they are. Prints tokens a second of
+each and milliseconds of processor time a token, which other programs disturb less, as medians over
+the rounds, and the ratio of the medians. `--mtp off` leaves our drafts out, which
+llama-server does not make here.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
+import psutil  # noqa: E402
 from programs import Server, find_modules  # noqa: E402 - the path above comes first
 
 CONTEXT = 4096
@@ -35,9 +38,16 @@ PATH = "/v1/chat/completions"
 class Place:
     """Where a server listens, and what it wants to be told."""
 
+    pid: int
     host: str
     port: int
     token: str = ""
+
+    def cpu_s(self) -> float:
+        """Give the processor time that its processes have taken."""
+        server = psutil.Process(self.pid)
+        times = [one.cpu_times() for one in (server, *server.children(recursive=True))]
+        return sum(one.user + one.system for one in times)
 
 
 def question(number: int) -> str:
@@ -55,7 +65,7 @@ def ours(path: Path, options: argparse.Namespace, stack: contextlib.ExitStack) -
     assert process.stdout is not None
     ready = json.loads(process.stdout.readline())
     place = urlsplit(ready["address"])
-    return Place(str(place.hostname), int(place.port or 0), ready["token"])
+    return Place(process.pid, str(place.hostname), int(place.port or 0), ready["token"])
 
 
 def theirs(path: Path, options: argparse.Namespace, stack: contextlib.ExitStack) -> Place:
@@ -64,11 +74,11 @@ def theirs(path: Path, options: argparse.Namespace, stack: contextlib.ExitStack)
     server = Server([*words, "--no-webui", "--jinja"], options.clients)
     stack.callback(server.close)
     place = urlsplit(server.url)
-    return Place(str(place.hostname), int(place.port or 0))
+    return Place(server.pid, str(place.hostname), int(place.port or 0))
 
 
-def turn(place: Place, options: argparse.Namespace, first: int) -> float:
-    """Let the clients ask all questions; give tokens a second."""
+def turn(place: Place, options: argparse.Namespace, first: int) -> tuple[float, float]:
+    """Let the clients ask all questions; give tokens a second and processor time a token in ms."""
     numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in range(first, first + options.requests):
         numbers.put(number)
@@ -81,14 +91,14 @@ def turn(place: Place, options: argparse.Namespace, first: int) -> float:
                 counts.append(ask(connection, place, options, numbers.get_nowait()))
 
     threads = [threading.Thread(target=client) for _ in range(options.clients)]
-    started = time.perf_counter()
+    before, started = place.cpu_s(), time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     seconds = time.perf_counter() - started
     assert len(counts) == options.requests
-    return sum(counts) / seconds
+    return sum(counts) / seconds, 1e3 * (place.cpu_s() - before) / sum(counts)
 
 
 def ask(
@@ -107,6 +117,7 @@ def ask(
     text = response.read().decode()
     assert response.status == 200, text
     if options.stream:
+        connection.close()  # the next request opens it again
         text = text.split("data: ")[-2]
     return int(json.loads(text)["usage"]["completion_tokens"])
 
@@ -129,15 +140,18 @@ def main() -> None:
     for path in options.models:
         with contextlib.ExitStack() as stack:
             places = [make(path, options, stack) for make in (ours, theirs)]
-            found: list[list[float]] = [[], []]
+            found: list[list[tuple[float, float]]] = [[], []]
             for place in places:  # warm, and not counted
                 turn(place, options, 0)
             for number in range(1, options.rounds + 1):
-                for place, speeds in zip(places, found, strict=True):
-                    speeds.append(turn(place, options, number * options.requests))
-        mine, other = (statistics.median(speeds) for speeds in found)
-        rounds = " ".join(f"{one:.0f}/{two:.0f}" for one, two in zip(*found, strict=True))
-        print(f"{path.name}: {mine:.0f} and {other:.0f} tok/s, {mine / other:.2f} ({rounds})")
+                for place, turns in zip(places, found, strict=True):
+                    turns.append(turn(place, options, number * options.requests))
+        for what, index in (("tok/s", 0), ("ms of processor time a token", 1)):
+            mine, other = ([one[index] for one in turns] for turns in found)
+            middle, beside = statistics.median(mine), statistics.median(other)
+            rounds = " ".join(f"{a:.3g}/{b:.3g}" for a, b in zip(mine, other, strict=True))
+            ratio = f"{middle / beside:.2f} ({rounds})"
+            print(f"{path.name}: {middle:.3g} and {beside:.3g} {what}, {ratio}")
 
 
 if __name__ == "__main__":
