@@ -103,7 +103,7 @@ def test_every_option_reaches_the_engine(run_cli):
         "effort": "max",
         "begun_reasoning": "",
         "begun_answer": "",
-        "keep": True,
+        "keep": True, "raw": False,
     }  # fmt: skip
     assert (sent["load"]["ctx"], sent["load"]["threads"], sent["load"]["mtp"]) == (512, 2, "off")
 
