@@ -7,6 +7,7 @@ lets running answers end, the second stops at once.
 import argparse
 import contextlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -152,6 +153,8 @@ def _serve(
                 if connection.transport is not None:
                     connection.transport.abort()
 
+    # It warns of every piece that is written to a client that has just gone away.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     hosts = None if arguments.socket is not None else hosts_of(*listening.url_of(listener))
     info = session.start().info
     thinks = info is not None and info.thinks
