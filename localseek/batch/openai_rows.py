@@ -31,13 +31,16 @@ def fields_of(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": row["custom_id"], "body": row["body"]}
 
 
-def request_of(body: Mapping[str, Any], options: GenerationOptions) -> Request:
+def request_of(
+    body: Mapping[str, Any], options: GenerationOptions, takes_effort: bool
+) -> Request:
     """Give what the engine is asked; raises ApiError that names what cannot be done.
 
-    Whatever model the row names, the one at hand answers, and none of it is streamed.
+    `takes_effort`: the model's chat template knows a reasoning effort. Whatever model the row
+    names, the one at hand answers, and none of it is streamed.
     """
     asked = {name: value for name, value in body.items() if name not in ("model", "stream")}
-    served = Served(options.model, options, thinks=True, takes_effort=False, created=0)
+    served = Served(options.model, options, thinks=True, takes_effort=takes_effort, created=0)
     return read_chat({**asked, "model": options.model}, served).request
 
 

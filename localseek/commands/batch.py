@@ -119,6 +119,7 @@ class Work:
         self._order: list[int] = []  # indices still to be written, the next one last
         self._held: dict[int, dict[str, Any]] = {}  # answers to later rows than the next one
         self._session = Session(options, self.quiet)
+        self._takes_effort = self._session.takes_effort
         self.manifest = manifest.describe(options, self._session.path, arguments.template)
 
     def answer_all(self, todo: list[Row]) -> bool:
@@ -158,7 +159,8 @@ class Work:
         """Give what the engine is asked for a row; raises UsageError or ApiError."""
         row.check()
         if row.openai:
-            return openai_rows.request_of(row.fields["body"], self.options)
+            body = row.fields["body"]
+            return openai_rows.request_of(body, self.options, self._takes_effort)
         options = settings.with_row(self.options, row.fields)
         return options.request_for(messages_of(row.fields, options.system))
 

@@ -21,7 +21,6 @@ from types import FrameType
 
 from localseek.commands.parts.session import Session
 from localseek.errors import UsageError
-from localseek.gguf.info import read_info
 from localseek.serve import listening
 from localseek.serve.dispatch import Dispatcher
 from localseek.serve.reading import Served
@@ -158,7 +157,7 @@ def _serve(
     hosts = None if arguments.socket is not None else hosts_of(*listening.url_of(listener))
     info = session.start().info
     thinks = info is not None and info.thinks
-    served = Served(session.name, session.options, thinks, _takes_effort(session), int(time.time()))
+    served = Served(session.name, session.options, thinks, session.takes_effort, int(time.time()))
     config = uvicorn.Config(
         make_app(served, dispatcher, token, hosts), http="h11", ws="none", lifespan="off",
         log_config=None, log_level="error", access_log=False, server_header=False,
@@ -167,9 +166,3 @@ def _serve(
     server = Server(config)
     server.run(sockets=[listener])
     return INTERRUPTED if server.stopped else 0
-
-
-def _takes_effort(session: Session) -> bool:
-    """Tell whether the model's chat template knows a reasoning effort."""
-    template = session.options.load.chat_template or read_info(session.path).chat_template or ""
-    return "reasoning_effort" in template

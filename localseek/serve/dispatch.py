@@ -1,8 +1,8 @@
 """One engine and many clients: requests from asyncio in, each one's events out.
 
-One thread owns the engine: it starts it, again after it died, submits and cancels, and does so by
-working off its inbox. A second one only waits for the engine's events and puts them there. Requests
-beyond the engine's places wait in order. Knows nothing about HTTP.
+One thread owns the engine: it starts it, again after it died, submits and cancels, taking one job
+after another from its inbox. A second one only waits for the engine's events and puts them there.
+Requests beyond the engine's places wait in order. Knows nothing about HTTP.
 """
 
 import asyncio

@@ -22,6 +22,7 @@ from localseek.events import (
     PromptProgress,
     ReasoningDelta,
 )
+from localseek.gguf.info import read_info
 from localseek.options import GenerationOptions, Request
 from localseek.terminal.messages import ReplyPrinter, Status, is_terminal, note, stats_line
 from localseek.text.answers import checked, cut_off
@@ -50,6 +51,12 @@ class Session:
     def alive(self) -> bool:
         """Tell whether an engine runs."""
         return self._engine is not None and self._engine.alive
+
+    @property
+    def takes_effort(self) -> bool:
+        """Tell whether the model's chat template knows a reasoning effort."""
+        template = self.options.load.chat_template or read_info(self.path).chat_template or ""
+        return "reasoning_effort" in template
 
     def start(self) -> Engine:
         """Give the engine, started and loaded if it is not; raises EngineError."""

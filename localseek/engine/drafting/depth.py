@@ -25,7 +25,7 @@ PLAN_STEPS = 8  # a plan is good for so many steps; four times as many where not
 FAST_S = 0.003  # of a plain step; below, weighing a draft (0.1 ms) takes more than it gives
 MARGIN = 0.03  # of what drafts yield that a change must gain: estimates differ so by chance
 ALLOWANCE = 0.007  # share of the time that may be lost to tries
-PURSE_STEPS = 8   # plain steps that the allowance holds at most: a dozen tries, or one on a GPU
+PURSE_STEPS = 8  # plain steps that the allowance holds at most: a dozen tries, or one on a GPU
 TRIES = 2  # steps of a try that are timed
 RETRY = 48  # tokens after which what could be better is tried again, and a sleeping layer wakes
 # Tokens in which the purse fills, after which what is hopeless, or was known, is tried again.
