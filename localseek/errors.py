@@ -24,5 +24,9 @@ class ModelError(LocalseekError):
     """A model file is missing, damaged, or not one that can run here."""
 
 
+class ContextError(ModelError):
+    """The prompt alone is longer than the context."""
+
+
 class EngineError(LocalseekError):
     """The engine child could not start, refused a request, or died."""

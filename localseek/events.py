@@ -96,7 +96,8 @@ class Failed:
     """The request is over without a result; `fatal` when the engine itself is gone.
 
     `log` holds the last lines of a dead engine's log. `wrong_use`: the request asked for what
-    cannot be, such as a bias for a token that the model does not have.
+    cannot be, such as a bias for a token that the model does not have. `too_long`: the prompt alone
+    is longer than the context.
     """
 
     message: str
@@ -104,6 +105,7 @@ class Failed:
     fatal: bool = False
     log: list[str] = field(default_factory=list)
     wrong_use: bool = False
+    too_long: bool = False
 
 
 Event = (

@@ -36,6 +36,7 @@ from localseek.text.answers import checked
 from localseek.text.conversation import Reply
 
 MAX_BODY = 16 * 2**20  # bytes
+BODY_S = 30.0  # for all of them, which take milliseconds on one machine
 CLIENT_GONE = 499  # nobody reads it
 Result = TypeVar("Result")
 Events = AsyncGenerator[Event, None]
@@ -142,10 +143,15 @@ async def read_body(request: Request) -> bytes:
     if len(length) > 15 or int(length) > MAX_BODY:  # the HTTP parser has seen that it is a number
         raise too_long
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY:
-            raise too_long
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BODY:
+                    raise too_long
+    except TimeoutError as error:
+        message = f"The body did not come within {BODY_S:.0f} seconds."
+        raise ApiError(408, message, code="body_too_slow") from error
     return bytes(body)
 
 

@@ -40,6 +40,8 @@ def of_failure(failed: Failed, begun: bool) -> ApiError:
     if failed.fatal:  # the hint says where its log is: no client's business
         return ApiError(500, failed.message, code="engine_died")
     text = f"{failed.message} {failed.hint}".strip()
+    if failed.too_long:
+        return ApiError(400, text, "messages", "context_length_exceeded")
     if begun and not failed.wrong_use:
         return ApiError(500, text, code="engine_failed")
     return ApiError(400, text, code="refused_by_engine")

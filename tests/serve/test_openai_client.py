@@ -117,3 +117,10 @@ async def test_several_clients_get_each_their_own_answer(address, client, clear)
 
     found = await asyncio.gather(*(one(question) for question in QUESTIONS))
     assert found == [one.choices[0].message.content for one in wanted]
+
+
+def test_a_prompt_longer_than_the_context_has_the_code_that_programs_look_for(client):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**ask("12 + 30 " * 4000))
+    assert caught.value.code == "context_length_exceeded"
+    assert "4,096" in caught.value.message

@@ -1,8 +1,11 @@
+import asyncio
 import json
 
 import pytest
+from starlette.requests import Request as HttpRequest
 
 from localseek.options import GenerationOptions, LoadOptions, Message, Request
+from localseek.serve import app
 from localseek.serve.errors import ApiError
 from localseek.serve.reading import Served, parse_object, read_chat, read_completion
 
@@ -191,3 +194,18 @@ def test_a_body_that_is_not_sound_json_is_refused(content):
         parse_object(content)
     assert caught.value.status == 400
     assert len(json.dumps(caught.value.to_object())) < 1000
+
+
+async def test_a_body_that_never_ends_is_given_up(monkeypatch):
+    async def receive():
+        if not begun:
+            begun.append(True)
+            return {"type": "http.request", "body": b"{", "more_body": True}
+        return await asyncio.Event().wait()
+
+    begun: list[bool] = []
+    monkeypatch.setattr(app, "BODY_S", 0.01)
+    scope = {"type": "http", "headers": [(b"content-type", b"application/json")]}
+    with pytest.raises(ApiError, match="did not come within") as caught:
+        await app.read_body(HttpRequest(scope, receive))
+    assert caught.value.status == 408

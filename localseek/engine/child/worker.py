@@ -25,7 +25,7 @@ from localseek.engine.loading.load import find_devices, plan_load, worker_facts
 from localseek.engine.loading.loaded import Loaded
 from localseek.engine.process import measurement, protocol
 from localseek.engine.process.bridge import Remote
-from localseek.errors import LocalseekError, ModelError, UsageError
+from localseek.errors import ContextError, LocalseekError, ModelError, UsageError
 from localseek.events import (
     Event,
     Failed,
@@ -80,7 +80,10 @@ class Worker:
                 elif message["op"] == "doctor":
                     self._write(protocol.encode({"event": "doctor", "facts": self._facts()}))
             except LocalseekError as error:
-                failed = Failed(error.message, error.hint, wrong_use=isinstance(error, UsageError))
+                failed = Failed(
+                    error.message, error.hint, wrong_use=isinstance(error, UsageError),
+                    too_long=isinstance(error, ContextError),
+                )  # fmt: skip
                 self._write(protocol.encode_event(number, failed))
 
     def _next(self) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ from localseek.engine.loading.keeper import Keeper, origin
 from localseek.engine.loading.load import load, remote_notices
 from localseek.engine.loading.vocabulary import read_vocabulary
 from localseek.engine.process.bridge import Remote
-from localseek.errors import ModelError, UsageError
+from localseek.errors import ContextError, ModelError, UsageError
 from localseek.options import LoadOptions, Message, ModelInfo, Request
 from localseek.store.sequences import SequenceStore
 from localseek.text.reasoning import OPEN
@@ -124,7 +124,7 @@ class Loaded:
     def prompt(self, request: Request) -> Prepared:
         """Render and tokenize a request's messages, the oldest turns left out if they must be.
 
-        Raises ModelError if the last prompt alone, with the system prompt, is too long.
+        Raises ContextError if the last prompt alone, with the system prompt, is too long.
         """
         n_ctx = self.target.n_ctx
         if request.effort and not (self.template and self.template.takes_effort):
@@ -143,7 +143,7 @@ class Loaded:
         if not tokens:
             raise ModelError("The prompt is empty.", "Write something.")
         if len(tokens) >= n_ctx:
-            raise ModelError(
+            raise ContextError(
                 f"The prompt has {len(tokens):,} tokens and the context holds {n_ctx:,}.",
                 "Shorten it, or raise --ctx.",
             )
