@@ -7,8 +7,7 @@ from typing import Literal
 import pytest
 
 from converters.source.gguf_source import GGUFFile
-from localseek import nano
-from localseek.engine.process.client import Engine
+from localseek import Engine, nano
 from localseek.events import AnswerDelta, Finished, ReasoningDelta
 from localseek.options import LoadOptions, Message, Request, Sampling
 
@@ -27,7 +26,7 @@ def contents(path: Path) -> dict[str, tuple[str, bytes]]:
 
 @contextmanager
 def loaded(path: Path, mtp: Literal["auto"] | int = "auto") -> Iterator[Engine]:
-    with Engine(LoadOptions(str(path), mtp=mtp, threads=1, ctx=512)) as engine:
+    with Engine.of(LoadOptions(str(path), mtp=mtp, threads=1, ctx=512)) as engine:
         engine.load()
         yield engine
 
