@@ -122,14 +122,14 @@ def test_the_layer_alone_is_no_model(folder):
         check_runnable(read_info(folder / "v4-mtp.gguf"))
 
 
-def test_it_is_shown_as_what_it_is(folder, run_cli, home):
+def test_it_is_shown_as_what_it_is(folder, real_engine, home):
     shutil.copy(folder / "v4-mtp.gguf", home / "models" / "v4-mtp.gguf")
-    listed = run_cli("models", "list").out.splitlines()
+    listed = real_engine("models", "list").out.splitlines()
     assert next(line for line in listed if line.startswith("v4-mtp")).endswith("only")
-    assert "drafts for the model's main file" in run_cli("models", "show", "v4-mtp").out
-    done = run_cli("ask", "-m", "v4-mtp", "x")
+    assert "drafts for the model's main file" in real_engine("models", "show", "v4-mtp").out
+    done = real_engine("ask", "-m", "v4-mtp", "x")
     assert done.status == 1 and "name this one with --draft-model" in done.err
-    plan = run_cli("plan", str(folder / "v4.gguf"), "--vram", "1G", "--ram", "4G").out
+    plan = real_engine("plan", str(folder / "v4.gguf"), "--vram", "1G", "--ram", "4G").out
     assert "from v4-mtp.gguf, drafts, with a cache of its own" in plan
     assert "one at a time: the cache of this family cannot be shared" not in plan
     options = LoadOptions(str(folder / "v4.gguf"), ctx=512, threads=1, parallel=4)
