@@ -14,13 +14,14 @@ from fakes import gguf_file
 
 from converters import ConvertOptions, convert
 from localseek import cli, nano
-from localseek.commands.parts import session
 from localseek.engine.llama import Model
+from localseek.engine.process import client
 from localseek.nano import prompts
 
 # Children inherit an ignored SIGINT, as under nohup, and tests of Ctrl-C would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+REAL_ENGINE = client.program
 FAKE_ENGINE = [sys.executable, str(Path(__file__).parent / "fakes" / "engine.py")]
 
 
@@ -40,6 +41,19 @@ def nano_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def real_engine(monkeypatch: pytest.MonkeyPatch, run_cli: "RunCli") -> "RunCli":
+    """Run the command line in this process with the real engine."""
+    monkeypatch.setattr(client, "program", REAL_ENGINE)
+    return run_cli
+
+
+@pytest.fixture
+def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every engine be the fake one."""
+    monkeypatch.setattr(client, "program", lambda: FAKE_ENGINE)
+
+
 @dataclass(frozen=True)
 class Outcome:
     status: int
@@ -55,7 +69,7 @@ def run_cli(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], home: Path
 ) -> RunCli:
     """Run the command line in this process, the engine being the fake one, `tiny` its model."""
-    monkeypatch.setattr(session, "engine_command", lambda: FAKE_ENGINE)
+    monkeypatch.setattr(client, "program", lambda: FAKE_ENGINE)
     (home / "models").mkdir(exist_ok=True)
     gguf_file.write_dense(home / "models" / "tiny.gguf")
 

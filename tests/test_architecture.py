@@ -18,14 +18,16 @@ FORBIDDEN = {
 SHARED = "localseek.gguf.head"
 # The command that starts another package may import it; training may use torch.
 ALLOWED = {
+    "localseek/api/models.py": {"converters"},
     "localseek/commands/app.py": {"tui"},
     "localseek/commands/convert.py": {"converters"},
     "localseek/commands/parts/convert_table.py": {"converters"},
     "localseek/commands/plan.py": {"converters"},
-    "localseek/commands/parts/preparing.py": {"converters"},
     "localseek/commands/verify.py": {"converters"},
 }
 TRAINING = {"model", "muon", "train", "export", "data", "vocabulary"}
+# All of the engine's rooms that others know: plain values, and what a log says.
+BESIDE_THE_API = {f"localseek.engine.process.{name}" for name in ("deaths", "measurement", "rpc")}
 ONE_DOOR = {
     "llama_cpp": "localseek/engine/llama/",
     "huggingface_hub": "localseek/store/hub.py",
@@ -66,6 +68,30 @@ def from_localseek(path: Path) -> set[str]:
         for alias in node.names
     }
     return {module for module in modules if module.split(".")[0] == "localseek"}
+
+
+def test_the_engine_is_reached_through_the_api_alone():
+    for path in sources():
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith(("localseek/engine/", "converters/")):
+            continue
+        used = {m for m in from_localseek(path) if m.startswith("localseek.engine")}
+        if name.startswith("localseek/api/"):
+            rooms = {module.rpartition(".")[0] for module in used}
+            assert rooms <= {"localseek.engine", "localseek.engine.process"}, name
+        else:
+            assert used <= BESIDE_THE_API, name
+    asking = ("commands/parts/session", "commands/bench", "serve/dispatch", "bench/rounds")
+    for name in (*(f"localseek/{one}.py" for one in asking), "tui/ports.py"):
+        assert "localseek" in from_localseek(ROOT / name), f"{name} takes its engine elsewhere"
+
+
+def test_a_converter_is_imported_by_the_api_when_it_is_needed_only():
+    for path in (ROOT / "localseek" / "api").glob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        tree.body = [node for node in tree.body if not isinstance(node, ast.FunctionDef)]
+        found = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        assert not any(str(module).startswith("converters") for module in found), path.name
 
 
 def room_of(module: str) -> str:

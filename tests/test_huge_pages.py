@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from localseek.engine.process.client import Engine
+from localseek import Engine
 from localseek.options import Fixed, LoadOptions
 from localseek.system.huge_pages import are_lent, with_huge_pages
 
@@ -58,7 +58,7 @@ def asked(monkeypatch):
 
 def mapped_and_huge(path: Path, wish: bool | None) -> tuple[bool, int]:
     """Tell whether an engine maps the file, and give its kilobytes in huge pages."""
-    with Engine(LoadOptions(str(path), ctx=4096, mtp="off", fixed=Fixed(mmap=wish))) as engine:
+    with Engine.of(LoadOptions(str(path), ctx=4096, mtp="off", fixed=Fixed(mmap=wish))) as engine:
         engine.load()
         process = Path(f"/proc/{engine.pid}")
         lines = (process / "smaps_rollup").read_text().splitlines()

@@ -7,7 +7,7 @@ made in `localseek/commands/app.py`. Knows nothing about Textual.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from localseek.engine.process.client import Engine
+from localseek import Engine
 from localseek.store.history.history import History
 from localseek.system.machine import Machine
 from tui.preferences import Preferences
@@ -20,7 +20,7 @@ class Ports:
 
     prepare: Prepare
     look_around: Callable[[], Machine]
-    engine: EngineFactory = Engine
+    engine: EngineFactory = Engine.of
     history: Callable[[], History] = History
     preferences: Preferences = field(default_factory=Preferences)
     save_theme: Callable[[str], None] = lambda theme: None

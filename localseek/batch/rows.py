@@ -14,11 +14,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from localseek.batch import openai_rows
 from localseek.errors import UsageError
-from localseek.options import Message, Role
 
 Kind = Literal["jsonl", "text", "csv", "tsv"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -186,31 +185,3 @@ def _filled(index: int, key: str, fields: dict[str, Any], template: str) -> Row:
     prompt = PLACE.sub(lambda match: braces.get(match[0]) or str(fields[match[1]]), template)
     kept = {name: value for name, value in fields.items() if name not in {*names, "text"}}
     return Row(index, key, {**kept, "prompt": prompt})
-
-
-def messages_of(row: dict[str, Any], system: str) -> tuple[Message, ...]:
-    """Give what the model is shown for a row; raises UsageError if it says nothing."""
-    prompt, given = row.get("prompt"), row.get("messages")
-    if (prompt is None) == (given is None):
-        raise UsageError("A row needs either prompt or messages.")
-    if given is None:
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise UsageError("prompt is not a string, or is empty.")
-        messages = [Message("user", prompt)]
-    else:
-        if not isinstance(given, list) or not given:
-            raise UsageError("messages is not a list, or is empty.")
-        messages = [_message(entry) for entry in given]
-        if messages[-1].role != "user":
-            raise UsageError("The last of messages is not the user's.")
-    if system and messages[0].role != "system":
-        messages.insert(0, Message("system", system))
-    return tuple(messages)
-
-
-def _message(entry: Any) -> Message:
-    if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
-        raise UsageError("Each of messages needs role and content, both texts.")
-    if entry.get("role") not in get_args(Role):
-        raise UsageError(f"The role {entry.get('role')!r} is none of {', '.join(get_args(Role))}.")
-    return Message(cast(Role, entry["role"]), entry["content"])

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from localseek.engine.process.client import Engine
+from localseek import Engine
 from localseek.events import Failed
 from localseek.nano import problems
 from localseek.options import LoadOptions, Request, Sampling
-from localseek.text.conversation import Conversation, Reply
+from localseek.text.conversation import Reply, Transcript
 
 
 @dataclass
@@ -55,7 +55,7 @@ def evaluate(engine: Engine, asked: list[problems.Problem], max_tokens: int = 10
     """Ask every problem at temperature 0; raises RuntimeError when the engine fails."""
     score = Score()
     for problem in asked:
-        messages = Conversation().messages(problem.question)
+        messages = Transcript().messages(problem.question)
         request = Request(messages, Sampling(temperature=0.0), max_tokens=max_tokens)
         reply = Reply()
         for event in engine.generate(request):
@@ -86,7 +86,7 @@ def main() -> int:
     parser.add_argument("--misses", type=int, default=5, help="wrong answers to print in full")
     args = parser.parse_args()
     mtp: Literal["auto", "off"] = args.mtp
-    with Engine(LoadOptions(str(args.model), mtp=mtp)) as engine:
+    with Engine.of(LoadOptions(str(args.model), mtp=mtp)) as engine:
         engine.load()
         score = evaluate(engine, held_out(args.count, args.seed))
     for family, asked in score.asked.items():

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from localseek import Engine
 from localseek.bench.findings import Findings, Loads
 from localseek.bench.page_cache import drop, resident
-from localseek.engine.process.client import Engine
 from localseek.errors import EngineError
 from localseek.events import Failed
 from localseek.options import LoadOptions, Message, Request, Sampling
@@ -18,20 +18,18 @@ from localseek.options import LoadOptions, Message, Request, Sampling
 COLD = 0.01  # of the file may be in memory still
 LARGE = 4 * 10**9  # bytes; what is larger is loaded once each way
 TURNS = 3
-Start = Callable[[LoadOptions], Engine]
 
 
 def measure_loads(
-    parts: Sequence[Path], options: LoadOptions, findings: Findings, start: Start,
-    show: Callable[[str], None],
+    parts: Sequence[Path], options: LoadOptions, findings: Findings, show: Callable[[str], None]
 ) -> None:  # fmt: skip
     """Load cold and warm, in turns; raises EngineError and KeyboardInterrupt."""
     size = sum(path.stat().st_size for path in parts)
     for number in range(1 if size > LARGE else TURNS):
         show("loading from the disk")
-        _load(number, drop(parts), options, findings.cold, start)
+        _load(number, drop(parts), options, findings.cold)
         show("loading from memory")
-        _load(number, resident(parts), options, findings.warm, start)
+        _load(number, resident(parts), options, findings.warm)
 
 
 def cold_problem(loads: Loads) -> str:
@@ -46,11 +44,11 @@ def cold_problem(loads: Loads) -> str:
 
 
 def _load(
-    number: int, in_memory: float | None, options: LoadOptions, loads: Loads, start: Start
+    number: int, in_memory: float | None, options: LoadOptions, loads: Loads
 ) -> None:
     request = Request((Message("user", "1 + 1"),), Sampling(temperature=0.0), max_tokens=1)
     started = time.perf_counter()
-    with start(options) as engine:
+    with Engine.of(options) as engine:
         engine.load()
         ready = time.perf_counter() - started
         for event in engine.generate(request):

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from localseek import Engine
 from localseek.bench.findings import WARM_UP, Answers, Findings, Series
-from localseek.engine.process.client import Engine
 from localseek.engine.process.measurement import Measured, Task
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, Failed, Finished, ReasoningDelta, Stats

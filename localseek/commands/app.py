@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from localseek.commands.parts.preparing import completed, find_model, find_runnable_model
-from localseek.engine.process.client import Engine
+from localseek.api.models import completed, find_model, find_runnable_model
 from localseek.errors import UsageError
 from localseek.options import GenerationOptions, LoadOptions
 from localseek.store.library import EMBEDDED
@@ -73,10 +72,9 @@ def prepare(
 
 def look_around(chosen: GenerationOptions) -> Machine:
     """Let an engine say what there is here and at the workers named."""
-    from localseek.placing.placement import machine_from
+    from localseek.api import looking
 
-    with Engine(LoadOptions(fixed=chosen.load.fixed)) as engine:
-        return machine_from(engine.ask("machine"))
+    return looking.look_around(chosen.load.fixed)
 
 
 def _need_a_terminal() -> None:

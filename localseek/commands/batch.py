@@ -14,19 +14,18 @@ from typing import Any
 
 from localseek.batch import manifest, openai_rows
 from localseek.batch.output import Output, Printed, check_paths
-from localseek.batch.rows import KINDS, STANDARD, Row, check_template, messages_of, read_rows
+from localseek.batch.rows import KINDS, STANDARD, Row, check_template, read_rows
 from localseek.commands.parts.batch_progress import Counts, shown
 from localseek.commands.parts.replies import reply_object, to_json
-from localseek.commands.parts.session import Session
-from localseek.commands.parts.several import Several
+from localseek.commands.parts.session import Session, cancelled_by_interrupt
 from localseek.errors import UsageError
-from localseek.options import GenerationOptions, Request, Sampling
+from localseek.options import GenerationOptions, Request
 from localseek.serve.errors import ApiError
 from localseek.system.sizes import rough_time
 from localseek.terminal import settings
 from localseek.terminal.messages import note, prepare_streams
-from localseek.text.answers import checked
 from localseek.text.conversation import Reply
+from localseek.text.messages import messages_of
 
 EXAMPLES = """examples:
   localseek batch questions.jsonl answers.jsonl
@@ -40,7 +39,6 @@ text: GBNF or Lark) or logit_bias ({"TOKEN": BIAS}).
 """
 PARTLY, INTERRUPTED = 3, 130
 ALIKE = 256  # characters that rows have in common whose reading is worth sharing
-Asked = tuple[Row, Sampling]  # a row, and the form that its answer is to have
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -127,20 +125,23 @@ class Work:
         self._order = [row.index for row in reversed(todo)]
         try:
             with self._session as session:
-                info = session.start().info
-                self.counts.begin(info.parallel if info else 1)
+                engine = session.start()
+                self.counts.begin(engine.info.parallel)
                 if isinstance(self.output, Output):
                     manifest.write(self.output.path, self.manifest)
-                several = Several[Asked](session, self._died)
-                with shown(self.counts, self.quiet, self._json):
-                    for (row, sampling), reply in several.replies(self._requests(todo)):
+                with (
+                    shown(self.counts, self.quiet, self._json),
+                    engine.generate_all(self._requests(todo), self._died) as batch,
+                    cancelled_by_interrupt(batch.cancel, engine.kill) as interrupted,
+                ):
+                    for row, reply in batch:
                         if reply.finish_reason != "cancelled":
-                            self._write(row, self._entry(row, checked(reply, sampling)))
-                return session.interrupted
+                            self._write(row, self._entry(row, reply))
+                return interrupted()
         except KeyboardInterrupt:
             return True
 
-    def _requests(self, todo: list[Row]) -> Iterator[tuple[Asked, Request]]:
+    def _requests(self, todo: list[Row]) -> Iterator[tuple[Row, Request]]:
         """Give what the engine is asked for each row; a bad row's error is written at once.
 
         Rows that begin alike follow each other, so that what they share is read once.
@@ -152,8 +153,7 @@ class Work:
             except (UsageError, ApiError) as error:
                 self.counts.failed += 1
                 self._write(row, self._failure(row, str(error)))
-        for row, request in ready if self._in_order else _grouped(ready):
-            yield (row, request.sampling), request
+        yield from ready if self._in_order else _grouped(ready)
 
     def _request(self, row: Row) -> Request:
         """Give what the engine is asked for a row; raises UsageError or ApiError."""

@@ -13,7 +13,8 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from localseek import __version__
+from localseek import Engine, __version__
+from localseek.api.models import find_runnable_model
 from localseek.bench.findings import Findings
 from localseek.bench.loads import measure_loads
 from localseek.bench.questions import built_in
@@ -21,9 +22,7 @@ from localseek.bench.report import Report, make_report
 from localseek.bench.rounds import PARTS, Plan, Rounds, Stopped, ways_to_draft
 from localseek.commands.ask import read_text
 from localseek.commands.parts.bench_page import page, picture
-from localseek.commands.parts.preparing import find_runnable_model
-from localseek.commands.parts.session import cancelled_by_interrupt, end_now, engine_command
-from localseek.engine.process.client import Engine
+from localseek.commands.parts.session import cancelled_by_interrupt
 from localseek.errors import LocalseekError, UsageError
 from localseek.gguf.info import GGUFInfo, read_info
 from localseek.options import LoadOptions
@@ -129,25 +128,17 @@ def _measure(
     show: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Do all parts of the plan; raises Stopped, KeyboardInterrupt, LocalseekError."""
-
-    def start(wanted: LoadOptions) -> Engine:
-        return Engine(wanted, command=engine_command())
-
     if "load" in plan.parts:
-        measure_loads(info.parts, options, findings, start, show)
+        measure_loads(info.parts, options, findings, show)
     if plan.parts == {"load"}:
         return
     show("loading")
-    engine = start(options)
-    try:
+    with Engine.of(options, say=note) as engine:
         findings.info = engine.load()
-    except BaseException:  # Ctrl-C too: a child that loads doesn't listen
-        end_now(engine)
-        raise
-    drafting = ways_to_draft(options.mtp) if findings.info.drafting else ()
-    with engine, cancelled_by_interrupt(engine) as interrupted:
-        findings.system = engine.ask("doctor")["facts"].get("system", "")
-        Rounds(engine, replace(plan, drafting=drafting), findings, show, interrupted).run()
+        drafting = ways_to_draft(options.mtp) if findings.info.drafting else ()
+        with cancelled_by_interrupt(engine.cancel, engine.kill) as interrupted:
+            findings.system = engine.facts().get("system", "")
+            Rounds(engine, replace(plan, drafting=drafting), findings, show, interrupted).run()
 
 
 def _report(findings: Findings, info: GGUFInfo, options: LoadOptions, plan: Plan) -> Report:

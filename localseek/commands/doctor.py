@@ -88,10 +88,10 @@ def _versions() -> Iterator[Check]:
 
 
 def _engine(remote: list[str]) -> Iterator[Check]:
-    from localseek.engine.process.client import diagnose
+    from localseek.api import looking
 
     try:
-        facts = diagnose(tuple(remote))
+        facts = looking.diagnose(tuple(remote))
     except LocalseekError as error:
         yield Check("engine", "missing", error.message, error.hint or "uv sync --reinstall")
         return

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from localseek import nano
+from localseek.api.models import find_model
 from localseek.commands import verify
-from localseek.commands.parts.preparing import find_model
 from localseek.errors import ModelError
 from localseek.gguf.header import StoredArray, Value
 from localseek.gguf.info import GGUFInfo, read_info

@@ -7,19 +7,18 @@ loading any weights, or one that `--vram` and `--ram` make up.
 import argparse
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from localseek.commands.parts.preparing import find_runnable_model
-from localseek.commands.parts.session import engine_command
-from localseek.engine.process.client import Engine
+from localseek.api import looking
+from localseek.api.models import find_runnable_model
 from localseek.errors import ModelError, UsageError
 from localseek.gguf.header import Tensor
 from localseek.gguf.info import GGUFInfo, read_info
 from localseek.options import LoadOptions
 from localseek.placing.fits import place
-from localseek.placing.placement import Placement, machine_from, placement_from
+from localseek.placing.placement import Placement
 from localseek.placing.shape import ModelShape, read_shape
 from localseek.system import hardware
 from localseek.system.machine import Machine, imagined
@@ -118,8 +117,7 @@ def _imagined(arguments: argparse.Namespace) -> Machine:
 
 def _real(options: LoadOptions) -> Machine:
     """Let the engine say what there is here and at the workers named."""
-    with Engine(options, command=engine_command()) as engine:
-        return machine_from(engine.ask("machine"))
+    return looking.look_around(options.fixed)
 
 
 def _decided(info: GGUFInfo, machine: Machine, options: LoadOptions) -> Planned:
@@ -129,10 +127,7 @@ def _decided(info: GGUFInfo, machine: Machine, options: LoadOptions) -> Planned:
 
 def _measured(info: GGUFInfo, path: Path, options: LoadOptions) -> Planned:
     """Let the engine plan: it knows the devices, and llama.cpp tells it the size of buffers."""
-    asked = replace(options, model=str(path))
-    with Engine(asked, command=engine_command()) as engine:
-        answer = engine.ask("plan")
-    machine, placement = placement_from(answer)
+    machine, placement = looking.plan(path, options)
     draft = read_info(Path(placement.draft_file)) if placement.draft_file else None
     return read_shape(info, draft), machine, placement
 

@@ -8,10 +8,8 @@ import argparse
 import contextlib
 import json
 import logging
-import os
 import re
 import secrets
-import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+from localseek import AsyncEngine
 from localseek.commands.parts.session import Session
 from localseek.errors import UsageError
 from localseek.serve import listening
@@ -66,11 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     token = _token(arguments.token)
     with _listener(arguments) as listener, Session(options, arguments.quiet) as session:
         say = (lambda _text: None) if arguments.quiet else note
-        dispatcher = Dispatcher(session.start, MAX_WAITING, say)
-        try:
-            return _serve(arguments, session, dispatcher, listener, token)
-        finally:
-            dispatcher.close()
+        dispatcher = Dispatcher(AsyncEngine.of(session.start()), MAX_WAITING, say)
+        return _serve(arguments, session, dispatcher, listener, token)
 
 
 def _token(given: str | None) -> str:
@@ -145,9 +141,7 @@ def _serve(
                 return
             self.force_exit = self.stopped  # a third one doesn't even wait for what is cut off here
             self.stopped = True
-            if session.alive:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(session.start().pid, signal.SIGKILL)
+            engine.kill()
             for connection in tuple(self.server_state.connections):
                 if connection.transport is not None:
                     connection.transport.abort()
@@ -155,9 +149,9 @@ def _serve(
     # It warns of every piece that is written to a client that has just gone away.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     hosts = None if arguments.socket is not None else hosts_of(*listening.url_of(listener))
-    info = session.start().info
-    thinks = info is not None and info.thinks
-    served = Served(session.name, session.options, thinks, session.takes_effort, int(time.time()))
+    engine, now = session.start(), int(time.time())
+    thinks, takes_effort = engine.info.thinks, session.takes_effort
+    served = Served(session.name, session.options, thinks, takes_effort, now)
     config = uvicorn.Config(
         make_app(served, dispatcher, token, hosts), http="h11", ws="none", lifespan="off",
         log_config=None, log_level="error", access_log=False, server_header=False,

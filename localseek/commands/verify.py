@@ -8,8 +8,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localseek.api.models import find_model
 from localseek.commands.convert import Meter, as_ours
-from localseek.commands.parts.preparing import find_model
 from localseek.errors import UsageError
 from localseek.gguf.info import read_info
 from localseek.gguf.runnable import check_runnable

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from localseek.engine.process.client import last_lines
+from localseek.engine.process.deaths import last_lines
 from localseek.engine.process.rpc import WorkerFacts, probe
 from localseek.errors import EngineError, UsageError
 from localseek.system import hardware, paths

@@ -116,7 +116,7 @@ def _argument(check: Callable[[Any], int | float]) -> Callable[[str], int | floa
 whole_threads = _argument(LOAD_CHECKS["threads"])
 
 
-def _mtp(text: str) -> Mtp:
+def mtp_of(text: str) -> Mtp:
     """Read what --mtp was given; 0 drafts are no drafting."""
     if text in ("auto", "off"):
         return "auto" if text == "auto" else "off"
@@ -212,7 +212,7 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
     layers = _argument(LOAD_CHECKS["layers"])
     add("--ctx", type=_argument(LOAD_CHECKS["ctx"]), default=0, metavar="N",
         help="size of the context in tokens; 0: as trained, up to 32,768, if it fits")  # fmt: skip
-    add("--mtp", type=_mtp, default="auto", metavar="auto|off|N",
+    add("--mtp", type=mtp_of, default="auto", metavar="auto|off|N",
         help="draft with the multi-token prediction layer if the model has one: as many tokens "
         f"a step as measurements say, none, or always N (up to {MAX_DEPTH})")  # fmt: skip
     add("--draft-model", default="", metavar="FILE",
@@ -224,7 +224,7 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
         help="the last N layers on devices, the output counting as one; 0: none")  # fmt: skip
     add("--cpu-experts", type=layers, metavar="N",
         help="the routed experts of the last N layers in memory")  # fmt: skip
-    add("--place", action="append", default=[], type=_place_rule, metavar="REGEX=DEVICE",
+    add("--place", action="append", default=[], type=place_rule, metavar="REGEX=DEVICE",
         help="tensors whose names match on a device or CPU (repeatable)")  # fmt: skip
     add("--device", action="append", default=[], metavar="NAME",
         help="use this device only (repeatable); none: the processor alone")  # fmt: skip
@@ -247,7 +247,8 @@ def worker_address(text: str) -> str:
     return text
 
 
-def _place_rule(text: str) -> tuple[str, str]:
+def place_rule(text: str) -> tuple[str, str]:
+    """Read what --place was given."""
     rule, equals, device = text.rpartition("=")
     if not equals or not rule or not device.strip():
         message = f"{text!r} is not REGEX=DEVICE, such as blk.[0-9]+.ffn_.*_exps=CPU"

@@ -60,7 +60,7 @@ class Turn:
 
 
 @dataclass
-class Conversation:
+class Transcript:
     """A system prompt and the turns so far."""
 
     system: str = ""

@@ -102,7 +102,7 @@ def of_row(row: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     schema, grammar, biases = row.get("schema"), row.get("grammar"), row.get("logit_bias")
     if schema is not None and grammar is not None:
-        raise UsageError("A row has schema or grammar, not both.")
+        raise UsageError("There is schema or grammar, not both.")
     if schema is not None:
         try:
             text = json.dumps(schema)

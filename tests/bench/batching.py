@@ -22,8 +22,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from programs import Server, find_modules, spread  # noqa: E402 - the path above comes first
 
-from localseek.engine.process.client import Engine  # noqa: E402
-from localseek.events import Failed, Finished  # noqa: E402
+from localseek import Engine  # noqa: E402
 from localseek.gguf.info import read_info  # noqa: E402
 from localseek.options import LoadOptions, Message, Mtp, Request, Sampling  # noqa: E402
 
@@ -39,7 +38,7 @@ def ours(
     path: Path, parallel: int, mtp: Mtp, options: argparse.Namespace, stack: contextlib.ExitStack
 ) -> Turn:
     """Load an engine."""
-    engine = Engine(LoadOptions(str(path), CONTEXT, options.threads, mtp, parallel=parallel))
+    engine = Engine.of(LoadOptions(str(path), CONTEXT, options.threads, mtp, parallel=parallel))
     stack.callback(engine.close)
     engine.load()
     requests = [
@@ -48,14 +47,10 @@ def ours(
     ]
 
     def turn() -> float:
-        started, tokens, left = time.perf_counter(), 0, len(requests)
-        for request in requests:
-            engine.submit(request)
-        while left:
-            event = engine.next_event()[1]
-            assert not isinstance(event, Failed), event
-            if isinstance(event, Finished):
-                tokens, left = tokens + event.stats.generated_tokens, left - 1
+        started, tokens = time.perf_counter(), 0
+        for _, reply in engine.generate_all(enumerate(requests)):
+            assert reply.stats is not None, reply.error
+            tokens += reply.stats.generated_tokens
         return tokens / (time.perf_counter() - started)
 
     return turn

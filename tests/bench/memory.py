@@ -23,7 +23,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from engine.workers import serving  # noqa: E402
 
-from localseek.engine.process.client import Engine  # noqa: E402
+from localseek import Engine  # noqa: E402
+from localseek.api import looking  # noqa: E402
 from localseek.engine.process.measurement import Task  # noqa: E402
 from localseek.gguf.draft_file import choose_drafting  # noqa: E402
 from localseek.gguf.info import GGUFInfo, read_info  # noqa: E402
@@ -49,8 +50,8 @@ class Found:
 
 def measure(options: LoadOptions) -> list[Found]:
     """Plan, then load for real and decode something."""
-    with Engine(options) as engine:
-        planned = engine.ask("plan")["placement"]  # from now on GPUs have the driver's part
+    planned = looking.plan(Path(options.model), options)[1]
+    with Engine.of(options) as engine:
         before = used_on_gpus()
         info = engine.load()
         if before:
@@ -62,10 +63,10 @@ def measure(options: LoadOptions) -> list[Found]:
     taken = after[0] - before[0] if len(after) == 1 else None
     return [
         Found(
-            one["device"], sum(one[part] for part in parts), said.get(one["device"], 0),
-            taken if one["device"].startswith("CUDA") else None,
+            one.device, sum(getattr(one, part) for part in parts), said.get(one.device, 0),
+            taken if one.device.startswith("CUDA") else None,
         )
-        for one in planned["memory"]
+        for one in planned.memory
     ]  # fmt: skip
 
 
@@ -80,8 +81,7 @@ def used_on_gpus() -> list[int]:
 
 def has_gpu() -> bool:
     """Ask the engine for devices of its own."""
-    with Engine(LoadOptions("")) as engine:
-        return bool(engine.ask("machine")["machine"]["devices"])
+    return bool(looking.look_around(Fixed()).devices)
 
 
 def ways_to_split(info: GGUFInfo, worker: str) -> list[Fixed]:

@@ -60,12 +60,14 @@ class Timed:
     """An engine with a setting for drafts, and where its child reports."""
 
     def __init__(self, model: str, threads: int, mtp: Any) -> None:
-        from localseek.engine.process.client import Engine
+        from localseek import Engine
+        from localseek.engine.process import client
         from localseek.options import LoadOptions
 
         self.report = Path(tempfile.mkstemp(suffix=".seconds")[1])
         command = [sys.executable, __file__, "--child", str(self.report)]
-        self.engine = Engine(LoadOptions(model, CONTEXT, threads, mtp=mtp), command)
+        client.program = lambda: command
+        self.engine = Engine.of(LoadOptions(model, CONTEXT, threads, mtp=mtp))
         self.engine.load()
 
     def answer(self, question: str) -> tuple[float, float, int]:

@@ -20,8 +20,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from localseek import Engine
 from localseek.bench.findings import Answers
-from localseek.engine.process.client import Engine
 from localseek.engine.process.measurement import Measured, Task
 from localseek.options import Fixed, LoadOptions, Mtp
 
@@ -39,11 +39,11 @@ class Ours:
         self, path: Path, threads: int, context: int, mtp: Mtp, cpu_experts: int | None
     ) -> None:
         fixed = Fixed(cpu_experts=cpu_experts)
-        self._engine = Engine(
+        self._engine = Engine.of(
             LoadOptions(str(path), context, threads, mtp, fixed=fixed, draft_memory=True)
         )
         self.info = self._engine.load()
-        self.system: str = self._engine.ask("doctor")["facts"].get("system", "")
+        self.system: str = self._engine.facts().get("system", "")
         self.answers: dict[Mtp, Answers] = {}
 
     def prompt(self, tokens: int, seed: int, drafting: bool) -> float:

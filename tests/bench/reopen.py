@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from localseek.engine.process.client import Engine  # noqa: E402 - the path above comes first
+from localseek import Engine  # noqa: E402 - the path above comes first
 from localseek.events import AnswerDelta, Failed, Finished, ReasoningDelta  # noqa: E402
 from localseek.options import LoadOptions, Message, Request, Sampling  # noqa: E402
 from localseek.store.sequences import SequenceStore  # noqa: E402
@@ -45,7 +45,7 @@ def ask(engine: Engine, request: Request) -> tuple[float, str, Finished]:
 
 
 def running(options: LoadOptions) -> Engine:
-    engine = Engine(options)
+    engine = Engine.of(options)
     engine.load()
     return engine
 

@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from localseek.engine.process.client import Engine  # noqa: E402 - the path above comes first
+from localseek import Engine  # noqa: E402 - the path above comes first
 from localseek.engine.process.rpc import connect  # noqa: E402
 from localseek.events import AnswerDelta, Failed, Finished, ReasoningDelta  # noqa: E402
 from localseek.options import Fixed, LoadOptions, Message, Mtp, Request, Sampling  # noqa: E402
@@ -124,7 +124,7 @@ def measure(arguments: argparse.Namespace, ways: dict[str, LoadOptions], title: 
     speeds: dict[str, list[float]] = {}
     last: dict[str, Finished] = {}
     with contextlib.ExitStack() as stack:
-        found = {name: stack.enter_context(Engine(options)) for name, options in ways.items()}
+        found = {name: stack.enter_context(Engine.of(options)) for name, options in ways.items()}
         for engine in found.values():
             engine.load()
             answer(engine, QUESTIONS[0], 1)  # weights are in memory then

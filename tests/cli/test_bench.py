@@ -42,12 +42,6 @@ def done(nano_gguf, tmp_path_factory):
     return json.loads(finished.stdout), (folder / "bench.svg").read_text(), finished.stderr
 
 
-@pytest.fixture
-def real_engine(monkeypatch, run_cli):
-    monkeypatch.setattr(bench, "engine_command", lambda: None)
-    return run_cli
-
-
 def test_the_json_has_every_part(done):
     found, _, err = done
     assert err == "" and found["complete"]

@@ -37,7 +37,7 @@ def test_an_answer_that_was_cut_off_goes_on_and_a_whole_one_does_not(run_cli):
 
 
 def test_the_request_of_an_answer_that_goes_on_holds_its_beginning(run_cli, monkeypatch):
-    from localseek.engine.process.client import Engine
+    from localseek import Engine
 
     asked = []
     generate = Engine.generate

@@ -7,8 +7,7 @@ from typing import Literal
 import pytest
 
 from converters.source.gguf_source import GGUFFile
-from localseek import nano
-from localseek.engine.process.client import Engine
+from localseek import Engine, nano
 from localseek.events import AnswerDelta, Finished, ReasoningDelta
 from localseek.options import LoadOptions, Message, Request, Sampling
 
@@ -27,7 +26,7 @@ def contents(path: Path) -> dict[str, tuple[str, bytes]]:
 
 @contextmanager
 def loaded(path: Path, mtp: Literal["auto"] | int = "auto") -> Iterator[Engine]:
-    with Engine(LoadOptions(str(path), mtp=mtp, threads=1, ctx=512)) as engine:
+    with Engine.of(LoadOptions(str(path), mtp=mtp, threads=1, ctx=512)) as engine:
         engine.load()
         yield engine
 
@@ -41,18 +40,18 @@ def answer(engine: Engine) -> tuple[str, Finished]:
 
 
 @pytest.fixture
-def trunk(run_cli, tmp_path: Path) -> Path:
+def trunk(real_engine, tmp_path: Path) -> Path:
     path = tmp_path / "trunk.gguf"
     words = ("convert", CHECKPOINT, str(path), "--type", "Q8_0", "--mtp", "drop", "--threads", "1")
-    assert run_cli(*words).status == 0
+    assert real_engine(*words).status == 0
     return path
 
 
 def test_a_layer_that_was_dropped_is_added_and_drafts(
-    run_cli, tmp_path: Path, trunk: Path, nano_gguf: Path
+    real_engine, tmp_path: Path, trunk: Path, nano_gguf: Path
 ):
     joined = tmp_path / "joined.gguf"
-    done = run_cli("convert", str(trunk), str(joined), "--add-mtp", CHECKPOINT, "--json")
+    done = real_engine("convert", str(trunk), str(joined), "--add-mtp", CHECKPOINT, "--json")
     assert done.status == 0, done.err
     assert json.loads(done.out.splitlines()[-1])["tensors"] == 92
     direct = contents(nano_gguf)
@@ -67,8 +66,8 @@ def test_a_layer_that_was_dropped_is_added_and_drafts(
     assert drafted == alone and "605" in drafted
 
 
-def test_a_layer_that_is_there_already_is_not_added_twice(run_cli, tmp_path: Path, nano_gguf: Path):
+def test_a_layer_that_is_there_already_is_not_added_twice(real_engine, tmp_path: Path, nano_gguf: Path):
     out = tmp_path / "out.gguf"
-    done = run_cli("convert", str(nano_gguf), str(out), "--add-mtp", CHECKPOINT)
+    done = real_engine("convert", str(nano_gguf), str(out), "--add-mtp", CHECKPOINT)
     assert done.status == 1 and not out.exists()
     assert "has an MTP layer already" in done.err and done.err.count("\n") == 1

@@ -40,11 +40,8 @@ def test_a_config_alone_is_planned_for_a_machine_that_is_not_there(run_cli, v3_c
     assert "read from disk" in done.out
 
 
-def test_a_config_alone_is_planned_for_this_machine(run_cli, v3_config, monkeypatch):
-    from localseek.commands import plan
-
-    monkeypatch.setattr(plan, "engine_command", lambda: None)
-    done = run_cli("plan", v3_config, "--type", "Q2_K", "--ctx", "1024", "--json")
+def test_a_config_alone_is_planned_for_this_machine(real_engine, v3_config):
+    done = real_engine("plan", v3_config, "--type", "Q2_K", "--ctx", "1024", "--json")
     machine = json.loads(done.out)["machine"]
     assert machine["ram_total"] > 0 and not machine["imagined"]
 
@@ -64,14 +61,11 @@ def test_the_plan_of_a_file_is_json_that_adds_up(run_cli, nano_gguf):
     assert found["cache_bytes_per_token"] == 1280
 
 
-def test_the_engine_plans_for_this_machine_and_measures(nano_gguf, run_cli, monkeypatch):
-    from localseek.commands import plan
-
-    monkeypatch.setattr(plan, "engine_command", lambda: None)
-    done = run_cli("plan", str(nano_gguf), "--ctx", "1024", "--json")
+def test_the_engine_plans_for_this_machine_and_measures(nano_gguf, real_engine):
+    done = real_engine("plan", str(nano_gguf), "--ctx", "1024", "--json")
     found = json.loads(done.out)["placement"]
     assert found["measured"] and found["memory"][0]["compute"] > 1_000_000
-    assert run_cli("plan", str(nano_gguf), "--device", "CUDA9").status == 2
+    assert real_engine("plan", str(nano_gguf), "--device", "CUDA9").status == 2
 
 
 @pytest.mark.parametrize(

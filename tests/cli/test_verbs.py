@@ -10,8 +10,8 @@ import converters
 from converters.types.mixtures import NAMES_BY_GROUP
 from converters.types.recipe import NEED_IMATRIX
 from localseek import cli
+from localseek.api import looking
 from localseek.commands import convert
-from localseek.engine.process import client
 from localseek.errors import EngineError
 
 ROOT = Path(__file__).parents[2]
@@ -197,7 +197,8 @@ def test_the_help_of_convert_lists_every_type_in_its_group_and_what_needs_an_ima
 
 
 def test_doctor_names_what_was_looked_at_and_the_engine_says_what_it_is(run_cli, monkeypatch):
-    monkeypatch.setattr(client, "diagnose", lambda _remote: {"gpu_offload": "no", "devices": "CPU"})
+    facts = {"gpu_offload": "no", "devices": "CPU"}
+    monkeypatch.setattr(looking, "diagnose", lambda _remote: facts)
     outcome = run_cli("doctor")
     assert (outcome.status, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
@@ -208,7 +209,7 @@ def test_doctor_names_what_was_looked_at_and_the_engine_says_what_it_is(run_cli,
 
 def test_doctor_warns_of_a_build_that_lacks_something_and_says_how_to_mend_it(run_cli, monkeypatch):
     facts = {"gpu_offload": "no", "rpc": "no", "mtp": "no", "network": "reachable: no seccomp"}
-    monkeypatch.setattr(client, "diagnose", lambda _remote: facts)
+    monkeypatch.setattr(looking, "diagnose", lambda _remote: facts)
     checks = {c["name"]: c for c in json.loads(run_cli("doctor", "--json").out)["checks"]}
     states = {name: checks[f"engine: {name}"]["state"] for name in ("rpc", "mtp", "network")}
     assert states == {"rpc": "warn", "mtp": "warn", "network": "warn"}
@@ -220,7 +221,7 @@ def test_doctor_warns_of_a_build_that_lacks_something_and_says_how_to_mend_it(ru
 
 
 def test_doctor_says_of_a_home_that_cannot_be_written_only_that(run_cli, monkeypatch, tmp_path):
-    monkeypatch.setattr(client, "diagnose", lambda _remote: {})
+    monkeypatch.setattr(looking, "diagnose", lambda _remote: {})
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LOCALSEEK_HOME", str(tmp_path / "file" / "home"))
     outcome = run_cli("doctor", "--json")
@@ -234,7 +235,7 @@ def test_doctor_fails_when_the_engine_does_not_start(run_cli, monkeypatch):
     def diagnose(_remote):
         raise EngineError("The engine died of signal 4.", "Build llama.cpp for this processor.")
 
-    monkeypatch.setattr(client, "diagnose", diagnose)
+    monkeypatch.setattr(looking, "diagnose", diagnose)
     outcome = run_cli("doctor", "--json")
     report = json.loads(outcome.out)
     assert (outcome.status, report["ok"]) == (1, False)

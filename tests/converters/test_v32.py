@@ -18,7 +18,7 @@ from converters.layout import Target
 from converters.source.checkpoint import Checkpoint
 from converters.source.config import Config
 from converters.writing.plan import make_plan
-from localseek.engine.process.client import Engine
+from localseek import Engine
 from localseek.events import AnswerDelta, Finished, ReasoningDelta
 from localseek.gguf.info import read_info
 from localseek.gguf.runnable import check_runnable
@@ -83,7 +83,7 @@ def test_text_is_the_same_with_and_without_drafts(v32_gguf: Path, home: Path) ->
     texts, drafted = [], 0
     for mtp in ("off", 1, 3):
         options = LoadOptions(str(v32_gguf), mtp=mtp, threads=1, ctx=256)
-        with Engine(options) as engine:
+        with Engine.of(options) as engine:
             assert engine.load().drafting == (mtp != "off")
             request = Request(
                 (Message("user", "in the end, on a thin line"),),

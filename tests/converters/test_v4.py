@@ -20,7 +20,7 @@ from converters.source.checkpoint import Checkpoint
 from converters.source.config import Config
 from converters.source.gguf_source import GGUFFile
 from converters.writing.plan import make_plan
-from localseek.engine.process.client import Engine
+from localseek import Engine
 from localseek.errors import ModelError
 from localseek.events import Finished
 from localseek.gguf.info import read_info
@@ -189,7 +189,7 @@ def test_the_runtime_takes_the_trunk_and_refuses_the_mtp_file_alone(
     convert(v4["fp4"], tmp_path / "b.gguf", ConvertOptions(mtp="only", threads=1))
     with pytest.raises(ModelError, match="holds only a multi-token prediction layer"):
         check_runnable(read_info(tmp_path / "b.gguf"))
-    with Engine(LoadOptions(str(tmp_path / "a.gguf"), ctx=256, threads=1)) as engine:
+    with Engine.of(LoadOptions(str(tmp_path / "a.gguf"), ctx=256, threads=1)) as engine:
         assert not engine.load().drafting
         request = Request((Message("user", "in the end"),), max_tokens=12)
         events = list(engine.generate(request))

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from localseek.engine.process.client import Engine
+from localseek import Engine
 from localseek.events import AnswerDelta, Event, ReasoningDelta
 from localseek.options import LoadOptions, Message, Request, Sampling
 
@@ -19,7 +19,7 @@ def started(
         if not running or not running[-1].alive:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("LOCALSEEK_HOME", str(tmp_path_factory.mktemp("engine-home")))
-                running.append(Engine(LoadOptions(str(nano_gguf), threads=1)))
+                running.append(Engine.of(LoadOptions(str(nano_gguf), threads=1)))
                 running[-1].load()
         return running[-1]
 

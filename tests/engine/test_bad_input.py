@@ -8,9 +8,11 @@ import gguf
 import numpy as np
 import pytest
 
+from localseek import Engine
 from localseek.engine.llama import AbortFlag
 from localseek.engine.loading.load import load, plan_load
-from localseek.engine.process.client import Engine, death_message
+from localseek.engine.process.client import Child
+from localseek.engine.process.deaths import death_message
 from localseek.errors import EngineError, LocalseekError, ModelError, UsageError
 from localseek.events import Failed, Finished
 from localseek.options import Fixed, LoadOptions
@@ -37,18 +39,18 @@ MB = 10**6
 def test_a_mistake_that_only_the_engine_sees_is_wrong_use_and_the_engine_stays(
     nano_gguf, home, fixed, words
 ):
-    with Engine(LoadOptions(str(nano_gguf), fixed=fixed)) as engine:
-        for attempt in (engine.load, lambda: engine.ask("plan")):
+    with Child(LoadOptions(str(nano_gguf), fixed=fixed)) as child:
+        for attempt in (child.load, lambda: child.ask("plan")):
             with pytest.raises(UsageError) as caught:
                 attempt()
             assert words in str(caught.value) and "\n" not in str(caught.value)
-        assert engine.alive
+        assert child.alive
 
 
 def test_an_unknown_architecture_is_named(nano_gguf, home, tmp_path: Path):
     path = tmp_path / "model.gguf"
     path.write_bytes(nano_gguf.read_bytes().replace(b"deepseek2", b"deepseek9"))
-    with Engine(LoadOptions(str(path))) as engine, pytest.raises(EngineError) as caught:
+    with Engine.of(LoadOptions(str(path))) as engine, pytest.raises(EngineError) as caught:
         engine.load()
     assert f"could not load {path}: unknown model architecture: 'deepseek9'." in str(caught.value)
 
@@ -80,7 +82,7 @@ def test_the_largest_context_that_is_said_to_fit_loads_and_is_the_largest(
     "text", ["x" * 100_000, "你" * 60_000, " a" * 50_000], ids=["x", "Chinese", "spaced"]
 )
 def test_a_text_without_a_break_is_too_long_and_no_death(nano_gguf, home, text):
-    with Engine(LoadOptions(str(nano_gguf), threads=1)) as engine:
+    with Engine.of(LoadOptions(str(nano_gguf), threads=1)) as engine:
         engine.load()
         failed = list(engine.generate(ask(text)))[-1]
         assert isinstance(failed, Failed) and "tokens and the context holds 4,096" in failed.message
@@ -94,7 +96,7 @@ def test_a_model_that_computes_no_numbers_gives_no_answer(nano_gguf, home, tmp_p
     reader = gguf.GGUFReader(path, "r+")
     next(t for t in reader.tensors if t.name == "output_norm.weight").data[:] = np.nan
     reader.data.flush()
-    with Engine(LoadOptions(str(path), threads=1, parallel=parallel)) as engine:
+    with Engine.of(LoadOptions(str(path), threads=1, parallel=parallel)) as engine:
         engine.load()
         failed = list(engine.generate(ask("7 + 8")))[-1]
         assert isinstance(failed, Failed) and "no numbers (NaN)" in failed.message
@@ -109,14 +111,14 @@ def address_space(pid: int) -> int:
 @pytest.mark.parametrize("spare", [2 * MB, 9 * MB, 30 * MB])
 def test_memory_that_runs_out_in_the_load_is_told_and_the_next_engine_loads(nano_gguf, home, spare):
     options = LoadOptions(str(nano_gguf), threads=1, fixed=Fixed(mmap=False))
-    with Engine(options) as engine:
-        engine.ask("machine")  # it has started: what comes now is the load
-        limit = address_space(engine.pid) + spare
-        resource.prlimit(engine.pid, resource.RLIMIT_AS, (limit, limit))
+    with Child(options) as child:
+        child.ask("machine")  # it has started: what comes now is the load
+        limit = address_space(child.pid) + spare
+        resource.prlimit(child.pid, resource.RLIMIT_AS, (limit, limit))
         with pytest.raises(LocalseekError) as caught:
-            engine.load()
+            child.load()
         assert "memory" in str(caught.value).lower() and "\n" not in str(caught.value)
-    with Engine(options) as engine:
+    with Engine.of(options) as engine:
         assert engine.load().context_size == 4096
 
 
@@ -127,7 +129,7 @@ def test_memory_that_runs_out_while_an_answer_is_written_ends_it_with_one_line(
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0:glibc.malloc.arena_max=1")
     request, stayed = ask("5 " * 1900, max_tokens=9), False
     for spare in range(0, 2 * MB, MB // 8):  # how much is free within the heap is chance
-        with Engine(LoadOptions(str(nano_gguf), threads=1)) as engine:
+        with Engine.of(LoadOptions(str(nano_gguf), threads=1)) as engine:
             engine.load()
             limit, most = address_space(engine.pid) + spare, resource.RLIM_INFINITY
             resource.prlimit(engine.pid, resource.RLIMIT_AS, (limit, most))

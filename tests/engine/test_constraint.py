@@ -9,9 +9,9 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
+from localseek import Engine
 from localseek.engine.llama import Model
-from localseek.engine.process.client import Engine
-from localseek.events import Failed, Finished
+from localseek.events import Failed
 from localseek.nano import prompts
 from localseek.options import LoadOptions, Sampling
 from localseek.text.grammars import check
@@ -69,7 +69,7 @@ def fits(value: object, schema: dict) -> bool:
 
 def answers(path: object, mtp: object, requests: list) -> list[tuple[str, str, str]]:
     found = []
-    with Engine(LoadOptions(str(path), threads=1, mtp=mtp, ctx=1024)) as engine:
+    with Engine.of(LoadOptions(str(path), threads=1, mtp=mtp, ctx=1024)) as engine:
         engine.load()
         for request in requests:
             events = list(engine.generate(request))
@@ -132,7 +132,7 @@ def test_the_reasoning_is_what_it_is_without_a_grammar(engine, clear):
 
 def test_a_grammar_that_the_model_keeps_anyway_changes_nothing(nano_gguf, home, clear):
     grammar = 'root ::= [0-9]+ " + " [0-9]+ " = " [0-9]+'
-    with Engine(LoadOptions(str(nano_gguf), threads=1, mtp=1, ctx=1024)) as engine:
+    with Engine.of(LoadOptions(str(nano_gguf), threads=1, mtp=1, ctx=1024)) as engine:
         engine.load()
         free = list(engine.generate(ask(clear(SUM))))
         bound = list(engine.generate(ask(SUM, sampling=shaped(grammar))))
@@ -214,14 +214,9 @@ def test_answers_at_once_are_those_of_one_after_another(nano_gguf, home):
         ask("981 * 87", sampling=shaped('root ::= "fine"'), think_budget=20),
         ask(SUM),
     ]
-    with Engine(LoadOptions(str(nano_gguf), threads=1, ctx=4096, parallel=4)) as engine:
+    with Engine.of(LoadOptions(str(nano_gguf), threads=1, ctx=4096, parallel=4)) as engine:
         engine.load()
-        numbers = [engine.submit(one) for one in requests]
-        told: dict[int, list] = {number: [] for number in numbers}
-        while not all(told[n] and isinstance(told[n][-1], Finished | Failed) for n in numbers):
-            number, event = engine.next_event()
-            told[number].append(event)
-    together = [told[number] for number in numbers]
+        together = [list(one) for one in [engine.generate(request) for request in requests]]
     assert "No token" in together[1][-1].message  # and the others go on
     assert fits(json.loads(text_of(together[0])[1]), SCHEMA)
     assert "3" not in text_of(together[2])[1] and text_of(together[3])[1] == "fine"

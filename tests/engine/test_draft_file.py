@@ -1,7 +1,7 @@
 """V4's MTP layer in a file of its own: found, checked, loaded beside the trunk, counted."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import checkpoints_v4
@@ -9,7 +9,8 @@ import pytest
 from fakes import gguf_file
 
 from converters import ConvertOptions, convert
-from localseek.engine.process.client import Engine
+from localseek import Engine
+from localseek.api import looking
 from localseek.errors import ModelError, UsageError
 from localseek.events import Finished, Notice
 from localseek.gguf.draft_file import choose_drafting
@@ -121,26 +122,27 @@ def test_the_layer_alone_is_no_model(folder):
         check_runnable(read_info(folder / "v4-mtp.gguf"))
 
 
-def test_it_is_shown_as_what_it_is(folder, run_cli, home):
+def test_it_is_shown_as_what_it_is(folder, real_engine, home):
     shutil.copy(folder / "v4-mtp.gguf", home / "models" / "v4-mtp.gguf")
-    listed = run_cli("models", "list").out.splitlines()
+    listed = real_engine("models", "list").out.splitlines()
     assert next(line for line in listed if line.startswith("v4-mtp")).endswith("only")
-    assert "drafts for the model's main file" in run_cli("models", "show", "v4-mtp").out
-    done = run_cli("ask", "-m", "v4-mtp", "x")
+    assert "drafts for the model's main file" in real_engine("models", "show", "v4-mtp").out
+    done = real_engine("ask", "-m", "v4-mtp", "x")
     assert done.status == 1 and "name this one with --draft-model" in done.err
-    plan = run_cli("plan", str(folder / "v4.gguf"), "--vram", "1G", "--ram", "4G").out
+    plan = real_engine("plan", str(folder / "v4.gguf"), "--vram", "1G", "--ram", "4G").out
     assert "from v4-mtp.gguf, drafts, with a cache of its own" in plan
     assert "one at a time: the cache of this family cannot be shared" not in plan
-    with Engine(LoadOptions(str(folder / "v4.gguf"), ctx=512, threads=1, parallel=4)) as engine:
-        placement = engine.ask("plan")["placement"]
-        assert placement["parallel"] == engine.load().parallel == 1
-        assert any("one at a time" in reason for reason in placement["reasons"])
+    options = LoadOptions(str(folder / "v4.gguf"), ctx=512, threads=1, parallel=4)
+    _, placement = looking.plan(folder / "v4.gguf", options)
+    assert any("one at a time" in reason for reason in placement.reasons)
+    with Engine.of(options) as engine:
+        assert placement.parallel == engine.load().parallel == 1
 
 
 def test_the_engine_drafts_with_it_and_foresees_its_memory(folder):
     options = LoadOptions(str(folder / "v4.gguf"), ctx=512, threads=1, fixed=Fixed(mmap=False))
-    with Engine(options) as engine:
-        planned = engine.ask("plan")["placement"]["memory"][0]
+    with Engine.of(options) as engine:
+        planned = asdict(looking.plan(folder / "v4.gguf", options)[1].memory[0])
         info = engine.load()
         events = list(engine.generate(ask("in the end", max_tokens=40)))
     assert info.drafting and info.placement["draft_file"].endswith("v4-mtp.gguf")
@@ -156,7 +158,7 @@ def test_a_saved_sequence_belongs_to_the_file_that_drafted(folder):
     question = "in the beginning there was the word and " * 6
 
     def run() -> tuple[tuple[str, str], int]:
-        with Engine(options) as engine:
+        with Engine.of(options) as engine:
             engine.load()
             events = list(engine.generate(ask(question, max_tokens=20)))
         assert isinstance(events[-1], Finished)

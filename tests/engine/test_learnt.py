@@ -22,12 +22,12 @@ from fakes.drafting import (
     best_rate,
 )
 
+from localseek import Engine
 from localseek.engine.drafting.depth import DepthController
 from localseek.engine.drafting.learnt import from_plain, to_plain
 from localseek.engine.drafting.learnt_store import LearntStore, learnt_key
 from localseek.engine.drafting.shared_depth import SharedDepth, SharedStep
 from localseek.engine.loading.load import plan_load
-from localseek.engine.process.client import Engine
 from localseek.events import AnswerDelta, Finished, ReasoningDelta
 from localseek.gguf.info import read_info
 from localseek.options import LoadOptions, Message, Request, Sampling
@@ -327,7 +327,7 @@ def asked(path: Path, memory: bool):
     request = Request(
         (Message("user", "12 + 30"),), Sampling(temperature=0.0, repeat_penalty=1.0), 120
     )
-    with Engine(LoadOptions(str(path), threads=1, draft_memory=memory)) as engine:
+    with Engine.of(LoadOptions(str(path), threads=1, draft_memory=memory)) as engine:
         engine.load()
         events = list(engine.generate(request))
     text = "".join(one.text for one in events if isinstance(one, AnswerDelta | ReasoningDelta))

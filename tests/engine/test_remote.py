@@ -12,9 +12,11 @@ import threading
 
 import pytest
 
+from localseek import Engine
+from localseek.api.looking import diagnose
 from localseek.engine.process import rpc
 from localseek.engine.process.bridge import Passage
-from localseek.engine.process.client import Engine, diagnose
+from localseek.engine.process.client import Child
 from localseek.errors import EngineError
 from localseek.events import AnswerDelta, Failed, ReasoningDelta
 from localseek.options import Fixed, LoadOptions
@@ -40,7 +42,7 @@ def worker(tmp_path):
 
 
 def load(path, **fixed):
-    engine = Engine(LoadOptions(str(path), ctx=1024, threads=1, fixed=Fixed(**fixed)))
+    engine = Engine.of(LoadOptions(str(path), ctx=1024, threads=1, fixed=Fixed(**fixed)))
     try:
         engine.load()
     except BaseException:
@@ -67,9 +69,9 @@ def test_two_workers_and_the_processor_give_the_text_of_one_machine(
 def test_predicted_memory_is_what_llama_cpp_reports(nano_gguf, workers, remotes, mtp, ctx):
     split = 2 if remotes else None
     fixed = Fixed(remote=workers[:remotes], cpu_experts=split, mmap=False)
-    with Engine(LoadOptions(str(nano_gguf), ctx, 1, mtp, fixed=fixed)) as engine:
-        planned = engine.ask("plan")["placement"]
-        info = engine.load()
+    with Child(LoadOptions(str(nano_gguf), ctx, 1, mtp, fixed=fixed)) as child:
+        planned = child.ask("plan")["placement"]
+        info = child.load()
     said = {one["device"]: one for one in info.allotted}
     assert set(said) == {CPU, *workers[:remotes]}
     for one in planned["memory"]:

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from localseek import Engine
 from localseek.engine.decoding.decoder import Decoder, Outcome
 from localseek.engine.drafting.draft import Drafter
 from localseek.engine.drafting.draft_policy import FixedDepth
 from localseek.engine.llama import Context, Model, Sampler, SamplerOptions
 from localseek.engine.loading.keeper import Keeper, origin
 from localseek.engine.loading.state import Origin, StateError, image, read_head, restore
-from localseek.engine.process.client import Engine
 from localseek.events import Finished, Notice
 from localseek.nano import prompts
 from localseek.options import LoadOptions
@@ -190,7 +190,7 @@ def run(
     nano_gguf: Path, question: str, **options: object
 ) -> tuple[tuple[str, str], int, list[str]]:
     options = LoadOptions(str(nano_gguf), threads=1, prompt_cache=True, **options)
-    with Engine(options) as engine:
+    with Engine.of(options) as engine:
         engine.load()
         events = list(engine.generate(ask(question)))
     assert isinstance(events[-1], Finished)
@@ -212,7 +212,7 @@ def test_a_lower_limit_holds_from_the_next_start_on(nano_gguf, home, monkeypatch
     run(nano_gguf, LONG_QUESTION)
     assert len(SequenceStore().list()) == 1
     monkeypatch.setenv("LOCALSEEK_SEQUENCE_LIMIT", "1kB")
-    with Engine(LoadOptions(str(nano_gguf), threads=1, prompt_cache=True)) as engine:
+    with Engine.of(LoadOptions(str(nano_gguf), threads=1, prompt_cache=True)) as engine:
         engine.load()
         assert SequenceStore().list() == []
 
@@ -252,7 +252,7 @@ def test_what_was_saved_before_the_file_changed_is_left_out_and_said(nano_gguf, 
 
 
 def test_nothing_is_saved_unless_asked_for(nano_gguf, home):
-    with Engine(LoadOptions(str(nano_gguf), threads=1)) as engine:
+    with Engine.of(LoadOptions(str(nano_gguf), threads=1)) as engine:
         engine.load()
         list(engine.generate(ask(LONG_QUESTION)))
     assert not (home / "sequences").exists()
@@ -275,7 +275,8 @@ def test_a_full_disk_is_a_notice_and_no_failure(model, decoder, tmp_path, monkey
 def test_what_went_wrong_with_saving_is_said_with_the_next_answer_and_at_the_end(nano_gguf, home):
     (home / "sequences").mkdir(parents=True)
     options = LoadOptions(str(nano_gguf), threads=1, prompt_cache=True)
-    with Engine(options) as engine:
+    said: list[str] = []
+    with Engine.of(options, said.append) as engine:
         engine.load()
         (home / "sequences").rmdir()
         first, second = (list(engine.generate(ask(LONG_QUESTION))) for _ in range(2))
@@ -285,4 +286,4 @@ def test_what_went_wrong_with_saving_is_said_with_the_next_answer_and_at_the_end
     )
     assert [event for event in first if isinstance(event, Notice)] == []
     assert [event.text for event in second if isinstance(event, Notice)] == [problem]
-    assert engine.last_notices == [problem]
+    assert said == [problem]

@@ -2,8 +2,8 @@
 
 import pytest
 
+from localseek import Engine
 from localseek.engine.decoding.thinking import ENOUGH, Bounds
-from localseek.engine.process.client import Engine
 from localseek.events import Finished
 from localseek.options import LoadOptions
 
@@ -80,7 +80,7 @@ def test_the_smallest_limits_are_kept_to_and_an_answer_begins_from_two_tokens_on
 
 @pytest.mark.parametrize("words", [200, 214, 216, 218, 220])
 def test_reasoning_is_closed_before_the_end_of_the_context(nano_gguf, home, words):
-    with Engine(LoadOptions(str(nano_gguf), ctx=256, threads=1)) as engine:
+    with Engine.of(LoadOptions(str(nano_gguf), ctx=256, threads=1)) as engine:
         engine.load()
         events = list(engine.generate(ask("5 " * (words // 2), think_budget=4000)))
         stats = events[-1].stats

@@ -2,12 +2,12 @@ import random
 
 import pytest
 
+from localseek import Engine
 from localseek.commands.parts.replies import reply_object
 from localseek.engine.decoding.trimming import Overhead, Trimmer, reply_room
-from localseek.engine.process.client import Engine
 from localseek.events import Failed, Notice, Stats
 from localseek.options import LoadOptions, Message, Request, Sampling
-from localseek.text.conversation import Conversation, Reply
+from localseek.text.conversation import Reply, Transcript
 
 N_CTX = 1000
 GREEDY = Sampling(temperature=0.0)
@@ -115,7 +115,7 @@ def test_each_message_is_counted_once():
     assert sorted(map(len, counted)) == [1, 2, 3, 4, 5]
 
 
-def converse(engine: Engine, conversation: Conversation, prompt: str, **fields):
+def converse(engine: Engine, conversation: Transcript, prompt: str, **fields):
     reply, notices = Reply(), []
     for event in engine.generate(Request(conversation.messages(prompt), GREEDY, **fields)):
         reply = reply.after(event)
@@ -130,9 +130,9 @@ def test_a_long_conversation_goes_on_and_reads_little_again(
     nano_gguf, home, mtp, cached, clear
 ):
     options = LoadOptions(str(nano_gguf), ctx=512, threads=1, mtp=mtp, prompt_cache=cached)
-    conversation = Conversation("Be exact.")
+    conversation = Transcript("Be exact.")
     told, reread = [], 0
-    with Engine(options) as engine, Engine(LoadOptions(str(nano_gguf), threads=1)) as larger:
+    with Engine.of(options) as engine, Engine.of(LoadOptions(str(nano_gguf), threads=1)) as larger:
         engine.load()
         larger.load()
         for number in range(16):
@@ -146,7 +146,7 @@ def test_a_long_conversation_goes_on_and_reads_little_again(
             # The last answer was read inside its reasoning and is new as history.
             reread += bool(number) and stats.prompt_tokens - stats.cached_tokens > 80
             if notices or number == 15:  # what is shown is answered as if it were all there is
-                shown = Conversation(
+                shown = Transcript(
                     conversation.system, conversation.turns[stats.turns_left_out : -1]
                 )
                 past = tuple((turn.prompt, turn.reply.answer) for turn in shown.turns)
@@ -166,7 +166,7 @@ def test_a_row_of_a_batch_says_how_many_turns_were_left_out():
 def test_what_a_larger_context_once_held_is_told_of_once(nano_gguf, home):
     turn = (Message("user", "What is 7 + 8?"), Message("assistant", "7 + 8 = 15"))
     messages = (*turn * 20, turn[0])
-    with Engine(LoadOptions(str(nano_gguf), ctx=256, threads=1)) as engine:
+    with Engine.of(LoadOptions(str(nano_gguf), ctx=256, threads=1)) as engine:
         engine.load()
         for told in (True, False):
             events = list(engine.generate(Request(messages, GREEDY)))
@@ -175,9 +175,9 @@ def test_what_a_larger_context_once_held_is_told_of_once(nano_gguf, home):
 
 
 def test_a_reply_cut_off_at_the_end_of_the_context_does_not_end_the_conversation(nano_gguf, home):
-    with Engine(LoadOptions(str(nano_gguf), ctx=128, threads=1)) as engine:
+    with Engine.of(LoadOptions(str(nano_gguf), ctx=128, threads=1)) as engine:
         engine.load()
-        conversation = Conversation()
+        conversation = Transcript()
         for _ in range(3):
             reply, _ = converse(engine, conversation, "Calculate 981 * 87")
             assert reply.finish_reason == "length" and reply.stats.filled_context
@@ -186,9 +186,9 @@ def test_a_reply_cut_off_at_the_end_of_the_context_does_not_end_the_conversation
 
 
 def test_a_prompt_too_long_by_itself_is_refused_and_the_conversation_goes_on(nano_gguf, home):
-    with Engine(LoadOptions(str(nano_gguf), ctx=256, threads=1)) as engine:
+    with Engine.of(LoadOptions(str(nano_gguf), ctx=256, threads=1)) as engine:
         engine.load()
-        conversation = Conversation()
+        conversation = Transcript()
         converse(engine, conversation, "What is 7 + 8?")
         events = list(engine.generate(Request(conversation.messages("5 " * 300), GREEDY)))
         assert isinstance(events[-1], Failed) and "the context holds 256" in events[-1].message

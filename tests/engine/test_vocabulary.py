@@ -8,9 +8,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from converters import ConvertOptions, convert
+from localseek import Engine
 from localseek.engine.llama import Model
 from localseek.engine.loading.vocabulary import read_vocabulary
-from localseek.engine.process.client import Engine
 from localseek.events import Finished
 from localseek.gguf.info import read_info
 from localseek.options import LoadOptions, Message, Request, Sampling
@@ -44,16 +44,12 @@ def test_a_stop_text_may_be_a_special_token(engine):
 
 def test_several_at_once_end_at_their_own_stops(nano_gguf, home):
     pad = "<｜▁pad▁｜>"
-    with Engine(LoadOptions(str(nano_gguf), threads=1, ctx=4096, parallel=3)) as engine:
+    with Engine.of(LoadOptions(str(nano_gguf), threads=1, ctx=4096, parallel=3)) as engine:
         engine.load()
         requests = [forced(pad), forced(pad, stop=(pad,)), forced("<｜User｜>")]
-        numbers = [engine.submit(one) for one in requests]
-        reasons = {}
-        while len(reasons) < len(numbers):
-            number, event = engine.next_event()
-            if isinstance(event, Finished):
-                reasons[number] = event.reason
-    assert [reasons[number] for number in numbers] == ["length", "stop", "stop"]
+        answers = [engine.generate(one) for one in requests]
+        reasons = [answer.reply.finish_reason for answer in answers]
+    assert reasons == ["length", "stop", "stop"]
 
 
 @pytest.fixture(scope="module")

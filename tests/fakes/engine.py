@@ -2,11 +2,11 @@
 
 The words of the last prompt choose the behaviour: `echo` answers with the request and the load
 options as JSON, `die` ends the process in the middle of the answer, `forever` streams until it is
-cancelled, `fail` fails, `refuse` finds the request wrong, `escape` sends control characters,
-`length` ends at the limit, `withdraw` finds its answer to be reasoning, `ponder` never answers,
-`die-once FILE` dies unless FILE exists, `tail FILE` makes FILE and stops of itself when it is
-cancelled, `fail-later FILE` refuses if FILE exists and else makes it.
-FAKE_ENGINE makes the load fail or hang.
+cancelled, `lines N` streams so many, `fail` fails, `refuse` finds the request wrong, `escape` sends
+control characters, `length` ends at the limit, `withdraw` finds its answer to be reasoning,
+`ponder` never answers, `die-once FILE` dies unless FILE exists, `tail FILE` makes FILE and stops of
+itself when it is cancelled, `fail-later FILE` refuses if FILE exists and else makes it. FAKE_ENGINE
+makes the load fail or hang.
 """
 
 import json
@@ -149,8 +149,8 @@ class Answer:
             self.event(AnswerDelta("all but the end"))
             Path(rest).touch()
             self.cancelled.wait()
-        elif word in ("forever", "long"):
-            self.forever(4000 if word == "long" else None)
+        elif word in ("forever", "long", "lines"):
+            self.forever({"long": 4000, "lines": int(rest or 0), "forever": None}[word])
             return
         else:
             self.event(ReasoningDelta("Let me "))

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from localseek import cli
-from localseek.commands.parts import session
+from localseek.engine.process import client
 
-session.engine_command = lambda: [sys.executable, str(Path(__file__).with_name("engine.py"))]
+client.program = lambda: [sys.executable, str(Path(__file__).with_name("engine.py"))]
 sys.exit(cli.main())

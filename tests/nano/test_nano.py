@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from localseek import nano
+from localseek import Engine, nano
 from localseek.bench.arithmetic import evaluate, held_out
-from localseek.engine.process.client import Engine
 from localseek.events import AnswerDelta
 from localseek.nano import phrases, problems, prompts
 from localseek.options import LoadOptions, Message, Request, Sampling
@@ -21,7 +20,7 @@ def running(nano_gguf: Path, tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOCALSEEK_HOME", str(tmp_path_factory.mktemp("home")))
         # With the automatic depth few drafts are made, and only to see whether more would pay.
-        with Engine(LoadOptions(str(nano_gguf), mtp=1)) as engine:
+        with Engine.of(LoadOptions(str(nano_gguf), mtp=1)) as engine:
             engine.load()
             yield engine
 

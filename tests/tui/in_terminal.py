@@ -4,7 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from localseek.engine.process.client import Engine
+from localseek import Engine
+from localseek.engine.process import client
 from localseek.options import GenerationOptions, LoadOptions
 from localseek.system.machine import Machine
 from tui.app import LocalseekApp
@@ -25,7 +26,8 @@ runpy.run_path({str(FAKE)!r}, run_name="__main__")
 
 
 def start(options: LoadOptions) -> Engine:
-    return Engine(options, command=[sys.executable, "-c", FLOODING])
+    client.program = lambda: [sys.executable, "-c", FLOODING]
+    return Engine.of(options)
 
 
 if __name__ == "__main__":

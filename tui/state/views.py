@@ -11,7 +11,7 @@ from typing import Any, Literal
 from localseek.events import DraftStats
 from localseek.options import Message
 from localseek.store.history.records import Hit, Saved
-from localseek.text.conversation import Conversation, Reply, Turn
+from localseek.text.conversation import Reply, Transcript, Turn
 
 Phase = Literal[
     "waiting", "reading", "thinking", "answering", "stopping", "done", "stopped", "failed"
@@ -233,7 +233,7 @@ class AppState:
 
     def messages_for(self, number: int) -> tuple[Message, ...]:
         """Give what the model is shown for a turn: the turns before it, then its prompt."""
-        conversation = Conversation(self.conversation.system)
+        conversation = Transcript(self.conversation.system)
         for turn in self.turns:
             if turn.id == number:
                 return conversation.messages(turn.prompt)

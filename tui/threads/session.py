@@ -21,7 +21,7 @@ CLOSING_S = 60.0  # to save a long sequence of a large model: some gigabytes
 
 
 class EngineLike(Protocol):
-    """What the session needs of an engine; `localseek.engine.process.client.Engine` has it."""
+    """What the session needs of an engine; `localseek.Engine` has it."""
 
     @property
     def alive(self) -> bool: ...

@@ -16,7 +16,7 @@ from localseek.store.history.recorder import Recorder
 from localseek.store.history.records import turns_of
 from localseek.terminal import settings
 from localseek.terminal.messages import note
-from localseek.text.conversation import Conversation
+from localseek.text.conversation import Transcript
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Begun:
     """A conversation that is about to go on; `recorder` is None if it is not saved."""
 
     options: GenerationOptions
-    conversation: Conversation
+    conversation: Transcript
     recorder: Recorder | None = None
     title: str = ""  # of a conversation that is continued
 
@@ -38,7 +38,7 @@ def begun(arguments: argparse.Namespace, name: str | None, save: bool) -> Iterat
     """
     options = settings.options_from(arguments)
     if name is None and not save:
-        yield Begun(options, Conversation(options.system))
+        yield Begun(options, Transcript(options.system))
         return
     try:
         history = History()
@@ -46,7 +46,7 @@ def begun(arguments: argparse.Namespace, name: str | None, save: bool) -> Iterat
         if name is not None:
             raise
         note(f"{error} This conversation is not saved.")
-        yield Begun(options, Conversation(options.system))
+        yield Begun(options, Transcript(options.system))
         return
     with history:
         yield _new(history, options) if name is None else _continued(
@@ -56,7 +56,7 @@ def begun(arguments: argparse.Namespace, name: str | None, save: bool) -> Iterat
 
 def _new(history: History, options: GenerationOptions) -> Begun:
     recorder = Recorder(history, options.model, options.system, note)
-    return Begun(options, Conversation(options.system), recorder)
+    return Begun(options, Transcript(options.system), recorder)
 
 
 def _continued(
@@ -74,5 +74,5 @@ def _continued(
     if (options.model, options.system) != (saved.model, saved.system):
         history.change(saved.id, model=options.model, system=options.system)
     recorder = Recorder(history, options.model, options.system, note, saved.id, branch)
-    conversation = Conversation(options.system, turns_of(branch))
+    conversation = Transcript(options.system, turns_of(branch))
     return Begun(options, conversation, recorder, saved.title)

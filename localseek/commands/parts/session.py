@@ -1,10 +1,10 @@
-"""An engine for a verb: started when first needed, again after it died, cancelled by Ctrl-C.
+"""An engine for a verb: loaded when first needed, again after it died; Ctrl-C cancels.
 
-Takes generation options, gives replies. `ask`, `chat` and `batch` share it.
+Takes generation options, gives replies, and shows on the terminal what is waited for. `ask`,
+`chat`, `batch` and `serve` share it.
 """
 
 import contextlib
-import os
 import signal
 import sys
 import threading
@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from localseek.commands.parts.preparing import completed, find_runnable_model
-from localseek.engine.process.client import Engine
+from localseek import Engine
+from localseek.api.models import completed, find_runnable_model
 from localseek.events import (
     AnswerDelta,
     AnswerWithdrawn,
@@ -25,13 +25,8 @@ from localseek.events import (
 from localseek.gguf.info import read_info
 from localseek.options import GenerationOptions, Request
 from localseek.terminal.messages import ReplyPrinter, Status, is_terminal, note, stats_line
-from localseek.text.answers import checked, cut_off
+from localseek.text.answers import cut_off
 from localseek.text.conversation import Reply
-
-
-def engine_command() -> list[str] | None:
-    """Give the program that is the engine; None is the real one. Tests put a fake here."""
-    return None
 
 
 class Session:
@@ -45,12 +40,12 @@ class Session:
             note(notice)
         self.name = Path(options.model).name.removesuffix(".gguf")
         self.interrupted = False  # Ctrl-C came during a reply, in time to cut it off or not
-        self._engine: Engine | None = None
+        self._engine = Engine.of(self.options.load_options(self.path), say=note)
 
     @property
     def alive(self) -> bool:
         """Tell whether an engine runs."""
-        return self._engine is not None and self._engine.alive
+        return self._engine.alive
 
     @property
     def takes_effort(self) -> bool:
@@ -60,23 +55,16 @@ class Session:
 
     def start(self) -> Engine:
         """Give the engine, started and loaded if it is not; raises EngineError."""
-        if self._engine is not None and self._engine.alive:
+        if self._engine.alive:
             return self._engine
-        self.close()
-        engine = Engine(self.options.load_options(self.path), command=engine_command())
         title = f"loading {self.name}"
 
         def progress(done: float) -> None:
             status.text = f"{title} {done:.0%}"
 
-        try:
-            with Status(title, shown=not self.quiet) as status:
-                engine.load(progress)
-        except BaseException:  # Ctrl-C too: a child that loads doesn't listen
-            end_now(engine)
-            raise
-        self._engine = engine
-        return engine
+        with Status(title, shown=not self.quiet) as status:
+            self._engine.load(progress)
+        return self._engine
 
     def reply(
         self, request: Request, show: Callable[[Event], None],
@@ -87,26 +75,19 @@ class Session:
         `observe` is given the reply so far, after each event.
         """
         engine = self.start()
-        reply = Reply()
-        with cancelled_by_interrupt(engine) as interrupted:
-            for event in engine.generate(request):
-                if isinstance(event, PromptProgress) and interrupted():
-                    engine.cancel()  # Ctrl-C came before the engine knew of the request
+        with (
+            engine.generate(request) as answer,
+            cancelled_by_interrupt(answer.cancel, engine.kill) as interrupted,
+        ):
+            for event in answer:
                 show(event)
-                reply = reply.after(event)
-                observe(reply)
+                observe(answer.so_far)
         self.interrupted |= interrupted()
-        if not engine.alive:
-            self.close()
-        return reply
+        return answer.reply
 
     def close(self) -> None:
-        """End the engine if there is one."""
-        if self._engine is not None:
-            self._engine.close()
-            for text in self._engine.last_notices:
-                note(text)
-            self._engine = None
+        """End the engine."""
+        self._engine.close()
 
     def __enter__(self) -> "Session":
         return self
@@ -115,15 +96,10 @@ class Session:
         self.close()
 
 
-def end_now(engine: Engine) -> None:
-    """End an engine that may not be listening."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(engine.pid, signal.SIGKILL)
-    engine.close()
-
-
 @contextlib.contextmanager
-def cancelled_by_interrupt(engine: Engine) -> Iterator[Callable[[], bool]]:
+def cancelled_by_interrupt(
+    cancel: Callable[[], None], kill: Callable[[], None]
+) -> Iterator[Callable[[], bool]]:  # fmt: skip
     """Turn the first Ctrl-C into a cancel; the second ends the engine and interrupts.
 
     Gives a function that tells whether the first one has come.
@@ -134,11 +110,10 @@ def cancelled_by_interrupt(engine: Engine) -> Iterator[Callable[[], bool]]:
         nonlocal interrupts
         interrupts += 1
         if interrupts > 1:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(engine.pid, signal.SIGKILL)
+            kill()
             raise KeyboardInterrupt
-        # On a thread of its own: the code that was interrupted may hold the client's lock.
-        threading.Thread(target=engine.cancel, daemon=True).start()
+        # On a thread of its own: the code that was interrupted may hold the engine's lock.
+        threading.Thread(target=cancel, daemon=True).start()
 
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:
@@ -158,7 +133,7 @@ def stream(
     """
     info = session.start().info
     # What is on a pipe cannot be taken back, as an answer must that turns out to be reasoning.
-    may_reason = request.think is False and info is not None and info.thinks
+    may_reason = request.think is False and info.thinks
     held = may_reason and not silent and not is_terminal(sys.stdout)
     printer = ReplyPrinter(quiet=session.quiet)
     status = Status("reading the prompt", shown=not session.quiet)
@@ -190,7 +165,6 @@ def stream(
             printer.answer(reply.answer)
     finally:
         printer.finish()
-    reply = checked(reply, request.sampling)
     if reply.finish_reason != "failed" and reply.error:
         note(reply.error)
     elif reply.finish_reason == "length":

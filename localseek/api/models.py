@@ -1,4 +1,4 @@
-"""From the name of a model to a file that is safe to load.
+"""From the name of a model to a file that is safe to load, and the template that it lacks.
 
 Hands library.py the one thing it must not import: the converter of the embedded checkpoint.
 """
