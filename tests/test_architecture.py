@@ -23,12 +23,14 @@ ALLOWED = {
     "localseek/commands/parts/convert_table.py": {"converters"},
     "localseek/commands/plan.py": {"converters"},
     "localseek/commands/parts/preparing.py": {"converters"},
+    "localseek/commands/pull.py": {"converters"},
+    "localseek/commands/pull_convert.py": {"converters"},
     "localseek/commands/verify.py": {"converters"},
 }
 TRAINING = {"model", "muon", "train", "export", "data", "vocabulary"}
 ONE_DOOR = {
     "llama_cpp": "localseek/engine/llama/",
-    "huggingface_hub": "localseek/store/hub.py",
+    "huggingface_hub": "localseek/store/hub/",
 }
 
 

@@ -34,12 +34,12 @@ REPOSITORIES = {
 
 @pytest.fixture
 def pull(environment):
-    with hub.serving(REPOSITORIES) as address:
+    with hub.serving(REPOSITORIES) as served:
 
         def run(*words: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
                 [sys.executable, "-m", "localseek", "pull", *words],
-                env={**environment, "HF_ENDPOINT": address, "HF_HUB_DISABLE_XET": "1",
+                env={**environment, "HF_ENDPOINT": served.address,
                      "HF_HOME": str(Path(environment["LOCALSEEK_HOME"]) / "hf")},
                 capture_output=True, text=True, timeout=120, check=False,
             )  # fmt: skip
