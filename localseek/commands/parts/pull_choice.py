@@ -21,7 +21,7 @@ from localseek.store.pulling.choosing import Model
 from localseek.store.pulling.downloading import first_bytes
 from localseek.store.pulling.heads import remote_info
 from localseek.store.pulling.plan import Plan
-from localseek.store.pulling.remote import OpenStream, RemoteFile, Repository
+from localseek.store.pulling.remote import OpenStream, RemoteFile, Repository, check_name
 from localseek.system import hardware
 from localseek.system.machine import Machine
 from localseek.system.sizes import rough_size
@@ -71,7 +71,9 @@ class Chooser:
         """Judge the models that are left to choose from; None for one or none."""
         request = self.request
         models = choosing.group_models(self.found.files)
-        if request.pattern or request.fit or (not request.type and self._checkpoint()[1]):
+        if request.pattern or request.fit or request.checkpoint:
+            return None
+        if not request.type and self._checkpoint()[1]:
             return None
         models = choosing.choose(request.repository, models, request.type)
         if len(models) < 2:
@@ -123,6 +125,8 @@ class Chooser:
 
     def _planned(self, files: tuple[RemoteFile, ...], checkpoint: bool, model: str = "") -> Plan:
         found = self.found
+        for file in files:
+            check_name(file.name)
         licence = found.licence + (f" ({found.licence_link})" if found.licence_link else "")
         return Plan(
             found.name, self.request.revision, found.commit, licence, checkpoint, files, model
@@ -134,7 +138,7 @@ class Chooser:
         what = f" and that matches {request.pattern}" if request.pattern else ""
         if request.checkpoint:
             return UsageError(
-                f"{request.repository} holds no checkpoint{what} to convert.",
+                f"{request.repository} holds no checkpoint to convert{what}.",
                 "--convert is for safetensors or .bin files with a config.json; leave it out for "
                 f"GGUF files. It has: {names}.",
             )

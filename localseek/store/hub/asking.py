@@ -13,7 +13,7 @@ from huggingface_hub.utils import logging, validate_repo_id  # type: ignore[attr
 from localseek.errors import LocalseekError
 from localseek.store.hub.explaining import explained, passing
 from localseek.store.pulling.downloading import FIRST_WAIT_S, LONGEST_ASKED_S, wait
-from localseek.store.pulling.remote import RemoteFile, Repository, check_name
+from localseek.store.pulling.remote import RemoteFile, Repository
 
 TRIES = 3  # of a listing; a person waits for it
 
@@ -48,8 +48,6 @@ def _asked(repository: str, revision: str) -> Repository:
     if not info.sha:
         raise LocalseekError(f"{constants.ENDPOINT} does not say at which commit {repository} is.")
     files = _files(api, info)
-    for file in files:
-        check_name(file.name)
     licence, link = _licence(info, repository)
     return Repository(repository, info.sha, licence, link, bool(info.gated), files)
 
