@@ -189,11 +189,9 @@ class Coming:
         self._ahead = ShardsAhead(folder, self._bring, UnfinishedError)
 
     def order(self, names: Sequence[str]) -> None:
-        """Begin to download; shards that the conversion needs no more go first."""
+        """Begin to download what is still needed."""
         tally = self._downloader.tally
         tally.files, tally.total_bytes = len(names), sum(self._size(name) for name in names)
-        for name in self._files.keys() - set(names):
-            (self._folder / name).unlink(missing_ok=True)
         self._ahead.order(names)
 
     def take(self, name: str) -> None:
