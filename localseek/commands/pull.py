@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localseek.errors import LocalseekError, UsageError
-from localseek.store.pulled import Pulled, record, recorded
 from localseek.store.pulling.plan import (
     Ledger,
     Plan,
     claimed,
     drop_parts,
+    keep_record,
     load_plan,
     request_key,
     save_plan,
@@ -247,20 +247,7 @@ def _fetched(pull: Pull, quiet: bool) -> None:
     else:
         note("Everything is here already.")
     drop_parts(folder)
-    keep_record(pull, ledger)
-
-
-def keep_record(pull: Pull, ledger: Ledger) -> None:
-    """Write beside the files what they are; files of other pulls into this folder stay named."""
-    earlier = recorded(pull.folder)
-    files = {} if earlier is None else {
-        name: digest for name, digest in earlier.files.items() if (pull.folder / name).exists()
-    }  # fmt: skip
-    files |= {f.name: digest for f in pull.plan.files if (digest := ledger.sha256(f.name))}
-    plan = pull.plan
-    wanted = Pulled(plan.repository, plan.commit, plan.licence, files)
-    if wanted != earlier:
-        record(pull.folder, wanted)
+    keep_record(folder, plan, ledger)
 
 
 def _facts(pull: Pull) -> dict[str, Any]:

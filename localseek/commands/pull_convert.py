@@ -18,7 +18,7 @@ from localseek.store import library
 from localseek.store.hub.streaming import opener
 from localseek.store.pulling.downloading import Downloader, Tally, first_bytes
 from localseek.store.pulling.heads import write_shard_header
-from localseek.store.pulling.plan import Ledger, Plan, mark_converted
+from localseek.store.pulling.plan import Ledger, Plan, keep_record, mark_converted
 from localseek.store.pulling.remote import OpenStream, RemoteFile
 from localseek.store.pulling.room import check_room, missing_bytes
 from localseek.store.pulling.shards import ShardsAhead
@@ -117,6 +117,7 @@ def _while_it_comes(
         coming.close()
     for shard in shards:  # those that a killed run had used up, and not removed
         (folder / shard.name).unlink(missing_ok=True)
+    keep_record(folder, plan, ledger)
     return result
 
 

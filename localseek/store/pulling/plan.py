@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from localseek.errors import LocalseekError
-from localseek.store.pulled import recorded
+from localseek.store.pulled import Pulled, record, recorded
 from localseek.store.pulling.remote import RemoteFile, check_name
 
 STATE = ".localseek-pull"  # a folder; the finished download's record is another file
@@ -152,6 +152,18 @@ class Ledger:
             return {}
         entries = found.items() if isinstance(found, dict) else ()
         return {k: v for k, v in entries if isinstance(v, list) and len(v) == 3}
+
+
+def keep_record(folder: Path, plan: Plan, ledger: Ledger) -> None:
+    """Write beside the files what they are; those of other pulls into the folder stay named."""
+    earlier = recorded(folder)
+    files = {} if earlier is None else {
+        name: digest for name, digest in earlier.files.items() if (folder / name).exists()
+    }  # fmt: skip
+    files |= {one.name: digest for one in plan.files if (digest := ledger.sha256(one.name))}
+    wanted = Pulled(plan.repository, plan.commit, plan.licence, files)
+    if wanted != earlier:
+        record(folder, wanted)
 
 
 def _state(folder: Path) -> Path:
