@@ -144,7 +144,8 @@ def _planned(arguments: argparse.Namespace, request: "Request") -> Pull | None:
     try:
         found = asking.look_up(request.repository, request.revision)
     except LocalseekError as error:
-        if begun is None or isinstance(error, UsageError) or not _complete(begun):
+        made = begun is not None and arguments.convert and begun.plan.converted
+        if begun is None or isinstance(error, UsageError) or not (made or _complete(begun)):
             raise
         note(f"{error.message} What was pulled before is used.")
         return begun

@@ -17,7 +17,7 @@ from localseek.errors import UsageError
 from localseek.store import library
 from localseek.store.hub.streaming import opener
 from localseek.store.pulling.downloading import Downloader, Tally, first_bytes
-from localseek.store.pulling.heads import write_shard_header
+from localseek.store.pulling.heads import check_shard_header, write_shard_header
 from localseek.store.pulling.plan import Ledger, Plan, keep_record, mark_converted
 from localseek.store.pulling.remote import OpenStream, RemoteFile
 from localseek.store.pulling.room import check_room, missing_bytes
@@ -42,7 +42,7 @@ def run(
 
     target = _target(arguments, pull)
     plan = pull.plan
-    if target.exists() and plan.converted == str(target.resolve()):
+    if target.exists() and str(target.resolve()) in plan.converted:
         note(f"{plan.repository} was converted already. To do it again, give another --out.")
         _print(arguments, facts, target, None)
         return 0
@@ -67,7 +67,7 @@ def _target(arguments: argparse.Namespace, pull: "Pull") -> Path:
         raise UsageError(f"{target.parent} is not a folder.", "Create it first.")
     if target.is_dir():
         raise UsageError(f"{target} is a folder.", "Give the name of a file with --out.")
-    ours = pull.plan.converted == str(target.resolve()) or journal_path(target).exists()
+    ours = str(target.resolve()) in pull.plan.converted or journal_path(target).exists()
     if target.exists() and not ours:
         raise UsageError(f"{target} exists already.", "Give another name with --out.")
     return target
@@ -220,8 +220,9 @@ class Coming:
         file, downloader = self._files[name], self._downloader
         if is_there(self._folder, file, downloader.ledger):
             downloader.tally.add(file.size_bytes, files=1)
-            return
-        downloader.tally.add(file.size_bytes - missing_bytes(self._folder, [file]))
-        downloader.fetch(file)
+        else:
+            downloader.tally.add(file.size_bytes - missing_bytes(self._folder, [file]))
+            downloader.fetch(file)
+        check_shard_header(self._folder, file)
 
 

@@ -1,7 +1,7 @@
 """A hub on loopback that speaks the Hugging Face Hub's protocol, and fails as real ones do.
 
-Large files (`*.gguf`, `*.safetensors`, `*.bin`) lie at a second server, as at a CDN: the hub answers
-with a redirect there. What comes in is written down in `requests`; `faults` says what goes wrong.
+Large files (`*.gguf`, `*.safetensors`, `*.bin`) lie at a second server, as at a CDN: the hub
+redirects there. What comes in is written down in `requests`; `faults` says what goes wrong.
 """
 
 import contextlib
@@ -37,6 +37,7 @@ class Faults:
     cut_after: dict[str, list[int]] = field(default_factory=dict)  # file → bytes, by request
     always_cut_after: dict[str, int] = field(default_factory=dict)
     wrong: dict[str, int] = field(default_factory=dict)  # file → how often its content is wrong
+    wrong_at: int = -1  # the byte that is
     statuses: dict[str, list[tuple[int, dict[str, str]]]] = field(default_factory=dict)
     always: dict[str, tuple[int, dict[str, str]]] = field(default_factory=dict)
     ignore_ranges: bool = False
@@ -147,7 +148,9 @@ class Handler(BaseHTTPRequestHandler):
         with self.hub.lock:
             if faults.wrong.get(file, 0):
                 faults.wrong[file] -= 1
-                content = bytes([content[0] ^ 1]) + content[1:]
+                changed = bytearray(content)
+                changed[faults.wrong_at] ^= 1
+                content = bytes(changed)
             cuts = faults.cut_after.get(file)
             cut = cuts.pop(0) if cuts else faults.always_cut_after.get(file)
         asked = "" if faults.ignore_ranges else self.headers.get("Range", "")

@@ -70,17 +70,43 @@ def write_shard_header(folder: Path, shard: RemoteFile, read: ReadRange) -> None
         return
     table = read(shard, 0, min(FIRST_OF_SHARD, shard.size_bytes))
     length = struct.unpack("<Q", table[:8])[0] if len(table) >= 8 else 0
-    if not 2 <= length <= min(MOST_TABLE_BYTES, shard.size_bytes - 8):
-        raise LocalseekError(f"{shard.name} of the repository is not a safetensors file.")
     end = 8 + length
+    if not 2 <= length <= min(MOST_TABLE_BYTES, shard.size_bytes - 8):
+        raise _broken(shard)
     if len(table) < end:
         table += read(shard, len(table), end)
+    try:
+        json.loads(table[8:end])
+    except (ValueError, RecursionError) as error:
+        raise _broken(shard) from error
     unfinished = path.with_name(f"{path.name}.new")
     try:
         unfinished.write_bytes(table[:end] + _trailer(shard))
         unfinished.replace(path)
     except OSError as error:
         raise LocalseekError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _broken(shard: RemoteFile) -> LocalseekError:
+    return LocalseekError(
+        f"{shard.name} of the repository does not begin as a safetensors file does.",
+        "It may have come damaged: give the same command again.",
+    )
+
+
+def check_shard_header(folder: Path, shard: RemoteFile) -> None:
+    """Raise LocalseekError if a whole shard is not what its header says; the header goes then."""
+    path = folder / f"{shard.name}{HEADER}"
+    with path.open("rb") as header, (folder / shard.name).open("rb") as whole:
+        size = 8 + struct.unpack("<Q", whole.read(8))[0]
+        whole.seek(0)
+        same = header.read(size) == whole.read(size)
+    if not same:
+        path.unlink()
+        raise LocalseekError(
+            f"The table of {shard.name} came damaged, before the shard itself.",
+            "Give the same command again: it reads the table anew.",
+        )
 
 
 def _trailer(shard: RemoteFile) -> bytes:

@@ -32,7 +32,7 @@ class Plan:
     checkpoint: bool  # else GGUF files
     files: tuple[RemoteFile, ...]
     model: str = ""  # of GGUF files: the name and type that were chosen
-    converted: str = ""  # the file that --convert has made of it
+    converted: tuple[str, ...] = ()  # the files that --convert has made of it
 
     @property
     def size_bytes(self) -> int:
@@ -57,7 +57,7 @@ def load_plan(folder: Path, key: str) -> Plan | None:
         files = tuple(RemoteFile(**one) for one in found.pop("files"))
         for file in files:
             check_name(file.name)
-        return Plan(files=files, **found)
+        return Plan(files=files, **{**found, "converted": tuple(found["converted"])})
     except (OSError, ValueError, TypeError, AttributeError, KeyError, LocalseekError):
         return None
 
@@ -81,7 +81,8 @@ def _plans(folder: Path) -> list[Path]:
 
 def mark_converted(folder: Path, key: str, plan: Plan, target: Path) -> Plan:
     """Note what was made of a plan's files, and give the plan that says so."""
-    done = replace(plan, converted=str(target.resolve()))
+    made = dict.fromkeys((*plan.converted, str(target.resolve())))
+    done = replace(plan, converted=tuple(made))
     save_plan(folder, key, done)
     return done
 

@@ -58,13 +58,13 @@ class ShardsAhead:
 
     def give_back(self, name: str) -> None:
         """Remove a shard that is not needed any more, and make room for the next."""
-        with self._changed:
-            self._here.discard(name)
-            self._changed.notify_all()
         try:
             (self._folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise self._failure(f"{self._folder / name}: {error.strerror}") from error
+        with self._changed:
+            self._here.discard(name)
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Fetch nothing more, and let nobody wait any longer."""
