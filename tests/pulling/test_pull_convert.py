@@ -155,7 +155,7 @@ def test_a_shard_that_stays_wrong_ends_it_with_what_is_done_kept(
 def test_a_table_that_came_damaged_is_found_out_and_read_anew(
     served, conversion, run_cli, home
 ):
-    served.faults.wrong[shard_name(2)], served.faults.wrong_at = 1, 11
+    served.faults.wrong[shard_name(2)], served.faults.wrong_at = 1, 10
     done = run_cli(*FREE)
     assert done.status == 1
     assert f"The table of {shard_name(2)} came damaged" in done.err.splitlines()[-1]
