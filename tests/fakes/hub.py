@@ -154,17 +154,18 @@ class Handler(BaseHTTPRequestHandler):
             cuts = faults.cut_after.get(file)
             cut = cuts.pop(0) if cuts else faults.always_cut_after.get(file)
         asked = "" if faults.ignore_ranges else self.headers.get("Range", "")
-        start = int(asked[6:].split("-")[0]) if asked else 0
+        start, _, last = asked[6:].partition("-")
+        start, end = int(start or 0), int(last or len(content) - 1) + 1
         self.send_response(206 if asked else 200)
         for name, value in headers.items():
             self.send_header(name, value)
         if asked:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
+        self.send_header("Content-Length", str(end - start))
         self.end_headers()
         if self.command != "GET":
             return
-        body = content[start:] if cut is None else content[start:][:cut]
+        body = content[start:end] if cut is None else content[start:end][:cut]
         step = max(1, faults.bytes_per_s // 20) if faults.bytes_per_s else max(1, len(body))
         for at in range(0, len(body), step):
             self.wfile.write(body[at : at + step])

@@ -41,6 +41,15 @@ def test_a_connection_that_is_cut_again_and_again_goes_on_at_each_byte(served, r
     assert served.bytes_asked_from(ONE) == [0, 1, 70_001, 70_101, 270_101]
 
 
+def test_a_large_file_comes_in_several_requests(served, run_cli, folder, monkeypatch):
+    monkeypatch.setattr("localseek.store.pulling.downloading.MOST_AT_ONCE", 120_000)
+    assert run_cli("pull", NAME).status == 0
+    assert whole(folder)
+    assert [one.range for one in served.downloads(ONE)] == [
+        "bytes=0-119999", "bytes=120000-239999", "bytes=240000-299999",
+    ]  # fmt: skip
+
+
 def test_a_connection_that_brings_nothing_is_given_up_and_gone_on_with(served, run_cli, folder):
     served.faults.cut_after[ONE] = [1000]
     served.faults.always_cut_after[ONE] = 0

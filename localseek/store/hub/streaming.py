@@ -23,13 +23,15 @@ def opener(repository: str, commit: str) -> OpenStream:
     """Give the function that opens files of a repository at a commit."""
 
     @contextlib.contextmanager
-    def open_stream(file: RemoteFile, start: int) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """Open a file at a byte; raises TransientError or LocalseekError."""
+    def open_stream(
+        file: RemoteFile, start: int, end: int
+    ) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Open some of a file; raises TransientError or LocalseekError."""
         url = hf_hub_url(repository, file.name, revision=commit, endpoint=constants.ENDPOINT)
         # Compressed bytes could not be counted; so many seconds of silence end the connection.
         headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
-        if start:
-            headers["Range"] = f"bytes={start}-"
+        if start or end < file.size_bytes:
+            headers["Range"] = f"bytes={start}-{end - 1}"
         with contextlib.ExitStack() as stack:
             try:
                 response = stack.enter_context(

@@ -19,6 +19,7 @@ from localseek.store.pulling.room import ELSEWHERE
 from localseek.store.pulling.verifying import Digest, digest_of
 
 AT_ONCE = 8  # files; as many as huggingface_hub's snapshot_download takes
+MOST_AT_ONCE = 16 << 30  # bytes of one request: the hub sends no more than 50 GB in one answer
 TRIES = 6  # in a row that bring no byte: about half a minute
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 16.0
 LONGEST_ASKED_S = 300.0  # a server that wants a longer pause is an error: the hub's window is 5 min
@@ -163,7 +164,8 @@ class Downloader:
             while have < file.size_bytes:
                 before = have
                 try:
-                    with self._open(file, have) as (start, chunks):
+                    end = min(file.size_bytes, have + MOST_AT_ONCE)
+                    with self._open(file, have, end) as (start, chunks):
                         if start != have:  # the server cannot begin in the middle
                             out.truncate(0)
                             self.tally.add(-have)
@@ -221,7 +223,7 @@ def first_bytes(open_stream: OpenStream, file: RemoteFile, start: int, end: int)
         reason, asked = "the connection ended early", None
         try:
             at = start + len(found)
-            with open_stream(file, at) as (first, chunks):
+            with open_stream(file, at, end) as (first, chunks):
                 skip = at - first  # a server that ignores ranges begins at 0
                 for chunk in chunks:
                     found += chunk[skip:]

@@ -45,8 +45,9 @@ class TransientError(Exception):
         self.reason, self.wait_s = reason, wait_s
 
 
-# (file, first byte wanted) → the first byte that comes, and the bytes from there on.
-OpenStream = Callable[[RemoteFile, int], AbstractContextManager[tuple[int, Iterator[bytes]]]]
+# (file, first byte wanted, the byte after the last) → the first byte that comes, and the bytes from
+# there on: at least those that are wanted, if the connection holds.
+OpenStream = Callable[[RemoteFile, int, int], AbstractContextManager[tuple[int, Iterator[bytes]]]]
 
 
 def check_name(name: str) -> None:
