@@ -91,7 +91,6 @@ def run(arguments: argparse.Namespace) -> int:
             f"{pull.folder} cannot be made: {error.strerror}.", "Give another folder with --to."
         ) from error
     with claimed(pull.folder):
-        save_plan(pull.folder, pull.key, pull.plan)
         if arguments.convert:
             from localseek.commands import pull_convert
 
@@ -233,6 +232,7 @@ def _fetched(pull: Pull, quiet: bool) -> None:
     if missing:
         to_come = missing_bytes(folder, missing)
         check_room(folder, to_come, plan.repository)
+        save_plan(folder, pull.key, plan)
         tally = Tally(plan.size_bytes, len(plan.files), plan.size_bytes - to_come)
         tally.done_files = len(plan.files) - len(missing)
         if tally.done_bytes:
@@ -247,6 +247,7 @@ def _fetched(pull: Pull, quiet: bool) -> None:
             raise
     else:
         note("Everything is here already.")
+        save_plan(folder, pull.key, plan)
     drop_parts(folder)
     keep_record(folder, plan, ledger)
 

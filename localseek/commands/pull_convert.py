@@ -18,7 +18,7 @@ from localseek.store import library
 from localseek.store.hub.streaming import opener
 from localseek.store.pulling.downloading import Downloader, Tally, first_bytes
 from localseek.store.pulling.heads import check_shard_header, write_shard_header
-from localseek.store.pulling.plan import Ledger, Plan, keep_record, mark_converted
+from localseek.store.pulling.plan import Ledger, Plan, keep_record, mark_converted, save_plan
 from localseek.store.pulling.remote import OpenStream, RemoteFile
 from localseek.store.pulling.room import check_room, missing_bytes
 from localseek.store.pulling.shards import ShardsAhead
@@ -108,6 +108,7 @@ def _while_it_comes(
         note("Stopped; the same command goes on.")
         raise
     _check_disk(folder, target, options, shards)
+    save_plan(folder, pull.key, plan)
     tally = Tally(sum(file.size_bytes for file in shards), len(shards))
     downloader = Downloader(folder, open_stream, ledger, tally)
     coming = Coming(folder, shards, downloader, Meter(quiet), quiet)

@@ -96,9 +96,9 @@ def test_one_of_several_gguf_files_must_be_chosen(served, run_cli, home):
     done = run_cli("pull", "someone/Tiny-GGUF")
     assert done.status == 2
     assert done.err.splitlines()[:3] == [
-        "TYPE    SIZE  FITS              FILE",
-        "Q4_K_M   5 B   yes  tiny-Q4_K_M.gguf",
-        "Q8_0     5 B   yes    tiny-Q8_0.gguf",
+        "TYPE    FILE              SIZE  FITS",
+        "Q4_K_M  tiny-Q4_K_M.gguf   5 B   yes",
+        "Q8_0    tiny-Q8_0.gguf     5 B   yes",
     ]
     assert done.err.splitlines()[-1] == (
         "localseek: someone/Tiny-GGUF holds 2 models. Write which, such as "
@@ -156,7 +156,7 @@ def test_a_dry_run_downloads_nothing(served, run_cli, home):
 
 def test_a_dry_run_lists_the_models_of_a_repository(served, run_cli, machine, home):
     done = run_cli("pull", "someone/Tiny-GGUF", "--dry-run")
-    assert done.status == 0 and "Q4_K_M   5 B   yes" in done.out
+    assert done.status == 0 and "Q4_K_M  tiny-Q4_K_M.gguf   5 B   yes" in done.out
     done = run_cli("pull", "someone/Tiny-GGUF", "--dry-run", "--json")
     assert [one["type"] for one in json.loads(done.out)] == ["Q4_K_M", "Q8_0"]
     assert not (home / "models" / "someone").exists()

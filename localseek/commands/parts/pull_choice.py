@@ -155,9 +155,9 @@ def request_name(request: Request) -> str:
 
 def listing(judged: Sequence[fitting.Candidate], assumed: str, width: int | None) -> list[str]:
     """Lay the models of a repository out as a table."""
-    rows = [("TYPE", "SIZE", "FITS", "FILE"), *map(_row, judged)]
+    rows = [("TYPE", "FILE", "SIZE", "FITS"), *map(_row, judged)]
     why = f"FITS: in memory here, {assumed}."
-    return [*table(rows, width), *folded([why], width)]
+    return [*table(rows, width, left=2), *folded([why], width)]
 
 
 def _row(one: fitting.Candidate) -> tuple[str, str, str, str]:
@@ -165,7 +165,7 @@ def _row(one: fitting.Candidate) -> tuple[str, str, str, str]:
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     fits = "lacks parts" if one.model.lacking else "yes" if one.fit.fits else "no"
     name = one_line(files[0].name)
-    return one.model.type or "-", rough_size(one.model.size_bytes), fits, f"{name}{more}"
+    return one.model.type or "-", f"{name}{more}", rough_size(one.model.size_bytes), fits
 
 
 def as_object(one: fitting.Candidate) -> dict[str, Any]:
