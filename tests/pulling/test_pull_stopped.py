@@ -105,3 +105,19 @@ def test_where_no_terminal_shows_a_bar_a_line_comes_now_and_then(served, run_cli
     assert done.status == 0
     lines = [line for line in done.err.splitlines() if "% " in line and " of 3.0 MB" in line]
     assert lines and "\r" not in done.err
+
+
+def test_what_another_program_wrote_into_a_part_is_found_out(served, run_cli, folder, monkeypatch):
+    real, meddled = downloading._write, []
+
+    def write(descriptor, data):
+        real(descriptor, data)
+        if not meddled and grown(folder) > 1_000_000:
+            part = max(folder.rglob("*.part"), key=lambda path: path.stat().st_size)
+            with part.open("ab") as other:
+                meddled.append(other.write(b"meddling"))
+
+    monkeypatch.setattr(downloading, "_write", write)
+    assert run_cli("pull", NAME).status == 0 and meddled
+    assert (folder / SHARD).read_bytes() == WEIGHTS
+    assert served.bytes_asked_from(SHARD) == [0, 0]

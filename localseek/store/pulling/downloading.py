@@ -9,6 +9,7 @@ import errno
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ AT_ONCE = 8  # files; as many as huggingface_hub's snapshot_download takes
 MOST_AT_ONCE = 16 << 30  # bytes of one request: the hub sends no more than 50 GB in one answer
 TRIES = 6  # in a row that bring no byte: about half a minute
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 16.0
+LAST_CHUNK_S = 2.0  # for threads that are told to stop; a read that hangs takes longer
 LONGEST_ASKED_S = 300.0  # a server that wants a longer pause is an error: the hub's window is 5 min
 
 
@@ -114,6 +116,10 @@ class Downloader:
         try:
             for _ in threads:
                 if (error := ended.get()) is not None:
+                    self.stop.set()
+                    until = time.monotonic() + LAST_CHUNK_S
+                    for thread in threads:  # lest one writes on while the caller tries again
+                        thread.join(max(0.0, until - time.monotonic()))
                     raise error
         finally:
             self.stop.set()
@@ -171,13 +177,13 @@ class Downloader:
                             self.tally.add(-have)
                             have, digest = 0, Digest(file)
                         for chunk in chunks:
+                            if self.stop.is_set():
+                                raise Stopped
                             data = chunk[: file.size_bytes - have]
                             _write(out.fileno(), data)
                             digest.update(data)
                             have += len(data)
                             self.tally.add(len(data))
-                            if self.stop.is_set():
-                                raise Stopped
                             if have == file.size_bytes:
                                 break
                     reason, asked = "the connection ended early", None
@@ -186,6 +192,8 @@ class Downloader:
                 if have < file.size_bytes:
                     self._pause(retries.pause(have > before, reason, asked), reason)
             os.fsync(out.fileno())
+            if os.fstat(out.fileno()).st_size != file.size_bytes:
+                digest.spoil()  # another program has written to it
         return digest
 
     def _pause(self, wait_s: float, reason: str) -> None:

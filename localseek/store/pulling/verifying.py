@@ -22,6 +22,7 @@ class Digest:
         self._sha256 = hashlib.sha256()
         # Git hashes a header before the content; it is no protection, only an identity here.
         self._blob = hashlib.sha1(b"blob %d\0" % file.size_bytes, usedforsecurity=False)
+        self._spoilt = False
         self._use_blob = bool(file.blob_id) and not file.sha256
 
     def update(self, data: bytes) -> None:
@@ -30,6 +31,10 @@ class Digest:
         if self._use_blob:
             self._blob.update(data)
 
+    def spoil(self) -> None:
+        """Note that the file holds something else than what was seen."""
+        self._spoilt = True
+
     @property
     def sha256(self) -> str:
         """Give the SHA-256 of what was seen."""
@@ -37,6 +42,8 @@ class Digest:
 
     def matches(self) -> bool:
         """Tell whether this is the file that the hub names; true where it says nothing."""
+        if self._spoilt:
+            return False
         if self._file.sha256:
             return self.sha256 == self._file.sha256
         return not self._use_blob or self._blob.hexdigest() == self._file.blob_id
