@@ -191,7 +191,7 @@ def _complete(pull: Pull) -> bool:
 def _say_if_moved(begun: Pull, found: Repository) -> None:
     plan = begun.plan
     if found.commit != plan.commit:
-        done = "what is here is of" if _complete(begun) else "this goes on with"
+        done = "what is here is commit" if _complete(begun) else "this goes on with commit"
         note(
             f"{plan.revision} has moved on to {found.commit[:12]}; {done} {plan.commit[:12]}. "
             "--update takes the new one."

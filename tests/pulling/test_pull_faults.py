@@ -42,7 +42,7 @@ def test_a_connection_that_is_cut_again_and_again_goes_on_at_each_byte(served, r
 
 
 def test_a_large_file_comes_in_several_requests(served, run_cli, folder, monkeypatch):
-    monkeypatch.setattr("localseek.store.pulling.downloading.MOST_AT_ONCE", 120_000)
+    monkeypatch.setattr("localseek.store.pulling.downloading.REQUEST_BYTES", 120_000)
     assert run_cli("pull", NAME).status == 0
     assert whole(folder)
     assert [one.range for one in served.downloads(ONE)] == [
@@ -183,10 +183,10 @@ def test_main_that_moves_on_is_told_and_not_mixed_in(served, run_cli, folder):
     newer = {**FILES, ONE: OTHER[::-1], "config.json": b'{"architectures": ["Y"]}'}
     commit = served.push(NAME, newer)
     done = run_cli("pull", NAME)
-    said = f"main has moved on to {commit[:12]}; this goes on with {hub.COMMIT[:12]}. --update"
+    said = f"{commit[:12]}; this goes on with commit {hub.COMMIT[:12]}. --update takes the new one."
     assert done.status == 0 and said in done.err and whole(folder)
     done = run_cli("pull", NAME)
-    assert "what is here is of c0ffee" in done.err and whole(folder)
+    assert "what is here is commit c0ffee" in done.err and whole(folder)
     done = run_cli("pull", NAME, "--update")
     assert done.status == 0 and (folder / ONE).read_bytes() == OTHER[::-1]
     assert json.loads((folder / ".localseek-pull.json").read_bytes())["commit"] == commit

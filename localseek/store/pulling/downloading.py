@@ -20,7 +20,7 @@ from localseek.store.pulling.room import ELSEWHERE
 from localseek.store.pulling.verifying import Digest, digest_of
 
 AT_ONCE = 8  # files; as many as huggingface_hub's snapshot_download takes
-MOST_AT_ONCE = 16 << 30  # bytes of one request: the hub sends no more than 50 GB in one answer
+REQUEST_BYTES = 16 << 30  # bytes of one request: the hub sends no more than 50 GB in one answer
 TRIES = 6  # in a row that bring no byte: about half a minute
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 16.0
 LAST_CHUNK_S = 2.0  # for threads that are told to stop; a read that hangs takes longer
@@ -170,7 +170,7 @@ class Downloader:
             while have < file.size_bytes:
                 before = have
                 try:
-                    end = min(file.size_bytes, have + MOST_AT_ONCE)
+                    end = min(file.size_bytes, have + REQUEST_BYTES)
                     with self._open(file, have, end) as (start, chunks):
                         if start != have:  # the server cannot begin in the middle
                             out.truncate(0)
