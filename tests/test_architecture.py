@@ -23,6 +23,8 @@ ALLOWED = {
     "localseek/commands/convert.py": {"converters"},
     "localseek/commands/parts/convert_table.py": {"converters"},
     "localseek/commands/plan.py": {"converters"},
+    "localseek/commands/pull.py": {"converters"},
+    "localseek/commands/pull_convert.py": {"converters"},
     "localseek/commands/verify.py": {"converters"},
 }
 TRAINING = {"model", "muon", "train", "export", "data", "vocabulary"}
@@ -30,7 +32,7 @@ TRAINING = {"model", "muon", "train", "export", "data", "vocabulary"}
 BESIDE_THE_API = {f"localseek.engine.process.{name}" for name in ("deaths", "measurement", "rpc")}
 ONE_DOOR = {
     "llama_cpp": "localseek/engine/llama/",
-    "huggingface_hub": "localseek/store/hub.py",
+    "huggingface_hub": "localseek/store/hub/",
 }
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from localseek.errors import LocalseekError, UsageError
 from localseek.system.sizes import parse_size, rough_size, rough_time
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = tuple(_override(text) for text in arguments.tensor_type)
     if arguments.threads is not None and arguments.threads < 1:
         raise UsageError(f"--threads is {arguments.threads}; 1 or more is possible.")
-    from converters import KEEP, TYPE_NAMES, ConvertError, ConvertOptions, convert
+    from converters import KEEP, TYPE_NAMES, ConvertOptions
 
     of_gguf = arguments.source.is_file() and arguments.source.suffix != ".json"
     kind = (arguments.type or (KEEP if of_gguf else "Q8_0")).upper()
@@ -101,28 +101,40 @@ def run(arguments: argparse.Namespace) -> int:
         return _dry_run(arguments, options)
     if arguments.target is None:
         raise UsageError("Give the file to write: localseek convert SOURCE OUT.gguf.")
-    meter = Meter(quiet=arguments.json and not is_terminal(sys.stderr))
-    try:
-        result = convert(arguments.source, arguments.target, options, meter.show, note)
-    except ConvertError as error:
-        meter.end()
-        raise as_ours(error) from error
-    except KeyboardInterrupt:
-        meter.end()
-        note(_stopped(meter.last))
-        raise
-    meter.end()
-    for warning in result.warnings:
-        note(f"warning: {warning}")
+    quiet = arguments.json and not is_terminal(sys.stderr)
+    result = convert_shown(arguments.source, arguments.target, options, Meter(quiet))
     if arguments.json:
-        print(_json(result))
+        print(json.dumps(as_object(result)))
         return 0
-    print(_summary(result))
+    print(summary(result))
     if result.fitted is not None:
         from localseek.commands.parts import convert_table
 
         convert_table.show_fit(result.fitted)
     return 0
+
+
+def convert_shown(
+    source: Path, target: Path, options: "ConvertOptions", meter: "Meter",
+    **shards: Any,
+) -> "ConvertResult":  # fmt: skip
+    """Convert with a meter; raises LocalseekError, and tells what Ctrl-C has left."""
+    from converters import ConvertError, convert
+
+    try:
+        result = convert(source, target, options, meter.show, note, **shards)
+    except ConvertError as error:
+        meter.end()
+        raise as_ours(error) from error
+    except KeyboardInterrupt:
+        meter.end()
+        begun = meter.last is not None or not shards
+        note(_stopped(meter.last) if begun else "Stopped; the same command goes on.")
+        raise
+    meter.end()
+    for warning in result.warnings:
+        note(f"warning: {warning}")
+    return result
 
 
 def _dry_run(arguments: argparse.Namespace, options: "ConvertOptions") -> int:
@@ -207,7 +219,8 @@ def _stopped(last: "Progress | None") -> str:
     return f"Stopped at {_share(last):.0%}; run the same command to go on."
 
 
-def _summary(result: "ConvertResult") -> str:
+def summary(result: "ConvertResult") -> str:
+    """Say on one line what was written."""
     types = ", ".join(f"{count} {name}" for name, count in sorted(result.types.items()))
     files = f" and {len(result.parts) - 1} more files" if result.parts else ""
     return (
@@ -216,17 +229,16 @@ def _summary(result: "ConvertResult") -> str:
     )
 
 
-def _json(result: "ConvertResult") -> str:
-    return json.dumps(
-        {
-            "path": str(result.path),
-            **({"parts": [str(part) for part in result.parts]} if result.parts else {}),
-            "architecture": result.architecture,
-            "size_bytes": result.size_bytes,
-            "tensors": result.tensors,
-            "types": result.types,
-            "elapsed_s": round(result.elapsed_s, 3),
-            "warnings": list(result.warnings),
-        }
-        | ({"fitted": asdict(result.fitted)} if result.fitted is not None else {})
-    )
+def as_object(result: "ConvertResult") -> dict[str, Any]:
+    """Give a result as a program reads it."""
+    return {
+        "path": str(result.path),
+        **({"parts": [str(part) for part in result.parts]} if result.parts else {}),
+        "architecture": result.architecture,
+        "size_bytes": result.size_bytes,
+        "tensors": result.tensors,
+        "types": result.types,
+        "elapsed_s": round(result.elapsed_s, 3),
+        "warnings": list(result.warnings),
+        **({"fitted": asdict(result.fitted)} if result.fitted is not None else {}),
+    }

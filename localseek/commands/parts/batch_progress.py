@@ -72,7 +72,7 @@ class Counts:
 def shown(counts: Counts, quiet: bool, as_json: bool) -> Iterator[None]:
     """Show the counts while the block runs."""
     if as_json:
-        with _repeated(TOLD_S, lambda: print(to_json(counts.progress()), file=sys.stderr)):
+        with repeated(TOLD_S, lambda: print(to_json(counts.progress()), file=sys.stderr)):
             yield
     elif not quiet and has_colours(sys.stderr):
         with _bar(counts):
@@ -94,7 +94,7 @@ def _bar(counts: Counts) -> Iterator[None]:
             done = counts.before + counts.done
             progress.update(task, completed=done, description=_words(counts))
 
-        with _repeated(DRAWN_S, draw):
+        with repeated(DRAWN_S, draw):
             yield
 
 
@@ -112,7 +112,7 @@ def _words(counts: Counts) -> str:
 
 
 @contextlib.contextmanager
-def _repeated(seconds: float, work: Callable[[], None]) -> Iterator[None]:
+def repeated(seconds: float, work: Callable[[], None]) -> Iterator[None]:
     """Do some work every so often, on a thread, until the block ends; and once then."""
     ended = threading.Event()
 
