@@ -10,12 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from localseek.commands.parts.session import engine_command
-from localseek.engine.process.client import Engine
+from localseek.api import looking
 from localseek.errors import EngineError, LocalseekError, UsageError
 from localseek.gguf.info import GGUFInfo
-from localseek.options import LoadOptions
-from localseek.placing.placement import machine_from
+from localseek.options import Fixed
 from localseek.store.pulling import choosing, fitting
 from localseek.store.pulling.choosing import Model
 from localseek.store.pulling.downloading import first_bytes
@@ -179,8 +177,7 @@ def as_object(one: fitting.Candidate) -> dict[str, Any]:
 def machine_here() -> Machine:
     """Let the engine say what there is here; this machine's memory alone if it cannot."""
     try:
-        with Engine(LoadOptions(model=""), command=engine_command()) as engine:
-            return machine_from(engine.ask("machine"))
+        return looking.look_around(Fixed())
     except EngineError:
         return hardware.read_machine(())
 
