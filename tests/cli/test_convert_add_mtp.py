@@ -66,7 +66,9 @@ def test_a_layer_that_was_dropped_is_added_and_drafts(
     assert drafted == alone and "605" in drafted
 
 
-def test_a_layer_that_is_there_already_is_not_added_twice(real_engine, tmp_path: Path, nano_gguf: Path):
+def test_a_layer_that_is_there_already_is_not_added_twice(
+    real_engine, tmp_path: Path, nano_gguf: Path
+):
     out = tmp_path / "out.gguf"
     done = real_engine("convert", str(nano_gguf), str(out), "--add-mtp", CHECKPOINT)
     assert done.status == 1 and not out.exists()
