@@ -77,7 +77,7 @@ class Engine:
         return engine
 
     def _begin(self, options: LoadOptions, say: Say) -> None:
-        self.switchboard = Switchboard(options, say)
+        self.switchboard = Switchboard(options, say)  # this room's own, no part of the API
         # Of an engine that is dropped, or that is there when the interpreter ends, nothing stays.
         weakref.finalize(self, self.switchboard.abandon)
 

@@ -25,7 +25,6 @@ from localseek.options import (
 from localseek.placing.shape import CACHE_TYPES
 from localseek.terminal import settings
 from localseek.text.messages import messages_of
-from localseek.text.template import ChatTemplate
 
 Prompt = str | Sequence[Message | Mapping[str, str]]
 FIXED = frozenset(one.name for one in fields(Fixed))
@@ -152,6 +151,8 @@ def _path(value: Any) -> str:
 
 
 def _template(value: Any) -> str:
+    from localseek.text.template import ChatTemplate  # noqa: PLC0415 — jinja2 takes a while
+
     _check_type("chat_template", value, str)
     return ChatTemplate(value, "", "").source
 

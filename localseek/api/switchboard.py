@@ -162,6 +162,7 @@ class Switchboard:
     def kill(self) -> None:
         """End the child at once; what is in flight fails. Takes no lock: signal handlers may."""
         if (child := self.child) is not None and os.getpid() == self._pid:
+            self._ready = False  # what is asked from now on is for the next one
             child.kill()
 
     def abandon(self) -> None:
