@@ -152,7 +152,7 @@ def _write_header(shard: Path, header: ShardHeader) -> None:
     path = header_path(shard)
     unfinished = path.with_name(path.name + ".partial")
     data = memoryview(header.encode())
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(unfinished, flags, 0o666)
     try:
         os.ftruncate(file, 0)

@@ -33,12 +33,21 @@ def order_by_shard(
 ) -> list[Batch]:
     """Return the batches for all runs that are not `done`, in the order of the shards' names.
 
-    The shards `first` come first, also if no run needs them.
+    The shards `first` are among them, also if no run needs them, and come first unless that would
+    make more shards be held at once.
     """
     early = set(first)
-    needs = [(run, _shards_of(run, source)) for run in runs if not covers(done, run.numbers)]
-    needed = early.union(*(shards for _, shards in needs))
-    order = sorted(needed, key=lambda shard: (shard not in early, shard.name))
+    needs = [(run, shards_of(run, source)) for run in runs if not covers(done, run.numbers)]
+    by_name = sorted(early.union(*(shards for _, shards in needs)), key=lambda shard: shard.name)
+    plain = _batches(by_name, needs)
+    if not early:
+        return plain
+    moved = _batches(sorted(by_name, key=lambda shard: shard not in early), needs)
+    return moved if peak_held(moved) <= peak_held(plain) else plain
+
+
+def _batches(order: Sequence[Path], needs: Sequence[tuple[Run, set[Path]]]) -> list[Batch]:
+    """Return the batches for shards that are taken in that order."""
     rank = {shard: number for number, shard in enumerate(order)}
     waiting: dict[Path, list[Run]] = {shard: [] for shard in order}
     until = dict(rank)  # the batch after which nothing is read of a shard
@@ -58,7 +67,7 @@ def order_by_shard(
 
 def shards_used(runs: Iterable[Run], source: Source) -> set[Path]:
     """Return all shards that something is made of."""
-    return set[Path]().union(*(_shards_of(run, source) for run in runs))
+    return set[Path]().union(*(shards_of(run, source) for run in runs))
 
 
 def peak_held(batches: Iterable[Batch]) -> int:
@@ -71,7 +80,7 @@ def peak_held(batches: Iterable[Batch]) -> int:
     return peak
 
 
-def _shards_of(run: Run, source: Source) -> set[Path]:
+def shards_of(run: Run, source: Source) -> set[Path]:
     """Return the shard that holds a run's values, and the one that holds their scales."""
     scale = resolve(source, run.source).scale
     return {run.source.shard, scale.shard} if scale else {run.source.shard}
