@@ -50,7 +50,7 @@ def test_shards_are_removed_only_after_a_yes(run_cli, monkeypatch, source, tmp_p
     assert "Each shard is removed for good once it is converted: 3 shards, 188.0 kB, of" in (
         outcome.err
     )
-    assert f"{out} is what remains of them.\n" in outcome.err
+    assert f"{out} is what remains of them." in outcome.err
     assert "Remove them? [y/N] " in outcome.err
     assert (outcome.status, shards(source), out.exists()) == (0, 0, True)
 

@@ -244,7 +244,7 @@ def test_shards_of_which_nothing_is_made_go_last(case: Case) -> None:
     assert case.shards == []
 
 
-def test_the_disk_takes_the_output_as_shards_go(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_takes_the_output_as_shards_go(case: Case) -> None:
     def used() -> int:
         folders = (case.source, case.out.parent)
         files = [path for folder in folders for path in folder.iterdir()]

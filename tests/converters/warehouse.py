@@ -3,7 +3,7 @@
 Takes a whole checkpoint and makes a folder beside it that holds its small files and headers only.
 As a `Shards` it copies each shard there when it is taken, late and in any order if told so, and
 removes it when it is given back. It keeps account: of what was asked, of how many shards lay there
-at once, and, of everything given back, whether the journal on the disk names all that was made of it.
+at once, and, of each given back, whether the journal on the disk names all that was made of it.
 """
 
 from __future__ import annotations
