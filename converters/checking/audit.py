@@ -140,9 +140,13 @@ def _jobs_against(model: GGUFFile, plan: Plan, source: Source) -> tuple[list[_Jo
     in_part = touched & {job.stored.name for job in jobs if job.tile is not None}
     total = len(source.sizes)
     some = "all shards" if len(away) == total else f"{len(away)} of {total} shards"
-    note = f"{some} are away, only headers are there ({source.away[0].name} first)"
-    left = f"{len(touched - in_part)} tensors could not be compared"
-    return jobs, [f"{note}: {left}, {len(in_part)} more only in part"]
+    first = source.away[0].name
+    left = [
+        f"{count} tensors were {how}"
+        for count, how in ((len(touched - in_part), "not compared"), (len(in_part), "in part"))
+        if count
+    ]
+    return jobs, [f"{some} are missing, only headers are there ({first} first): " + ", ".join(left)]
 
 
 def _own_jobs(model: GGUFFile, without: Container[str]) -> Iterator[_Job]:

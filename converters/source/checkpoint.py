@@ -72,9 +72,15 @@ class Checkpoint(Source):
         return ShardHeader(table, self.sizes[shard], identity, self.mark(shard), digests)
 
     def open_file(self, path: Path) -> None:
-        """Open a shard that was away; raise UnfinishedError if it is not what its header says."""
+        """Open a shard that was away; raise UnfinishedError if it is not what its header says.
+
+        One that was there is opened again if it was downloaded again.
+        """
+        known = self._headers.get(path)
         if path in self._files:
-            return
+            if known is None or not known.is_of_download or self.is_unchanged(path):
+                return
+            self._close(path)
         try:
             whole = _is_whole(path, self._open(path), self._headers[path])
         except OSError as error:

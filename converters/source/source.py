@@ -146,14 +146,18 @@ class Source:
         except OSError as error:
             raise UnfinishedError(f"cannot read {path}: {error.strerror}") from error
 
+    def is_unchanged(self, path: Path) -> bool:
+        """Say whether an open file is as it was when it was opened, and under its name."""
+        try:
+            found = [_identity(os.fstat(self._files[path])), _identity(path.stat())]
+        except OSError:
+            return False
+        return found == [_identity(self._states[path])] * 2
+
     def check_unchanged(self) -> None:
         """Raise ConvertError if an open file is not as it was, or another stands in its place."""
-        for path, state in self._states.items():
-            try:
-                found = [_identity(os.fstat(self._files[path])), _identity(path.stat())]
-            except OSError:
-                found = []
-            if found != [_identity(state)] * 2:
+        for path in self._states:
+            if not self.is_unchanged(path):
                 raise ConvertError(
                     f"{path} changed during the conversion: wait until it is complete, then "
                     "convert again"

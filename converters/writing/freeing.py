@@ -135,7 +135,7 @@ def refuse_away(source: Source, batches: Iterable[Batch], forced: str, why: str 
         return
     count, total = len(lost), len(source.sizes)
     some = "all shards" if count == total else f"{count} of {total} shards"
-    what = f"{some} of {lost[0].parent} are away, only headers are there ({lost[0].name} first)"
+    what = f"{some} of {lost[0].parent} are missing, only headers are there ({lost[0].name} first)"
     if forced:
         raise RefusedError(f"{forced} begins again, but {what}: leave it out, or download them")
     if why:

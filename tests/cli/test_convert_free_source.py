@@ -68,8 +68,8 @@ def test_where_nobody_can_be_asked_it_takes_a_yes_on_the_command_line(run_cli, s
     outcome = run_cli("convert", str(source), str(out), "--free-source", "--yes", "--force")
     assert (outcome.status, out.exists()) == (1, True)
     assert outcome.err == (
-        f"localseek: --force begins again, but all shards of {source} are away, only headers are "
-        "there (model-00001-of-00003.safetensors first): leave it out, or download them.\n"
+        f"localseek: --force begins again, but all shards of {source} are missing, only headers "
+        "are there (model-00001-of-00003.safetensors first): leave it out, or download them.\n"
     )
 
 

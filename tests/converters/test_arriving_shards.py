@@ -140,7 +140,7 @@ def test_without_anyone_who_brings_them_missing_shards_are_refused_by_name(
     with pytest.raises(ConvertError) as raised:
         convert(folder, tmp_path / "out.gguf", OPTIONS)
     assert str(raised.value) == (
-        f"1 of 5 shards of {folder} are away, only headers are there "
+        f"1 of 5 shards of {folder} are missing, only headers are there "
         f"({SHARD.format(3)} first): download them"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "whole"]
@@ -199,6 +199,22 @@ def test_shards_that_come_before_they_are_asked_for_change_nothing(
         lent.convert(fails=SHARD.format(5))
     house = lent.convert(kind=Eager)
     assert (house.unsafe, lent.notices) == ([], [])
+    assert sha256(lent.out) == sha256(tmp_path / "whole.gguf")
+
+
+def test_a_shard_that_is_delivered_again_is_read_as_it_is_then(
+    whole: Path, tmp_path: Path
+) -> None:
+    class Anew(Warehouse):
+        def take(self, name: str) -> None:
+            (self.folder / name).unlink(missing_ok=True)
+            super().take(name)
+
+    convert(whole, tmp_path / "whole.gguf", OPTIONS)
+    lent = Lent(whole, tmp_path)
+    for number in (2, 4):
+        shutil.copy(whole / SHARD.format(number), lent.folder)
+    lent.convert(kind=Anew)
     assert sha256(lent.out) == sha256(tmp_path / "whole.gguf")
 
 

@@ -175,7 +175,7 @@ def test_what_was_begun_without_freeing_goes_on_with_it_and_the_other_way_round(
 def test_other_options_are_refused_once_shards_are_gone(case: Case) -> None:
     case.stop()
     before = {path: sha256(path) for path in case.out.parent.iterdir()}
-    gone = f"of {case.source} are away, only headers are there ({SHARD.format(1)} first)"
+    gone = f"of {case.source} are missing, only headers are there ({SHARD.format(1)} first)"
     for options, text in (
         (ConvertOptions(type="Q8_0", free_source=True), "give the command that it began with"),
         (ConvertOptions(type="Q8_0", free_source=True, force=True), "--force begins again, but"),
@@ -361,15 +361,15 @@ def test_verify_compares_what_is_still_there_and_says_what_is_not(case: Case) ->
     assert found.sound
     assert all(one.rmse is None for one in found.tensors)
     assert found.notes == (
-        f"all shards are away, only headers are there ({SHARD.format(1)} first): "
-        f"{len(found.tensors)} tensors could not be compared, 0 more only in part",
+        f"all shards are missing, only headers are there ({SHARD.format(1)} first): "
+        f"{len(found.tensors)} tensors were not compared",
     )
     shutil.copy(case.whole / SHARD.format(2), case.source)
     part = audit(case.out, case.source, threads=1)
     compared = [one.name for one in part.tensors if one.rmse is not None]
     assert part.sound
     assert 0 < len(compared) < len(part.tensors)
-    assert "4 of 5 shards are away" in part.notes[0]
+    assert "4 of 5 shards are missing" in part.notes[0]
     shutil.copytree(case.whole, case.source, dirs_exist_ok=True)
     again = audit(case.out, case.source, threads=1)
     assert (again.sound, again.notes) == (True, ())
