@@ -17,12 +17,13 @@ import pytest
 from warehouse import Warehouse, headers_only, tiles_of, write_header
 
 from converters import ConvertError, ConvertOptions, convert, preview
+from converters.checking.config_only import ConfigOnly
 from converters.convert import plan_conversion
 from converters.errors import MismatchError
 from converters.source.checkpoint import Checkpoint
 from converters.writing import saver, tiles
 from converters.writing.origin import source_fingerprint
-from converters.writing.schedule import Batch, order_by_shard, peak_held
+from converters.writing.schedule import Batch, order_by_shard, peak_held, shards_of
 from converters.writing.tiles import plan_runs
 
 OPTIONS = ConvertOptions(type="Q4_K_M", threads=2, name="model")
@@ -118,6 +119,37 @@ def test_two_shards_are_held_only_where_a_weight_and_its_scales_are_apart(
     pairs = itertools.combinations(tiles_by_shard.values(), 2)
     assert sum(bool(set(one) & set(other)) for one, other in pairs) == 3
     assert peak_held(batches_of(apart)) == 2
+
+
+def test_v3_needs_one_shard_at_a_time_where_the_order_of_the_file_needs_four() -> None:
+    def place(name: str) -> tuple[object, ...]:
+        """Order names as the release does: layer by layer, norms last; embedding, norm, head."""
+        if not name.startswith("model.layers."):
+            return (-1,) if "embed" in name else (60.5, name)
+        _, _, layer, part, *rest = name.split(".")
+        expert = int(rest[1]) if rest[0] == "experts" else 999
+        return int(layer), {"self_attn": 0, "mlp": 1}.get(part, 2), expert, rest
+
+    source = ConfigOnly(Path(__file__).parent / "configs" / "DeepSeek-V3.json")
+    names, shard, filled = sorted(source.tensors, key=place), 1, 0
+    for name in names:
+        tensor = source.tensors[name]
+        if filled + tensor.size_bytes > 4_300_000_000:  # V3's shards take 4.3 GB
+            shard, filled = shard + 1, 0
+        filled += tensor.size_bytes
+        source.tensors[name] = replace(tensor, shard=Path(f"model-{shard:05}.safetensors"))
+    assert shard == 162  # 163 in the release
+    runs = list(plan_runs(plan_conversion(source, OPTIONS, None), source))
+    assert peak_held(order_by_shard(runs, source, ())) == 1
+    touched = [shards_of(run, source) for run in runs]
+    last = {one: at for at, shards in enumerate(touched) for one in shards}
+    held: set[Path] = set()
+    most = 0
+    for at, shards in enumerate(touched):
+        held |= shards
+        most = max(most, len(held))
+        held = {one for one in held if last[one] > at}
+    assert most == 4
 
 
 def test_what_is_planned_of_headers_is_what_is_planned_of_shards(
