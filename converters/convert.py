@@ -18,9 +18,11 @@ from converters.kernels.quantize import load_kernels, make_tables
 from converters.source.checkpoint import Checkpoint
 from converters.source.folders import followed
 from converters.source.gguf_source import GGUFFile, is_part
+from converters.source.shards import Shards
 from converters.types.fitting import Fitted
 from converters.types.imatrix import Imatrix, open_imatrix
 from converters.types.recipe import KEEP
+from converters.writing.freeing import FreedShards, refuse_unfreeable
 from converters.writing.plan import Mtp, Plan, make_plan
 from converters.writing.requantize import plan_requantized
 from converters.writing.writer import WriteOptions, journal_path, source_bytes, write_file
@@ -44,6 +46,7 @@ class ConvertOptions:
     fit_bytes: int | None = None  # choose types so that the file takes no more bytes
     add_mtp: Path | None = None  # the checkpoint with the MTP layer that a GGUF source lacks
     imatrix: Path | None = None  # an importance matrix, as llama-imatrix writes it
+    free_source: bool = False  # remove each shard of the checkpoint as it is consumed
 
 
 @dataclass(frozen=True)
@@ -81,23 +84,33 @@ def convert(
     options: ConvertOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
     notice: Callable[[str], None] | None = None,
+    shards: Shards | None = None,
 ) -> ConvertResult:
     """Convert the checkpoint folder or GGUF file `source` to the GGUF file `target`.
 
-    `progress` and `notice` are called on this thread. Raises ConvertError with one line for the
-    user, and leaves nothing under `target` then. What a stopped conversion has done is kept beside
-    `target`, and the same call goes on with it (UnfinishedError, Ctrl-C, a killed process).
+    `progress` and `notice` are called on this thread, and so is `shards`, which brings the shards
+    of which only headers are in the folder. Raises ConvertError with one line for the user, and
+    leaves nothing under `target` then. What a stopped conversion has done is kept beside `target`,
+    and the same call goes on with it (UnfinishedError, Ctrl-C, a killed process).
     """
     options = options or ConvertOptions()
     started = time.monotonic()
     writing = WriteOptions(
-        thread_count(options.threads), options.force, options.restart, options.split_bytes
+        thread_count(options.threads),
+        options.force,
+        options.restart,
+        options.split_bytes,
+        options.free_source,
     )
     written = _followed(target)
     _check_target(written, source, options)
     load_kernels()
     with open_any(source) as checkpoint, open_imatrix(options.imatrix) as imatrix:
+        if options.free_source:
+            refuse_unfreeable(checkpoint)
         plan = plan_conversion(checkpoint, options, imatrix)
+        if options.free_source and isinstance(checkpoint, Checkpoint):
+            shards = FreedShards(checkpoint)
         make_tables({tensor.kind for tensor in plan.tensors})
         total = source_bytes(plan, checkpoint)
 
@@ -107,7 +120,7 @@ def convert(
                 progress(Progress(done, total, tensor, elapsed, resumed))
 
         told = notice or (lambda _text: None)
-        parts = write_file(plan, checkpoint, written, writing, report, told)
+        parts = write_file(plan, checkpoint, written, writing, report, told, shards)
     split = len(parts) > 1
     return ConvertResult(
         path=parts[0].path if split else target,

@@ -26,3 +26,11 @@ class OptionError(ConvertError):
 
 class UnfinishedError(ConvertError):
     """A conversion that was stopped from outside; what it has done is kept, so it can go on."""
+
+
+class RefusedError(UnfinishedError):
+    """A conversion that was not begun, so that what an earlier one has done stays as it is."""
+
+
+class MismatchError(ConvertError):
+    """A plan that turned out to be wrong: nothing that was made by it is of use."""

@@ -35,7 +35,8 @@ from converters.types.mixtures import Shape
 from converters.types.recipe import KEEP
 from converters.writing.plan import Mtp, Plan, PlannedTensor
 from converters.writing.requantize import kind_of
-from converters.writing.tiles import TILE_ELEMENTS, Tile, TileReader, plan_tiles, whole_numbers
+from converters.writing.schedule import shards_of
+from converters.writing.tiles import TILE_ELEMENTS, Tile, TileReader, plan_runs, whole_numbers
 
 _ARRAY = GGUFValueType.ARRAY
 
@@ -57,7 +58,7 @@ class TensorAudit:
 
 @dataclass(frozen=True)
 class Audit:
-    """A file's audit, worst tensors first; `problems` are those of the file as a whole."""
+    """A file's audit, worst tensors first; `problems` and `notes` are of the file as a whole."""
 
     path: Path
     against: Path | None
@@ -65,6 +66,7 @@ class Audit:
     tensors: tuple[TensorAudit, ...]
     problems: tuple[str, ...]
     elapsed_s: float
+    notes: tuple[str, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -80,6 +82,7 @@ def audit(
 ) -> Audit:
     """Check the GGUF file `path`; raise ConvertError if it, or the source, cannot be read."""
     started, crew = time.monotonic(), thread_count(threads)
+    notes: list[str] = []
     with GGUFFile(path) as model:
         problems = _structure(model)
         if against is None:
@@ -88,17 +91,14 @@ def audit(
             with open_any(against) as source:
                 plan, missing = _expected(model, source)
                 problems += missing
-                jobs = [
-                    _Job(model.tensors[tile.tensor.name], tile.offset, tile.elements, tile)
-                    for tile in plan_tiles(plan, source)
-                ]
+                jobs, notes = _jobs_against(model, plan, source)
                 jobs += _own_jobs(model, {job.stored.name for job in jobs})
                 tensors = _run(model, source, jobs, crew, progress)
         model.check_unchanged()
         architecture = model.architecture
     order = sorted(tensors, key=lambda one: (not one.problems, -(one.rmse or 0.0), one.name))
     elapsed = time.monotonic() - started
-    return Audit(path, against, architecture, tuple(order), tuple(problems), elapsed)
+    return Audit(path, against, architecture, tuple(order), tuple(problems), elapsed, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,33 @@ class _Finding:
     valid: bool
     zero: bool
     error: TileError | None = None
+
+
+def _jobs_against(model: GGUFFile, plan: Plan, source: Source) -> tuple[list[_Job], list[str]]:
+    """Return the jobs of a comparison, and what is to be said of shards that are away."""
+    runs, away = list(plan_runs(plan, source)), set(source.away)
+    lost = {number for number, run in enumerate(runs) if away and shards_of(run, source) & away}
+    touched = {runs[number].tensor.name for number in lost}
+    jobs: list[_Job] = []
+    for number, run in enumerate(runs):
+        name = run.tensor.name
+        if run.stride and name in touched:
+            continue  # parts of rows cannot be read alone
+        for _, tile in run.tiles():
+            known = None if number in lost else tile
+            jobs.append(_Job(model.tensors[name], tile.offset, tile.elements, known))
+    if not touched:
+        return jobs, []
+    in_part = touched & {job.stored.name for job in jobs if job.tile is not None}
+    total = len(source.sizes)
+    some = "all shards" if len(away) == total else f"{len(away)} of {total} shards"
+    first = source.away[0].name
+    left = [
+        f"{count} tensors were {how}"
+        for count, how in ((len(touched - in_part), "not compared"), (len(in_part), "in part"))
+        if count
+    ]
+    return jobs, [f"{some} are missing, only headers are there ({first} first): " + ", ".join(left)]
 
 
 def _own_jobs(model: GGUFFile, without: Container[str]) -> Iterator[_Job]:

@@ -19,10 +19,11 @@ from converters.errors import ConvertError
 from converters.families import draft_family, find_family
 from converters.kernels.dtypes import FP4_BLOCK, scale_shape
 from converters.layout import Dropped, Target
-from converters.source.checkpoint import ITEM_SIZES, WEIGHT_NAMES, Checkpoint
+from converters.source.checkpoint import Checkpoint, weights_of
 from converters.source.checkpoint import read_json as read_object
 from converters.source.config import Config
 from converters.source.folders import followed, unlisted_shards
+from converters.source.safetensors_table import ITEM_SIZES
 from converters.source.source import Source, StoredTensor
 from converters.source.stored import scale_names
 
@@ -132,7 +133,7 @@ def open_source(source: Path) -> Checkpoint:
     source = followed(source)
     if source.is_file():
         return ConfigOnly(source)
-    weights = any((source / name).is_file() for name in WEIGHT_NAMES) or unlisted_shards(source)
+    weights = weights_of(source) or unlisted_shards(source)
     if not weights and (source / "config.json").is_file():
         return ConfigOnly(source)
     return Checkpoint(source)

@@ -25,7 +25,7 @@ from converters.kernels.dtypes import (
     repack_fp4,
 )
 from converters.kernels.quantize import NEEDS_IMPORTANCE, is_valid, quantize_rows, row_bytes
-from converters.source.checkpoint import ITEM_SIZES
+from converters.source.safetensors_table import ITEM_SIZES
 
 _COLS = 2048  # whole blocks of every type
 _ROWS = FP8_BLOCK

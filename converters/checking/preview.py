@@ -20,9 +20,10 @@ from converters.checking.estimate import expected_seconds
 from converters.convert import ConvertOptions, open_any, plan_conversion, thread_count
 from converters.kernels.quantize import load_kernels
 from converters.layout import RawValue
-from converters.source.checkpoint import ITEM_SIZES, Checkpoint
+from converters.source.checkpoint import Checkpoint
 from converters.source.gguf_reader import decode_value
 from converters.source.gguf_source import GGUFFile
+from converters.source.safetensors_table import ITEM_SIZES
 from converters.source.source import Source
 from converters.source.stored import resolve
 from converters.types.fitting import Fitted

@@ -2,33 +2,25 @@
 
 Takes a folder with safetensors, or with PyTorch's .bin files where there are none. Gives the JSON
 files beside the weights and, for every tensor, its dtype, shape and place in a shard; bytes are
-read only when asked for, by position, so nothing is loaded whole. Every header is checked in full
-before it is trusted: sizes, bounds, overlaps, overflow.
+read only when asked for, by position, so nothing is loaded whole. Where a shard is away, its header
+(shard_header.py) tells all but the bytes.
 Does not know what the tensors mean, nor how their dtypes are decoded.
 """
 
 from __future__ import annotations
 
+import errno
 import json
-import math
 import os
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from converters.errors import ConvertError
-from converters.source.folders import describe, refuse_pointer, unlisted_shards
+from converters.errors import ConvertError, UnfinishedError
+from converters.source.folders import describe, is_there, refuse_pointer, unlisted_shards
+from converters.source.safetensors_table import parse_table, read_table
+from converters.source.shard_header import ShardHeader, read_header
 from converters.source.source import Source, StoredTensor
 from converters.source.torch_zip import read_torch_file
-
-# Bytes an element, for every dtype that the safetensors format names.
-ITEM_SIZES: dict[str, int] = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
-    "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
-    "U32": 4, "I32": 4, "F32": 4,
-    "U64": 8, "I64": 8, "F64": 8,
-}  # fmt: skip
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
@@ -36,7 +28,6 @@ TORCH_INDEX_NAME = "pytorch_model.bin.index.json"
 TORCH_SINGLE_NAME = "pytorch_model.bin"
 WEIGHT_NAMES = (INDEX_NAME, SINGLE_NAME, TORCH_INDEX_NAME, TORCH_SINGLE_NAME)  # the first counts
 _MAX_NAME = 200  # characters of a shard's name, below what file systems take
-_MAX_HEADER_BYTES = 100_000_000  # the limit that the safetensors library itself sets
 
 
 class Checkpoint(Source):
@@ -50,6 +41,8 @@ class Checkpoint(Source):
         super().__init__()
         self.folder = folder
         self.missing: dict[str, str] = {}
+        self.compared: set[str] = set()  # tensors whose bytes decided what is planned
+        self._headers: dict[Path, ShardHeader] = {}  # of shards that are, or were, away
         self._partial = partial
         if not folder.is_dir():
             raise ConvertError(f"{folder} is not a folder: give the folder that holds config.json")
@@ -63,8 +56,63 @@ class Checkpoint(Source):
         """Read a JSON object that must be in the folder."""
         return read_json(self.folder / name)
 
+    def header(self, shard: Path) -> ShardHeader:
+        """Return what stands for an open shard when it is gone; raise ConvertError."""
+        known = self._headers.get(shard)
+        try:
+            table = read_table(shard, self._files[shard], self.sizes[shard])
+        except OSError as error:
+            raise UnfinishedError(f"cannot read {shard}: {error.strerror}") from error
+        digests = {
+            name: digest
+            for name in sorted(self.compared)
+            if self.tensors[name].shard == shard and (digest := self.digest(name))
+        }
+        identity = known.identity if known else ""
+        return ShardHeader(table, self.sizes[shard], identity, self.mark(shard), digests)
+
+    def open_file(self, path: Path) -> None:
+        """Open a shard that was away; raise UnfinishedError if it is not what its header says.
+
+        One that was there is opened again if it was downloaded again.
+        """
+        known = self._headers.get(path)
+        if path in self._files:
+            if known is None or not known.is_of_download or self.is_unchanged(path):
+                return
+            self._close(path)
+        try:
+            whole = _is_whole(path, self._open(path), self._headers[path])
+        except OSError as error:
+            raise UnfinishedError(f"cannot read {path}: {error.strerror}") from error
+        if not whole:
+            self._close(path)
+            self.sizes[path] = self._headers[path].size_bytes
+            raise UnfinishedError(f"{path} is not what its header says: download it again")
+
+    def digest(self, name: str) -> str | None:
+        """Return the SHA-256 of a tensor's bytes, as they are or were; None if it is unknown."""
+        header = self._headers.get(self.tensors[name].shard)
+        return super().digest(name) or (header.digests.get(name) if header else None)
+
+    def same_bytes(self, first: str, second: str) -> bool:
+        """Say whether two tensors are stored alike, to the byte.
+
+        While that cannot be seen, they are taken for equal, as in every release, and `assumed`.
+        """
+        one, two = self.tensors[first], self.tensors[second]
+        self.compared |= {first, second}
+        if {one.shard, two.shard}.isdisjoint(self.away):
+            return super().same_bytes(first, second)
+        if (one.dtype, one.shape) != (two.dtype, two.shape):
+            return False
+        digests = self.digest(first), self.digest(second)
+        if None in digests:
+            self.assumed[first, second] = None
+        return None in digests or digests[0] == digests[1]
+
     def _open_weights(self) -> None:
-        name = next((name for name in WEIGHT_NAMES if (self.folder / name).is_file()), None)
+        name = weights_of(self.folder)
         if name is not None and name.endswith(".json"):
             self._open_indexed(name)
             return
@@ -83,12 +131,12 @@ class Checkpoint(Source):
         for shard in shards:
             if Path(shard).name != shard or len(shard) > _MAX_NAME or not shard.isprintable():
                 raise ConvertError(f"{index_name} names the shard {shard!r}, outside its folder")
-            if self._partial and not (self.folder / shard).is_file():
+            path = self.folder / shard
+            if self._partial and not path.is_file():
                 self.missing |= {name: shard for name, of in weight_map.items() if of == shard}
-            elif not (self.folder / shard).is_file():
+            elif not is_there(path):
                 raise ConvertError(
-                    f"{self.folder / shard} is missing ({len(shards)} shards in {index_name}): "
-                    "download it"
+                    f"{path} is missing ({len(shards)} shards in {index_name}): download it"
                 )
         absent = set(self.missing.values())
         for shard in shards:
@@ -106,18 +154,67 @@ class Checkpoint(Source):
 
     def _open_shard(self, path: Path) -> None:
         try:
-            file = self._open(path)
-            if path.suffix == ".bin":
-                tensors = read_torch_file(path, file)
-            else:
-                tensors = _read_header(path, file, os.fstat(file).st_size)
-            for tensor in tensors:
+            for tensor in self._read_shard(path):
                 if tensor.name in self.tensors:
                     other = self.tensors[tensor.name].shard.name
                     raise ConvertError(f"{tensor.name} is in both {other} and {path.name}")
                 self.tensors[tensor.name] = tensor
         except OSError as error:
             raise ConvertError(f"cannot read {path}: {error.strerror}") from error
+
+    def _read_shard(self, path: Path) -> list[StoredTensor]:
+        """Return a shard's tensors, from the shard or from the header that stands for it."""
+        if path.suffix == ".bin":
+            return list(read_torch_file(path, self._open(path)))
+        if not path.is_file():
+            header = read_header(path)
+            if header is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            return self._stand_in(path, header)
+        file, header = self._open(path), _readable_header(path)
+        if header is not None and header.is_of_download:
+            if not _is_whole(path, file, header):
+                self._close(path)
+                return self._stand_in(path, header)
+            self._marks[path] = header.mark
+        elif header is not None and header.mark != self.mark(path):
+            header = None  # left behind by another file of that name
+        if header is not None:
+            self._headers[path] = header
+        size = self.sizes[path]
+        return parse_table(path, read_table(path, file, size), size, path)
+
+    def _stand_in(self, path: Path, header: ShardHeader) -> list[StoredTensor]:
+        self._headers[path], self._marks[path] = header, header.mark
+        self.sizes[path] = header.size_bytes
+        return header.tensors(path)
+
+
+def weights_of(folder: Path) -> str | None:
+    """Return the name of the file that says where a folder's weights are, None if none does."""
+    here = (
+        name
+        for name in WEIGHT_NAMES
+        if (folder / name).is_file() or (name == SINGLE_NAME and is_there(folder / name))
+    )
+    return next(here, None)
+
+
+def _readable_header(shard: Path) -> ShardHeader | None:
+    """Return the header beside a shard that is there, which need not be of any use."""
+    try:
+        return read_header(shard)
+    except ConvertError:
+        return None
+
+
+def _is_whole(path: Path, file: int, header: ShardHeader) -> bool:
+    """Say whether a file is the one that a header describes, and not a part of it."""
+    size = os.fstat(file).st_size
+    try:
+        return (read_table(path, file, size), size) == (header.table, header.size_bytes)
+    except ConvertError:
+        return False
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -135,66 +232,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConvertError(f"{path} is not a JSON object: download it again")
     return value
-
-
-def _read_header(path: Path, file: int, file_bytes: int) -> Iterator[StoredTensor]:
-    """Yield a shard's tensors in stored order after checking the whole header."""
-    head = os.pread(file, 8, 0)
-    header_bytes = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-    if not 2 <= header_bytes <= min(_MAX_HEADER_BYTES, file_bytes - 8):
-        raise ConvertError(f"{path} is truncated, or not a safetensors file: download it again")
-    try:
-        header = json.loads(os.pread(file, header_bytes, 8), object_pairs_hook=_unique_keys)
-    except (ValueError, RecursionError) as error:
-        raise ConvertError(f"{path} has a broken safetensors header ({error})") from error
-    if not isinstance(header, dict):
-        raise ConvertError(f"{path} has a broken safetensors header (not an object)")
-    header.pop("__metadata__", None)
-    data_start = 8 + header_bytes
-    data_bytes = file_bytes - data_start
-    tensors = [_read_entry(path, name, entry, data_start) for name, entry in header.items()]
-    tensors.sort(key=lambda tensor: (tensor.offset, tensor.size_bytes))
-    end = data_start
-    for tensor in tensors:
-        if tensor.offset < end:
-            raise ConvertError(f"{tensor.name} overlaps another tensor in {path}: broken header")
-        end = tensor.offset + tensor.size_bytes
-        if end > data_start + data_bytes:
-            raise ConvertError(
-                f"{path} is truncated: {tensor.name} ends at byte {end}, the file at {file_bytes}; "
-                "download it again"
-            )
-        yield tensor
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name appears twice")
-    return found
-
-
-def _read_entry(path: Path, name: str, entry: Any, data_start: int) -> StoredTensor:
-    """Check one header entry: known dtype, sane shape, and offsets that agree with both."""
-    where = f"{name} in {path}"
-    if not isinstance(entry, dict):
-        raise ConvertError(f"{where} has a broken header entry")
-    dtype = entry.get("dtype")
-    if not isinstance(dtype, str) or dtype not in ITEM_SIZES:
-        raise ConvertError(f"{where} has the unknown dtype {dtype!r}")
-    shape, offsets = _sizes(entry.get("shape")), _sizes(entry.get("data_offsets"))
-    if shape is None or offsets is None or len(offsets) != 2:
-        raise ConvertError(f"{where} has a broken shape or offsets")
-    begin, end = offsets
-    if end - begin != math.prod(shape) * ITEM_SIZES[dtype]:
-        raise ConvertError(f"{where}: {end - begin} bytes do not hold {dtype} {list(shape)}")
-    return StoredTensor(name, dtype, shape, path, data_start + begin, end - begin)
-
-
-def _sizes(value: Any) -> tuple[int, ...] | None:
-    """Return a JSON list of plausible sizes as a tuple, or None (bool is an int in Python)."""
-    if not isinstance(value, list):
-        return None
-    if any(type(item) is not int or not 0 <= item < 1 << 48 for item in value):
-        return None
-    return tuple(value)

@@ -1,8 +1,8 @@
 """Folders as people have them: which one holds the checkpoint, and what one holds that has none.
 
 Takes the path that a person named. Follows a Hugging Face Hub cache (`models--ORG--NAME`) to its
-snapshot, names a model after its repository, finds shards that no index lists, and says what a
-folder is that cannot be converted. Does not read tensors.
+snapshot, names a model after its repository, finds shards that no index lists (or the headers that
+stand for them), and says what a folder is that cannot be converted. Does not read tensors.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from converters.errors import ConvertError
 from localseek.gguf.head import LFS_POINTER
 
+HEADER_SUFFIX = ".header"
 _CACHE = re.compile(r"models--(?P<organization>.+?)--(?P<name>.+)")
 _SHARD = re.compile(
     r"(?P<stem>model|pytorch_model)-\d{5}-of-(?P<count>\d{5})(?P<ending>\.safetensors|\.bin)"
@@ -46,18 +47,29 @@ def model_name(folder: Path) -> str:
     return cache["name"] if cache and folder.parent.name == "snapshots" else folder.name
 
 
+def header_path(shard: Path) -> Path:
+    """Return the file that stands for a safetensors shard while the shard itself is not there."""
+    return shard.with_name(shard.name + HEADER_SUFFIX)
+
+
+def is_there(shard: Path) -> bool:
+    """Say whether a shard, or at least its header, is in its folder."""
+    return shard.is_file() or (shard.suffix == ".safetensors" and header_path(shard).is_file())
+
+
 def unlisted_shards(folder: Path) -> list[Path]:
     """Return all shards `model-0000i-of-0000n` of a folder that has no index, [] if it has none.
 
     Raises ConvertError if some are missing. Safetensors count before PyTorch's files.
     """
-    shards = [match for path in sorted(folder.glob("*")) if (match := _SHARD.fullmatch(path.name))]
+    names = {path.name.removesuffix(HEADER_SUFFIX) for path in folder.glob("*")}
+    shards = [match for name in sorted(names) if (match := _SHARD.fullmatch(name))]
     if not shards:
         return []
     first = min(shards, key=lambda match: (match["ending"] != ".safetensors", match[0]))
     stem, count, ending = first["stem"], int(first["count"]), first["ending"]
     wanted = [folder / f"{stem}-{i:05}-of-{count:05}{ending}" for i in range(1, count + 1)]
-    missing = [path.name for path in wanted if not path.is_file()]
+    missing = [path.name for path in wanted if not is_there(path)]
     if missing:
         raise ConvertError(
             f"{folder} lacks {len(missing)} of {count} shards, {missing[0]} among them, and the "

@@ -2,11 +2,13 @@
 
 A format's class (checkpoint.py, …) reads headers, fills `tensors` and keeps the files open; bytes
 are read only when asked for, by position, so nothing is loaded whole and threads need no lock.
+A file may be away while its table of tensors is known: its size and mark are then, its bytes not.
 Does not know what the tensors mean, nor how their dtypes are decoded.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterable
@@ -46,7 +48,10 @@ class Source:
 
     def __init__(self) -> None:
         self.tensors: dict[str, StoredTensor] = {}
-        self.states: dict[Path, os.stat_result] = {}  # of the files, when they were opened
+        self.sizes: dict[Path, int] = {}  # of all files, also those that are away
+        self.assumed: dict[tuple[str, str], None] = {}  # taken for equal, one being away; in order
+        self._states: dict[Path, os.stat_result] = {}  # of open files, when they were opened
+        self._marks: dict[Path, str] = {}  # known already
         self._files: dict[Path, int] = {}
 
     def __enter__(self) -> Self:
@@ -65,19 +70,64 @@ class Source:
         """Say whether the tokenizer's metadata can be told: always, or the conversion fails."""
         return True
 
+    @property
+    def here(self) -> list[Path]:
+        """The files that are open."""
+        return list(self._files)
+
+    @property
+    def away(self) -> list[Path]:
+        """The files that are not open: not there yet, or removed."""
+        return [path for path in self.sizes if path not in self._files]
+
     def close(self) -> None:
         """Close the files."""
         while self._files:
             os.close(self._files.popitem()[1])
 
+    def close_file(self, path: Path) -> None:
+        """Close one file, of which nothing more is read; its size and mark stay known."""
+        self.mark(path)
+        self._close(path)
+
+    def open_file(self, path: Path) -> None:
+        """Open a file that was away; does nothing if it is open."""
+        if path not in self._files:
+            self._open(path)
+
+    def mark(self, path: Path) -> str:
+        """Return a SHA-256 that tells a file from others, without reading all of it.
+
+        It is of size, time of change and some pages, for times can be set back; of a file that was
+        away when the source was opened, what stood for it then.
+        """
+        if path not in self._marks:
+            state = self._states[path]
+            told = f"{state.st_size} {state.st_mtime_ns} ".encode() + self._sample(path)
+            self._marks[path] = hashlib.sha256(told).hexdigest()
+        return self._marks[path]
+
+    def digest(self, name: str) -> str | None:
+        """Return the SHA-256 of a tensor's bytes; None if they cannot be read now."""
+        tensor = self.tensors[name]
+        if tensor.shard not in self._files:
+            return None
+        digest, buffer = hashlib.sha256(), bytearray(min(_COMPARE_BYTES, tensor.size_bytes))
+        for start in range(0, tensor.size_bytes, _COMPARE_BYTES):
+            part = memoryview(buffer)[: tensor.size_bytes - start]
+            self.read_into(tensor, start, part)
+            digest.update(part)
+        return digest.hexdigest()
+
     def read_into(self, tensor: StoredTensor, start: int, target: memoryview) -> None:
         """Fill `target` with the tensor's bytes from `start` on."""
+        file = self._files.get(tensor.shard)
+        if file is None:
+            raise ConvertError(f"{tensor.shard} is not there, only its header: download it")
         done = 0
         while done < len(target):
             try:
-                count = os.preadv(
-                    self._files[tensor.shard], [target[done:]], tensor.offset + start + done
-                )
+                count = os.preadv(file, [target[done:]], tensor.offset + start + done)
             except OSError as error:
                 raise UnfinishedError(f"cannot read {tensor.shard}: {error.strerror}") from error
             if count == 0:
@@ -87,23 +137,27 @@ class Source:
                 )
             done += count
 
-    def sample(self, path: Path) -> bytes:
+    def _sample(self, path: Path) -> bytes:
         """Return some pages of an open file, from its start to its end at equal distances."""
-        last = max(0, self.states[path].st_size - _SAMPLE_BYTES)
+        last = max(0, self.sizes[path] - _SAMPLE_BYTES)
         places = sorted({number * last // (_SAMPLES - 1) for number in range(_SAMPLES)})
         try:
             return b"".join(os.pread(self._files[path], _SAMPLE_BYTES, at) for at in places)
         except OSError as error:
             raise UnfinishedError(f"cannot read {path}: {error.strerror}") from error
 
+    def is_unchanged(self, path: Path) -> bool:
+        """Say whether an open file is as it was when it was opened, and under its name."""
+        try:
+            found = [_identity(os.fstat(self._files[path])), _identity(path.stat())]
+        except OSError:
+            return False
+        return found == [_identity(self._states[path])] * 2
+
     def check_unchanged(self) -> None:
-        """Raise ConvertError if a file is not as it was opened, or another stands in its place."""
-        for path, state in self.states.items():
-            try:
-                found = [_identity(os.fstat(self._files[path])), _identity(path.stat())]
-            except OSError:
-                found = []
-            if found != [_identity(state)] * 2:
+        """Raise ConvertError if an open file is not as it was, or another stands in its place."""
+        for path in self._states:
+            if not self.is_unchanged(path):
                 raise ConvertError(
                     f"{path} changed during the conversion: wait until it is complete, then "
                     "convert again"
@@ -130,16 +184,23 @@ class Source:
             if name in self.tensors:
                 raise ConvertError(f"{name} is in both files that are put together")
             self.tensors[name] = other.tensors[name]
-        self.states |= other.states
+        self.sizes |= other.sizes
+        self._states |= other._states
+        self._marks |= other._marks
         self._files |= other._files
         other._files = {}
 
     def _open(self, path: Path) -> int:
         """Open a file for as long as the source is; return its descriptor."""
         file = self._files[path] = os.open(path, os.O_RDONLY)
-        self.states[path] = os.fstat(file)
+        state = self._states[path] = os.fstat(file)
+        self.sizes[path] = state.st_size
         refuse_pointer(path, os.pread(file, len(LFS_POINTER), 0))
         return file
+
+    def _close(self, path: Path) -> None:
+        os.close(self._files.pop(path))
+        del self._states[path]
 
 
 def _identity(state: os.stat_result) -> tuple[int, ...]:

@@ -16,8 +16,8 @@ from gguf import GGMLQuantizationType as Kind
 
 from converters.errors import ConvertError
 from converters.kernels.dtypes import FP4_BLOCK, FP8_BLOCK, PLAIN_DTYPES, scale_shape
-from converters.source.checkpoint import ITEM_SIZES
 from converters.source.config import Config
+from converters.source.safetensors_table import ITEM_SIZES
 from converters.source.source import Source, StoredTensor
 
 Coding = Literal["plain", "fp8", "fp4", "table", "blocks"]

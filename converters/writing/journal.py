@@ -2,9 +2,9 @@
 
 A text file beside the unfinished output. Its first line carries the fingerprint of everything that
 determines the output's bytes, and the unfinished files' names; each later one says which tiles were
-synced before it was written. Every line begins with a digest of itself and of all lines before it,
-so what stands before the first damaged line is whole; what follows is not believed. The file is
-also the conversion's lock.
+synced before it was written, or what SHA-256 a stored tensor has. Every line begins with a digest
+of itself and of all lines before it, so what stands before the first damaged line is whole; what
+follows is not believed. The file is also the conversion's lock.
 Does not know what tiles are, nor when data is synced.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import ConvertError
+from converters.writing.spans import merged, spans_of
 
 _FORMAT = 1
 _DIGEST = 16  # hexadecimal digits: against accidents, not against an attacker
@@ -33,6 +34,7 @@ class Journal:
         """Open and lock; raise ConvertError if another conversion holds the lock."""
         self.path = path
         self.done: list[range] = []  # tiles that are safe, as spans that neither touch nor overlap
+        self.digests: dict[str, str] = {}  # of stored tensors that are compared with others
         self.complete = False  # all are
         self.saved_nothing = False  # what was read is of a run that stopped before its first save
         self.files: list[str] = []  # names of the unfinished files, of whatever conversion
@@ -79,14 +81,20 @@ class Journal:
         """Start over: forget all tiles, for good, before the output is touched."""
         os.ftruncate(self._file, 0)
         os.fsync(self._file)
-        self.done, self.complete, self._chain, self._end = [], False, b"", 0
+        self.done, self.digests, self.complete = [], {}, False
+        self._chain, self._end = b"", 0
         self._append({"format": _FORMAT, "fingerprint": fingerprint, "files": files})
 
     def add(self, tiles: Iterable[int]) -> None:
         """Record tiles whose data has been synced."""
-        spans = _spans(tiles)
+        spans = spans_of(tiles)
         self._append({"tiles": [[span.start, len(span)] for span in spans]})
-        self.done = _merged([*self.done, *spans])
+        self.done = merged([*self.done, *spans])
+
+    def add_digests(self, digests: dict[str, str]) -> None:
+        """Record the SHA-256 of stored tensors, by name."""
+        self._append({"digests": digests})
+        self.digests |= digests
 
     def finish(self) -> None:
         """Record that every tile is synced and checked: only the renaming is left."""
@@ -106,10 +114,13 @@ class Journal:
         if value == {"complete": True}:
             self.complete = True
             return True
+        if digests := _read_digests(value):
+            self.digests |= digests
+            return True
         spans = _read_spans(value)
         if spans is None:
             return False
-        self.done = _merged([*self.done, *spans])
+        self.done = merged([*self.done, *spans])
         return True
 
     def _digest(self, payload: bytes) -> bytes:
@@ -154,24 +165,17 @@ def _is_named(file: int, path: Path) -> bool:
         return False
 
 
-def _spans(tiles: Iterable[int]) -> list[range]:
-    return _merged([range(tile, tile + 1) for tile in tiles])
-
-
-def _merged(spans: list[range]) -> list[range]:
-    """Return the same numbers as few spans in order."""
-    merged: list[range] = []
-    for span in sorted(spans, key=lambda span: span.start):
-        if merged and span.start <= merged[-1].stop:
-            merged[-1] = range(merged[-1].start, max(merged[-1].stop, span.stop))
-        else:
-            merged.append(span)
-    return merged
-
-
 def _read_names(value: Any) -> list[str]:
     names = value.get("files") if isinstance(value, dict) else None
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def _read_digests(value: Any) -> dict[str, str]:
+    """Return a line's digests, {} if it holds anything else."""
+    found = value.get("digests") if isinstance(value, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        return {}
+    return found
 
 
 def _read_spans(value: Any) -> list[range] | None:

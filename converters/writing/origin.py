@@ -94,8 +94,8 @@ def gguf_fingerprint(model: GGUFFile) -> str:
 
 def _digest_of_tables(source: Source) -> hashlib._Hash:
     digest = hashlib.sha256()
-    for path, state in sorted(source.states.items()):
-        add_texts(digest, ["shard", path.name, str(state.st_size)])
+    for path, size in sorted(source.sizes.items()):
+        add_texts(digest, ["shard", path.name, str(size)])
     for stored in sorted(source.tensors.values(), key=lambda one: one.name):
         place = (stored.dtype, stored.shape, stored.offset, stored.size_bytes)
         add_texts(digest, ["tensor", stored.name, stored.shard.name, repr(place)])

@@ -69,8 +69,8 @@ class Output:
         self.close()
         return False
 
-    def create(self) -> None:
-        """Make new unfinished files, with all space reserved and their heads written."""
+    def create(self, reserve: bool = True) -> None:
+        """Make new unfinished files with their heads; `reserve` all space that they will take."""
         self.is_new = True
         free = shutil.disk_usage(self.parts[0].path.parent).free
         for part in self.parts:
@@ -84,7 +84,10 @@ class Output:
             os.ftruncate(file, 0)
         for index, part in enumerate(self.parts):
             try:
-                _reserve(self._files[index], part.size_bytes, free)
+                if reserve:
+                    _reserve(self._files[index], part.size_bytes, free)
+                else:
+                    os.ftruncate(self._files[index], part.size_bytes)
             except OSError as error:
                 raise ConvertError(
                     f"no room for {self.parts[0].path}: it needs {self.size_bytes / 1e9:.3f} GB, "

@@ -1,8 +1,8 @@
 """The fingerprint of a conversion: of all that determines the bytes that come out of it.
 
 Takes a plan and an open source, gives hexadecimal SHA-256. Weights are only sampled: a file counts
-by its name, size, time of change, table of tensors and some pages, for times can be set back; an
-importance matrix, ggml's kernels and our code by their whole contents.
+by its name, size, mark (source.py) and table of tensors, also while it is away; an importance
+matrix, ggml's kernels and our code by their whole contents.
 Does not know what the fingerprint is used for.
 """
 
@@ -37,9 +37,8 @@ def conversion_fingerprint(plan: Plan, heads: Iterable[bytes], checkpoint: Sourc
         add_texts(digest, [tensor.name, str(tensor.offset), *made_of])
         if tensor.importance:
             add_texts(digest, [tensor.importance.imatrix.fingerprint])
-    for path, state in checkpoint.states.items():
-        add_texts(digest, [path.name, str(state.st_size), str(state.st_mtime_ns)])
-        digest.update(checkpoint.sample(path))
+    for path, size in checkpoint.sizes.items():
+        add_texts(digest, [path.name, str(size), checkpoint.mark(path)])
     for stored in checkpoint.tensors.values():
         place = (stored.dtype, stored.shape, stored.offset, stored.size_bytes)
         add_texts(digest, [stored.name, stored.shard.name, repr(place)])

@@ -9,6 +9,7 @@ Does not know what a tile holds.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
@@ -24,8 +25,11 @@ SAVE_SECONDS = 15.0
 class Saver:
     """The one that saves; `with` joins its thread."""
 
-    def __init__(self, output: Output, journal: Journal) -> None:
-        self._output, self._journal = output, journal
+    def __init__(
+        self, output: Output, journal: Journal, check: Callable[[], None] | None = None
+    ) -> None:
+        """Take what to sync and where to record; `check` raises if the tiles are not to be kept."""
+        self._output, self._journal, self._check = output, journal, check
         self._fresh: list[int] = []
         self._fresh_bytes = 0
         self._last = time.monotonic()
@@ -68,4 +72,6 @@ class Saver:
 
     def _save(self, tiles: list[int]) -> None:
         self._output.sync()
+        if self._check is not None:
+            self._check()
         self._journal.add(tiles)

@@ -66,34 +66,67 @@ class Tile:
         return self.rows * self.source.row_bytes
 
 
-def plan_tiles(plan: Plan, checkpoint: Source) -> Iterator[Tile]:
-    """Yield all tiles in file order."""
+@dataclass(frozen=True)
+class Run:
+    """The tiles of one piece, which are numbered one after the other, in file order of the plan."""
+
+    tensor: PlannedTensor
+    source: StoredTensor
+    piece: Piece
+    offset: int
+    out_row: int  # bytes from a row in the file to the next
+    stride: int  # out_row if a row of the piece is a part of the file's, else 0
+    step: int  # rows a tile
+    first: int  # number of the first tile
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of the tiles."""
+        return range(self.first, self.first + -(-self.piece.row_count // self.step))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the tiles fill in the file."""
+        width = self.piece.cols if self.stride else self.tensor.shape[-1]
+        return self.piece.elements // width * row_bytes(self.tensor.kind, width)
+
+    def tiles(self) -> Iterator[tuple[int, Tile]]:
+        """Yield the tiles with their numbers."""
+        tensor, source, piece = self.tensor, self.source, self.piece
+        for number in self.numbers:
+            start = (number - self.first) * self.step
+            rows = min(self.step, piece.row_count - start)
+            offset = self.offset + start * self.out_row
+            yield (
+                number,
+                Tile(tensor, source, piece, piece.first_row + start, rows, offset, self.stride),
+            )
+
+
+def plan_runs(plan: Plan, checkpoint: Source) -> Iterator[Run]:
+    """Yield the runs of all pieces in file order."""
+    number = 0
     for tensor in plan.tensors:
         offset = tensor.offset
         out_row = row_bytes(tensor.kind, tensor.shape[-1])
         for piece in tensor.pieces:
             source = checkpoint.tensors[piece.source]
-            if not piece.transpose and piece.cols != tensor.shape[-1]:
-                yield from _side_by_side(tensor, source, piece, out_row)
-                continue
+            side_by_side = not piece.transpose and piece.cols != tensor.shape[-1]
+            start = tensor.offset + row_bytes(tensor.kind, piece.column) if side_by_side else offset
+            stride = out_row if side_by_side else 0
             step = piece.row_count if piece.transpose else _tile_rows(piece)
-            for start in range(0, piece.row_count, step):
-                rows = min(step, piece.row_count - start)
-                yield Tile(tensor, source, piece, piece.first_row + start, rows, offset)
-                out_rows = piece.cols if piece.transpose else rows
-                offset += out_rows * out_row
+            run = Run(tensor, source, piece, start, out_row, stride, step, number)
+            yield run
+            number = run.numbers.stop
+            if not side_by_side:
+                offset += (piece.cols if piece.transpose else piece.row_count) * out_row
 
 
-def _side_by_side(
-    tensor: PlannedTensor, source: StoredTensor, piece: Piece, out_row: int
-) -> Iterator[Tile]:
-    """Yield the tiles of a piece whose rows are parts of the target's rows."""
-    first = tensor.offset + row_bytes(tensor.kind, piece.column)
-    step = _tile_rows(piece)
-    for start in range(0, piece.row_count, step):
-        rows = min(step, piece.row_count - start)
-        offset = first + start * out_row
-        yield Tile(tensor, source, piece, piece.first_row + start, rows, offset, out_row)
+def plan_tiles(plan: Plan, checkpoint: Source) -> Iterator[Tile]:
+    """Yield all tiles in file order."""
+    for run in plan_runs(plan, checkpoint):
+        for _, tile in run.tiles():
+            yield tile
 
 
 def _tile_rows(piece: Piece) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from localseek.errors import LocalseekError, UsageError
 from localseek.system.sizes import parse_size, rough_size, rough_time
-from localseek.terminal.messages import Line, is_terminal, note, one_line, prepare_streams
+from localseek.terminal.messages import Line, is_terminal, note, one_line, prepare_streams, says_yes
 
 if TYPE_CHECKING:
     from converters import ConvertError, ConvertOptions, ConvertResult, Progress
@@ -22,6 +22,7 @@ EXAMPLES = """examples:
   localseek convert ./DeepSeek-R1 r1.gguf --type IQ2_XXS --imatrix r1-imatrix.gguf
   localseek convert ./DeepSeek-R1/config.json --type Q4_K_M --dry-run
   localseek convert ./DeepSeek-V2-Lite v2-lite.gguf --fit 8GB
+  localseek convert ./DeepSeek-R1 r1.gguf --type Q4_K_M --free-source
   localseek convert r1-F16.gguf r1-Q4_K_M.gguf --type Q4_K_M
   localseek convert r1-00001-of-00009.gguf r1-mtp.gguf --add-mtp ./DeepSeek-R1
 
@@ -66,6 +67,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="several files with so many bytes of tensors at the most, such as 48G")  # fmt: skip
     add("--add-mtp", type=Path, metavar="CHECKPOINT",
         help="add the MTP layer of this folder to a GGUF file without one")  # fmt: skip
+    add("--free-source", action="store_true",
+        help="remove each shard of SOURCE once it is converted, to save disk space")  # fmt: skip
+    add("--yes", action="store_true", help="do not ask before shards are removed")
     add("--threads", type=int, metavar="N", help="default: one a processor")
     add("--force", action="store_true", help="replace OUT.gguf if it exists")
     add("--restart", action="store_true",
@@ -96,11 +100,14 @@ def run(arguments: argparse.Namespace) -> int:
         split_bytes=_size("--split-size", arguments.split_size),
         add_mtp=arguments.add_mtp,
         imatrix=arguments.imatrix,
+        free_source=arguments.free_source,
     )
     if arguments.dry_run:
         return _dry_run(arguments, options)
     if arguments.target is None:
         raise UsageError("Give the file to write: localseek convert SOURCE OUT.gguf.")
+    if arguments.free_source:
+        _confirm(arguments)
     quiet = arguments.json and not is_terminal(sys.stderr)
     result = convert_shown(arguments.source, arguments.target, options, Meter(quiet))
     if arguments.json:
@@ -135,6 +142,30 @@ def convert_shown(
     for warning in result.warnings:
         note(f"warning: {warning}")
     return result
+
+
+def _confirm(arguments: argparse.Namespace) -> None:
+    """Ask before the user's shards are removed; raise LocalseekError without a yes."""
+    from converters import ConvertError, freeable
+
+    try:
+        found = freeable(arguments.source)
+    except ConvertError as error:
+        raise as_ours(error) from error
+    count = len(found.shards)
+    if arguments.yes or not count:
+        return
+    before = f" ({found.gone} are gone already)" if found.gone else ""
+    what = (
+        f"{count} shard{'s' if count > 1 else ''}{before}, {rough_size(found.size_bytes)}, of "
+        f"{found.folder}"
+    )
+    if not is_terminal(sys.stdin) or not is_terminal(sys.stderr):
+        raise UsageError(f"--free-source removes {what}.", "Add --yes where nobody can be asked.")
+    note(f"Each shard is removed for good once it is converted: {what}.")
+    note(f"{arguments.target} is what remains of them.")
+    if not says_yes("Remove them?"):
+        raise LocalseekError("Nothing was removed, nothing was written.")
 
 
 def _dry_run(arguments: argparse.Namespace, options: "ConvertOptions") -> int:

@@ -67,6 +67,7 @@ def _page(found: "Audit", width: int | None) -> str:
             "",
         ]
     lines += [f"problem: {one_line(text)}" for text in found.problems]
+    lines += [f"note: {one_line(text)}" for text in found.notes]
     for tensor in found.tensors:
         lines += [f"problem: {tensor.name}: {text}" for text in tensor.problems]
         lines += [f"note: {tensor.name}: {text}" for text in tensor.notes]
@@ -121,6 +122,7 @@ def _as_json(found: "Audit") -> dict[str, Any]:
         "architecture": found.architecture,
         "sound": found.sound,
         "problems": list(found.problems),
+        "notes": list(found.notes),
         "elapsed_s": round(found.elapsed_s, 3),
         "tensors": [
             {

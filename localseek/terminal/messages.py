@@ -86,6 +86,13 @@ def note(text: str) -> None:
     print(f"{DIM}{say}{PLAIN}" if has_colours(sys.stderr) else say, file=sys.stderr, flush=True)
 
 
+def says_yes(question: str) -> bool:
+    """Ask on the terminal; no answer is a no."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline().strip()
+    return answer.casefold() in ("y", "yes")
+
+
 def complain(text: str) -> None:
     """Write an error on stderr, as one line that names the program."""
     print(f"localseek: {one_line(text)}", file=sys.stderr, flush=True)

@@ -76,7 +76,7 @@ class Pool:
         return np.resize(np.roll(source, self.at), count)
 
 
-def make(folder: Path, dims: Dims) -> Path:
+def make(folder: Path, dims: Dims, shards: int = 4) -> Path:
     """Make a checkpoint of the dimensions, FP8 with block scales, in the released layout."""
     if (folder / "config.json").exists():
         return folder
@@ -99,7 +99,7 @@ def make(folder: Path, dims: Dims) -> Path:
 
     Tensors.add, checkpoints.random_weight = quick, cheap  # type: ignore[method-assign]
     try:
-        checkpoints.make_v3(folder, dims, shards=4)
+        checkpoints.make_v3(folder, dims, shards=shards)
     finally:
         Tensors.add, checkpoints.random_weight = add, random  # type: ignore[method-assign]
     return folder
