@@ -143,7 +143,7 @@ def _planned(arguments: argparse.Namespace, request: "Request") -> Pull | None:
     try:
         found = asking.look_up(request.repository, request.revision)
     except LocalseekError as error:
-        made = begun is not None and arguments.convert and begun.plan.converted
+        made = begun is not None and any(Path(one).exists() for one in begun.plan.outputs)
         if begun is None or isinstance(error, UsageError) or not (made or _complete(begun)):
             raise
         note(f"{error.message} What was pulled before is used.")

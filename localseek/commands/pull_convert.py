@@ -8,6 +8,7 @@ shards.
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from localseek.store import library
 from localseek.store.hub.streaming import opener
 from localseek.store.pulling.downloading import Downloader, Tally, first_bytes
 from localseek.store.pulling.heads import check_shard_header, write_shard_header
-from localseek.store.pulling.plan import Ledger, Plan, keep_record, mark_converted, save_plan
+from localseek.store.pulling.plan import Ledger, Plan, keep_record, save_plan, with_output
 from localseek.store.pulling.remote import OpenStream, RemoteFile
 from localseek.store.pulling.room import check_room, missing_bytes
 from localseek.store.pulling.shards import ShardsAhead
@@ -40,25 +41,29 @@ def run(
     """Pull and convert, and say by which name the model is asked for."""
     from converters import ConvertOptions
 
-    target = _target(arguments, pull)
+    target, is_made = _target(arguments, pull)
     plan = pull.plan
-    if target.exists() and str(target.resolve()) in plan.converted:
+    if is_made:
         note(f"{plan.repository} was converted already. To do it again, give another --out.")
         _print(arguments, facts, target, None)
         return 0
+    # Noted before it begins: a file under its name is whole, whenever this process ends.
+    pull = replace(pull, plan=with_output(plan, target))
     options = ConvertOptions(type=arguments.convert, name=plan.repository.rpartition("/")[2])
     if arguments.free_source:
         result = _while_it_comes(pull, target, options, quiet)
     else:
         fetch(pull, quiet)
         result = convert_shown(pull.folder, target, options, Meter(quiet))
-    mark_converted(pull.folder, pull.key, plan, target)
     _print(arguments, facts, target, result)
     return 0
 
 
-def _target(arguments: argparse.Namespace, pull: "Pull") -> Path:
-    """Give the file to write: refused here, before anything is downloaded, if it cannot be."""
+def _target(arguments: argparse.Namespace, pull: "Pull") -> tuple[Path, bool]:
+    """Give the file to write, and whether it is made already; raises UsageError.
+
+    What cannot be written is refused here, before anything is downloaded.
+    """
     from converters.writing.writer import journal_path
 
     name = f"{pull.plan.repository.rpartition('/')[2]}-{arguments.convert}.gguf"
@@ -67,10 +72,11 @@ def _target(arguments: argparse.Namespace, pull: "Pull") -> Path:
         raise UsageError(f"{target.parent} is not a folder.", "Create it first.")
     if target.is_dir():
         raise UsageError(f"{target} is a folder.", "Give the name of a file with --out.")
-    ours = str(target.resolve()) in pull.plan.converted or journal_path(target).exists()
-    if target.exists() and not ours:
+    if not target.exists() or journal_path(target).exists():  # with one, it needs tidying up
+        return target, False
+    if str(target.resolve()) not in pull.plan.outputs:
         raise UsageError(f"{target} exists already.", "Give another name with --out.")
-    return target
+    return target, True
 
 
 def _print(

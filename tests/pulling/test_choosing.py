@@ -10,7 +10,7 @@ from localseek.store.pulling.choosing import (
     only_one,
     type_of,
 )
-from localseek.store.pulling.remote import RemoteFile
+from localseek.store.pulling.remote import RemoteFile, check_name
 
 
 def files(*names, size=10):
@@ -115,6 +115,17 @@ def test_shards_without_an_index_and_single_files_are_found():
     ]
     shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     assert names_of(files("config.json", *shards, "adapter.safetensors"))[1] == shards
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x.gguf", "/x.gguf", "a/../x.gguf", "C:x.gguf", "a\\x.gguf", "", "a//x.gguf", "x\n.gguf",
+     ".localseek-pull.json", "a/.localseek-pull/x.gguf", "x\u202egguf"],
+)  # fmt: skip
+def test_names_that_would_be_written_elsewhere_are_refused(name):
+    with pytest.raises(LocalseekError, match="is not safe to write"):
+        check_name(name)
+    check_name("Q8_0/模型-🐳-00001-of-00002.gguf")
 
 
 def test_weights_without_a_config_are_no_checkpoint():

@@ -9,6 +9,7 @@ from fakes import hub
 from converters import ConvertOptions, convert
 from converters.errors import UnfinishedError
 from localseek import nano
+from localseek.errors import LocalseekError
 
 NANO = {path.name: path.read_bytes() for path in sorted(nano.CHECKPOINT.iterdir())}
 NAME = "deepseek-ai/Nano"
@@ -110,6 +111,21 @@ def test_a_finished_conversion_needs_neither_shards_nor_hub(served, conversion, 
     served.faults.down = True
     done = run_cli(*FREE)
     assert done.status == 0 and "was converted already" in done.err
+
+
+def test_a_run_that_ended_just_after_the_file_got_its_name_is_finished(
+    served, conversion, run_cli, monkeypatch
+):
+    from localseek.commands import pull_convert
+
+    def full(*_):
+        raise LocalseekError("the test ends it here")
+
+    monkeypatch.setattr(pull_convert, "keep_record", full)
+    assert run_cli(*FREE).status == 1
+    done = run_cli(*FREE)
+    assert done.status == 0 and "was converted already" in done.err
+    assert len(conversion.orders) == 1
 
 
 def test_shards_come_one_ahead_and_go_when_they_are_used_up(served, conversion, run_cli, home):

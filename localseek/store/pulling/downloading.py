@@ -60,7 +60,6 @@ class Tally:
 
     def __init__(self, total_bytes: int, files: int, done_bytes: int = 0) -> None:
         self.total_bytes, self.files = total_bytes, files
-        self.before_bytes = done_bytes  # by earlier runs
         self.done_bytes, self.done_files = done_bytes, 0
         self.waiting = ""  # why nothing comes at the moment
         self._lock = threading.Lock()

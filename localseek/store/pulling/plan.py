@@ -32,7 +32,7 @@ class Plan:
     checkpoint: bool  # else GGUF files
     files: tuple[RemoteFile, ...]
     model: str = ""  # of GGUF files: the name and type that were chosen
-    converted: tuple[str, ...] = ()  # the files that --convert has made of it
+    outputs: tuple[str, ...] = ()  # the files that --convert makes of it, finished or not
 
     @property
     def size_bytes(self) -> int:
@@ -57,7 +57,7 @@ def load_plan(folder: Path, key: str) -> Plan | None:
         files = tuple(RemoteFile(**one) for one in found.pop("files"))
         for file in files:
             check_name(file.name)
-        return Plan(files=files, **{**found, "converted": tuple(found["converted"])})
+        return Plan(files=files, **{**found, "outputs": tuple(found["outputs"])})
     except (OSError, ValueError, TypeError, AttributeError, KeyError, LocalseekError):
         return None
 
@@ -79,12 +79,9 @@ def _plans(folder: Path) -> list[Path]:
     return sorted((folder / STATE).glob("plan-*.json"))
 
 
-def mark_converted(folder: Path, key: str, plan: Plan, target: Path) -> Plan:
-    """Note what was made of a plan's files, and give the plan that says so."""
-    made = dict.fromkeys((*plan.converted, str(target.resolve())))
-    done = replace(plan, converted=tuple(made))
-    save_plan(folder, key, done)
-    return done
+def with_output(plan: Plan, target: Path) -> Plan:
+    """Give the plan that says what is made of its files."""
+    return replace(plan, outputs=tuple(dict.fromkeys((*plan.outputs, str(target.resolve())))))
 
 
 def part_path(folder: Path, file: RemoteFile) -> Path:

@@ -51,9 +51,10 @@ OpenStream = Callable[[RemoteFile, int, int], AbstractContextManager[tuple[int, 
 
 
 def check_name(name: str) -> None:
-    """Raise LocalseekError for a name that would leave the folder or drive a terminal."""
+    """Raise LocalseekError for a name that leaves the folder, or is one of ours, or unprintable."""
     path = PurePosixPath(name)
     odd = "\\" in name or ":" in name or not name.isprintable()
+    odd = odd or any(part.startswith(".localseek") for part in path.parts)
     if not name or odd or path.is_absolute() or ".." in path.parts or str(path) != name:
         raise LocalseekError(
             f"The repository has a file named {name!r}, which is not safe to write.",
