@@ -14,6 +14,7 @@ from localseek.terminal.messages import Line, is_terminal, note, one_line, prepa
 
 if TYPE_CHECKING:
     from converters import ConvertError, ConvertOptions, ConvertResult, Progress
+    from converters.source.shards import Shards
 
 EXAMPLES = """examples:
   localseek convert ./DeepSeek-V2-Lite v2-lite.gguf
@@ -123,19 +124,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 def convert_shown(
     source: Path, target: Path, options: "ConvertOptions", meter: "Meter",
-    **shards: Any,
+    shards: "Shards | None" = None,
 ) -> "ConvertResult":  # fmt: skip
     """Convert with a meter; raises LocalseekError, and tells what Ctrl-C has left."""
     from converters import ConvertError, convert
 
     try:
-        result = convert(source, target, options, meter.show, note, **shards)
+        result = convert(source, target, options, meter.show, note, shards)
     except ConvertError as error:
         meter.end()
         raise as_ours(error) from error
     except KeyboardInterrupt:
         meter.end()
-        begun = meter.last is not None or not shards
+        begun = meter.last is not None or shards is None
         note(_stopped(meter.last) if begun else "Stopped; the same command goes on.")
         raise
     meter.end()
