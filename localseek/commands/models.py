@@ -100,18 +100,20 @@ def _list(as_json: bool) -> int:
     """Print all models; the library's damaged files are named and make the exit status 1."""
     from localseek import nano
     from localseek.commands.parts import model_list
+    from localseek.options import LoadOptions
     from localseek.store import changing
     from localseek.store.models import catalogue
     from localseek.store.models.files import EMBEDDED
+    from localseek.store.models.fitting import fit_of
     from localseek.system import paths
+    from localseek.system.machine import imagined
 
     with Status("looking for models…"):
         models = catalogue.all_models()
     damaged = _complain(models)
     known = [(model, model.facts) for model in models if model.facts is not None]
-    machine = _machine() if known else None
-    listed = [(model, facts, model_list.judged(facts, machine)) for model, facts in known
-              if machine is not None]  # fmt: skip
+    machine = _machine() if known else imagined((), 0, 1)
+    listed = [(model, facts, fit_of(facts, machine, LoadOptions())) for model, facts in known]
     if as_json:
         print(json.dumps([model_list.as_object(*one) for one in listed]))
     elif listed:

@@ -116,7 +116,7 @@ def _unknown(name: str, models: list[Model]) -> ModelError:
     there = ", ".join(list(dict.fromkeys([EMBEDDED, *(one.name for one in models)]))[:8])
     offer = f"Did you mean {' or '.join(first)}?" if first else f"There is: {there}."
     return ModelError(
-        f"There is no model {name!r}, neither as a file nor in the library.",
+        f"There is no model {name!r}, neither as a file nor among those here.",
         f"{offer} To get one: localseek convert CHECKPOINT {paths.models()}/NAME.gguf",
     )
 

@@ -48,7 +48,7 @@ def test_an_unknown_model_is_answered_with_the_nearest_name_and_how_to_get_one(r
     outcome = run_cli("ask", "-m", "tyny", "hi")
     assert outcome.status == 1
     assert outcome.err == (
-        "localseek: There is no model 'tyny', neither as a file nor in the library. Did you mean "
+        "localseek: There is no model 'tyny', neither as a file nor among those here. Did you mean "
         f"tiny? To get one: localseek convert CHECKPOINT {home}/models/NAME.gguf\n"
     )
 

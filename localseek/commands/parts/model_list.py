@@ -4,34 +4,18 @@ Takes the catalogue and the machine, gives lines of text or plain objects. Reads
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from localseek.gguf.architectures import KNOWN
-from localseek.gguf.info import read_info
-from localseek.options import LoadOptions
-from localseek.placing.condensed import from_plain
-from localseek.placing.fits import Fit, fit, fit_shape
+from localseek.placing.fits import Fit
 from localseek.store.models.catalogue import Model
 from localseek.store.models.facts import Facts
 from localseek.store.models.programs import TITLES
-from localseek.system.machine import Machine
 from localseek.system.sizes import rough_size
 from localseek.terminal.columns import table
 from localseek.terminal.messages import one_line
 
 HEADINGS = ("NAME", "FAMILY", "TYPE", "SIZE", "CONTEXT", "MTP", "FITS", "WHERE")
-
-
-def judged(facts: Facts, machine: Machine) -> Fit:
-    """Tell whether a model fits on a machine with the default options."""
-    if facts.shape is None:
-        return Fit(False, facts.obstacle)
-    try:
-        shape = from_plain(facts.shape)
-    except (KeyError, TypeError, ValueError):  # kept by another version
-        return fit(read_info(Path(facts.files[0])), machine, LoadOptions())
-    return fit_shape(shape, facts.drafts, machine, LoadOptions())
 
 
 def as_object(model: Model, facts: Facts, fit: Fit) -> dict[str, Any]:
@@ -89,9 +73,15 @@ def _row(model: Model, facts: Facts, fit: Fit) -> tuple[str, ...]:
         rough_size(facts.size_bytes),
         f"{facts.context_length:,}" if facts.context_length else "-",
         "only" if facts.only_mtp else "yes" if facts.mtp else "no",
-        one_line(f"no: {facts.obstacle}" if facts.obstacle else fit.how),
+        _fits(facts, fit),
         place_name(model),
     )
+
+
+def _fits(facts: Facts, fit: Fit) -> str:
+    if facts.obstacle and facts.architecture in KNOWN:
+        return f"no: {facts.obstacle}"
+    return fit.how  # an architecture that is not known says so in its own column
 
 
 def _family(facts: Facts) -> str:

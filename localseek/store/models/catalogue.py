@@ -71,7 +71,8 @@ def all_models(read: bool = True) -> list[Model]:
         found.append(Model(place, "", (), known, problem, also))
     if read:
         remembered.save()
-    return _named(found)
+    order = list(programs.TITLES)
+    return sorted(_named(found), key=lambda one: (order.index(one.place.program), one.name))
 
 
 def _once(places: Iterable[Place]) -> list[tuple[Place, tuple[Place, ...]]]:
@@ -162,7 +163,8 @@ def _answers(model: Model, shown: str, base: str, tag: str) -> tuple[str, ...]:
     places = (model.place, *model.also)
     called = [one.called for one in places if one.program in ("", "ollama")]
     marks = [way(one) for one in places for way in (_program, _owner, _digits)]
-    found = [shown, plain, base, *called, *(f"{plain}@{mark}" for mark in marks if mark)]
+    placed = [f"{name}@{mark}" for mark in marks if mark for name in (plain, base)]
+    found = [shown, plain, base, *called, *placed]
     return tuple(dict.fromkeys(found))
 
 

@@ -53,13 +53,13 @@ def _obstacle(info: GGUFInfo) -> str:
     """Say why a file cannot answer, in the few words that a table has room for."""
     if info.missing:
         every = len(info.parts) + len(info.missing)
-        return f"{len(info.missing)} of {every} parts are missing"
+        return f"{len(info.missing)} of {every} parts missing"
     if holds_only_nextn(info):
-        return "drafts for another model only"
+        return "drafts only"
     if info.architecture == EYES:
-        return "only what another model sees with"
+        return "only sees, for another model"
     if info.architecture in EMBEDDERS or info.count("pooling_type"):
-        return "gives vectors, no text"
+        return "vectors, no text"
     if info.architecture not in KNOWN:
         return f"llama.cpp does not know {info.architecture or 'its architecture'}"
     if not info.tensors or not 0 < info.block_count <= 512:
