@@ -51,9 +51,7 @@ def resolve(name: str, preparation: Preparation) -> Path:
         raise ModelError(f"{name} is a link to {path.readlink()}, which is not there.")
     if path.exists():
         raise ModelError(f"{name} is not a regular file.", "A model is read from a file on a disk.")
-    files = {library_name(file): file for file in model_files()}
-    wanted = name.removesuffix(".gguf")
-    matches = [file for key, file in files.items() if wanted in (key, key.rpartition("/")[2])]
+    matches = _by_place({file: library_name(file) for file in model_files()}, name)
     if len(matches) == 1:
         return matches[0]
     if matches:
@@ -61,22 +59,26 @@ def resolve(name: str, preparation: Preparation) -> Path:
     return look_up(name).path
 
 
+def _by_place(called: dict[Path, str], name: str) -> list[Path]:
+    """Give the library's files that a name means by their places, with or without folder."""
+    for wanted in (name, name.removesuffix(".gguf")):
+        found = [file for file, key in called.items() if wanted in (key, key.rpartition("/")[2])]
+        if found:
+            return found
+    return []
+
+
 def look_up(name: str, models: list[Model] | None = None) -> Model:
     """Find the model that a name means among those listed; raises ModelError with near names."""
     listed = all_models() if models is None else models
-    wanted = name.removesuffix(".gguf")
-    found = [one for one in listed if one.in_library and wanted in _places(one)]
-    found = found or meant(wanted, listed)
+    placed = _by_place({one.path: one.place.called for one in listed if one.in_library}, name)
+    found = [one for one in listed if one.path in placed]
+    found = found or meant(name, listed) or meant(name.removesuffix(".gguf"), listed)
     if len(found) == 1:
         return found[0]
     if found:
         raise _several(name, [one.name for one in found])
     raise _unknown(name, listed)
-
-
-def _places(model: Model) -> tuple[str, str]:
-    """Give the names that a file's place in the library gives it."""
-    return model.place.called, model.place.called.rpartition("/")[2]
 
 
 def _several(name: str, names: list[str]) -> ModelError:

@@ -192,9 +192,9 @@ def test_the_list_is_a_table_of_what_is_in_the_library(run_cli, home, checkpoint
     outcome = run_cli("models", "list")
     assert outcome.status == 0
     assert outcome.out == (
-        "NAME      ARCHITECTURE  TYPE  SIZE     PARAMETERS  CONTEXT  EXPERTS  MTP\n"
-        "small-v3  deepseek2     Q8_0  28.1 kB  25.3 k      4,096    2 of 8   yes\n"
-        "tiny      llama         Q8_0  13.0 kB  10.6 k      2,048    -        no\n"
+        "NAME           FAMILY  TYPE  SIZE     CONTEXT  MTP  FITS\n"
+        "small-v3:q8_0  V3      Q8_0  28.1 kB  4,096    yes  yes\n"
+        "tiny:q8_0      llama   Q8_0  13.0 kB  2,048    no   yes\n"
     )
     assert outcome.err == "nano, the embedded model, is prepared on first use.\n"
 

@@ -21,8 +21,9 @@ def model_files() -> list[Path]:
 
 
 def library_name(path: Path) -> str:
-    """Give the name that the place of a file in the library gives it."""
+    """Give the name that the place of a file in the library gives it; nano is the embedded one."""
     inside = path.relative_to(paths.models())
     if EMBEDDED_FILE.fullmatch(str(inside)):
         return EMBEDDED
-    return inside.with_suffix("").as_posix()
+    name = inside.with_suffix("").as_posix()
+    return inside.name if name == EMBEDDED else name

@@ -35,7 +35,8 @@ class Remembered:
             with _file().open("rb") as file:
                 found = json.loads(file.read(MOST_BYTES))
             if isinstance(found, dict) and found.get("version") == VERSION:
-                self._kept = dict(found["models"])
+                kept = found.get("models")
+                self._kept = kept if isinstance(kept, dict) else {}
 
     def known(self, path: Path) -> Facts | None:
         """Give what is kept of a file and still holds, None if nothing does."""
