@@ -145,8 +145,10 @@ def test_an_interrupted_renaming_is_said_in_the_list(run_cli, home):
 
 
 def test_a_machine_without_devices_is_asked_for_them_once(home, monkeypatch):
+    from localseek.commands.parts import session
     from localseek.engine.process import client
 
+    monkeypatch.setattr(session, "engine_command", lambda: ["cat"])  # an engine that does nothing
     asked = []
 
     def ask(engine, op):
