@@ -4,7 +4,7 @@ For lists of many models, kept beside their other facts: what is left decides on
 long as nobody moves single tensors. Takes and gives a `ModelShape`.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from localseek.placing.caches import CompressedCache
@@ -29,23 +29,35 @@ def _summed(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     return (Part(telling, sum(part.size_bytes for part in parts)),)
 
 
+def to_plain(shape: ModelShape) -> dict[str, Any]:
+    """Give a shape as JSON has it; parts as pairs, layers as lists, of which there are many."""
+    plain = {field.name: getattr(shape, field.name) for field in fields(shape)}
+    plain["layers"] = [[one.draft, _pairs(one.always), _pairs(one.experts)] for one in shape.layers]
+    plain["input"], plain["output"] = _pairs(shape.input), _pairs(shape.output)
+    plain["cache_floats"] = list(shape.cache_floats)
+    plain["compressed"] = asdict(shape.compressed) if shape.compressed else None
+    return plain
+
+
 def from_plain(plain: dict[str, Any]) -> ModelShape:
-    """Read what `asdict` gave; raises KeyError, TypeError or ValueError for anything else."""
+    """Read what `to_plain` gave; raises KeyError, TypeError or ValueError for anything else."""
     found = dict(plain)
     found["layers"] = tuple(
-        Layer(
-            int(one["index"]), bool(one["draft"]), _parts(one["always"]), _parts(one["experts"])
-        )
-        for one in plain["layers"]
-    )  # fmt: skip
+        Layer(index, draft, _parts(always), _parts(experts))
+        for index, (draft, always, experts) in enumerate(plain["layers"])
+    )
     found["input"], found["output"] = _parts(plain["input"]), _parts(plain["output"])
-    found["cache_floats"] = tuple(int(floats) for floats in plain["cache_floats"])
+    found["cache_floats"] = tuple(plain["cache_floats"])
     if plain["compressed"] is not None:
         sizes = dict(plain["compressed"])
-        sizes["ratios"] = tuple(int(ratio) for ratio in sizes["ratios"])
+        sizes["ratios"] = tuple(sizes["ratios"])
         found["compressed"] = CompressedCache(**sizes)
     return ModelShape(**found)
 
 
-def _parts(plain: list[dict[str, Any]]) -> tuple[Part, ...]:
-    return tuple(Part(str(one["name"]), int(one["size_bytes"])) for one in plain)
+def _pairs(parts: tuple[Part, ...]) -> list[list[Any]]:
+    return [[part.name, part.size_bytes] for part in parts]
+
+
+def _parts(pairs: list[list[Any]]) -> tuple[Part, ...]:
+    return tuple(Part(name, size) for name, size in pairs)

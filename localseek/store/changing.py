@@ -157,11 +157,14 @@ def _same(one: Path, other: Path) -> bool:
 def _write_down(renaming: Renaming) -> None:
     text = json.dumps({"old": renaming.old, "new": renaming.new, "files": renaming.files})
     partial = renaming.folder / f"{NOTE}.new"
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(renaming.folder / NOTE)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(renaming.folder / NOTE)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _read(folder: Path) -> Renaming | None:

@@ -172,6 +172,7 @@ def test_a_full_disk_leaves_the_old_names(repository):
     with full_disk(), pytest.raises(LocalseekError, match="cannot be changed: File too large"):
         changing.rename(repository / NAMES[0], "new")
     assert ggufs(repository) == [*NAMES, "other.gguf"] and changing.unfinished() == []
+    assert [path.name for path in repository.glob(f"{changing.NOTE}*")] == []
 
 
 def test_a_model_is_removed_with_its_parts_its_record_and_what_is_empty_then(repository):

@@ -212,6 +212,17 @@ def test_kept_facts_that_are_none_are_read_anew(models, home, kept):
     assert catalogue.all_models() == [first]
 
 
+def test_what_a_killed_list_left_goes_with_the_next(models, home):
+    write_dense(models / "m.gguf")
+    left = [home / "cache" / f"models.json.{number}.partial" for number in (1, 2)]
+    left[0].parent.mkdir()
+    for path in left:
+        path.write_text("{")
+    os.utime(left[0], (1, 1))
+    catalogue.all_models()
+    assert [path.exists() for path in left] == [False, True]
+
+
 def test_a_home_that_cannot_be_written_to_keeps_no_facts_and_lists_all_the_same(models, home):
     write_dense(models / "m.gguf")
     (home / "cache").write_text("a file where the folder would be")

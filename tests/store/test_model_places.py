@@ -53,6 +53,8 @@ def test_ollamas_names_are_those_that_ollama_says(user):
     }  # fmt: skip
     (model,) = catalogue.meant("deepseek-r1:8b", catalogue.all_models())
     assert model.place.called == "deepseek-r1:8b" and model.name == "a:q8_0"
+    (latest,) = catalogue.meant("me/mine", catalogue.all_models())
+    assert latest.place.called == "me/mine:latest"
 
 
 def test_a_blob_that_says_nothing_of_itself_is_called_as_ollama_calls_it(user):

@@ -162,6 +162,7 @@ def _answers(model: Model, shown: str, base: str, tag: str) -> tuple[str, ...]:
     plain = names.joined(base, tag)
     places = (model.place, *model.also)
     called = [one.called for one in places if one.program in ("", "ollama")]
+    called += [one.removesuffix(":latest") for one in called if one.endswith(":latest")]
     marks = [way(one) for one in places for way in (_program, _owner, _digits)]
     placed = [f"{name}@{mark}" for mark in marks if mark for name in (plain, base)]
     found = [shown, plain, base, *called, *placed]

@@ -4,14 +4,13 @@ Takes a path, gives `Facts`, or raises ModelError for what is no model file. Kno
 machines.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 
 from localseek.gguf.architectures import EMBEDDERS, EYES, KNOWN
 from localseek.gguf.draft_file import choose_drafting
 from localseek.gguf.info import GGUFInfo, read_info
 from localseek.gguf.nextn import holds_only_nextn
-from localseek.placing.condensed import condensed
+from localseek.placing.condensed import condensed, to_plain
 from localseek.placing.shape import read_shape
 from localseek.store.models.facts import Facts
 from localseek.store.models.families import family
@@ -45,7 +44,7 @@ def facts_of(info: GGUFInfo) -> Facts:
         missing=tuple(str(part) for part in info.missing),
         obstacle=obstacle,
         drafts=drafting is not None and drafting.on,
-        shape=asdict(condensed(read_shape(info, drafting.file))) if drafting else None,
+        shape=to_plain(condensed(read_shape(info, drafting.file))) if drafting else None,
     )
 
 

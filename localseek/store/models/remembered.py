@@ -8,8 +8,9 @@ written whole or not at all, and is nothing that anybody would miss. Knows nothi
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from localseek.system import paths
 VERSION = 1  # of the file; another one is not read
 MOST_KEPT = 2_000  # models
 MOST_BYTES = 64 << 20  # of a file that is read; a model takes about 10 kB
+STALE_SECONDS = 60.0  # after which a file that is not finished was left behind
 Stamp = list[int] | None  # size, time, number of a file; None: it is not there
 Read = Facts | str  # a text says what is wrong
 
@@ -66,7 +68,7 @@ class Remembered:
             return f"{path} cannot be read: {error.strerror}."
         stamps = {name: _stamp(name) for name in (*found.files, *found.missing)}
         if stamps[str(path)] == before:  # else it is being written just now
-            self._used[str(path)] = {"files": stamps, "facts": asdict(found)}
+            self._used[str(path)] = {"files": stamps, "facts": _to_plain(found)}
             self._new = True
         return found
 
@@ -78,7 +80,11 @@ class Remembered:
         room = max(0, MOST_KEPT - len(self._used))
         kept = {**dict(list(others.items())[:room]), **self._used}
         with contextlib.suppress(OSError, LocalseekError):
-            partial = paths.folder("cache") / f"models.json.{os.getpid()}.partial"
+            folder = paths.folder("cache")
+            for old in folder.glob("models.json.*.partial"):  # of a list that was killed
+                if time.time() - old.lstat().st_mtime > STALE_SECONDS:
+                    old.unlink(missing_ok=True)
+            partial = folder / f"models.json.{os.getpid()}.partial"
             try:
                 descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 with open(descriptor, "w", encoding="utf-8") as file:
@@ -99,6 +105,11 @@ def _stamp(name: str) -> Stamp:
     except (OSError, ValueError):
         return None
     return [facts.st_size, facts.st_mtime_ns, facts.st_ino]
+
+
+def _to_plain(facts: Facts) -> dict[str, Any]:
+    """Give the fields; what is in them is plain already."""
+    return {field.name: getattr(facts, field.name) for field in fields(facts)}
 
 
 def _from_plain(plain: dict[str, Any]) -> Facts:
