@@ -24,17 +24,18 @@ VERBS = {
     "plan": "what of a model would go where on this machine, or another, and why",
     "bench": "how fast a model is here, with and without drafts, and what it takes",
     "pull": "download a checkpoint or a GGUF; the only verb that uses the internet",
-    "models": "list, show and verify the models here; saved sequences",
+    "models": "the models on this machine: list, show, verify, rename, remove",
     "history": "the saved conversations: list, search, show, export, rename, delete",
     "worker": "lend this machine to localseek on another, through llama.cpp's RPC",
     "doctor": "what works on this machine, what is missing and how to get it",
+    "completion": "verbs, options, files and models completed by bash, zsh and fish",
 }
 HELP = f"""usage: localseek [VERB] [options]
 
 Run DeepSeek models on this machine, offline. Without a verb the terminal app opens.
 
 verbs:
-{chr(10).join(f"  {verb:9} {summary}" for verb, summary in VERBS.items())}
+{chr(10).join(f"  {verb:10} {summary}" for verb, summary in VERBS.items())}
 
 options:
   --help     this text; `localseek VERB --help` tells more about a verb

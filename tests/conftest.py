@@ -14,14 +14,17 @@ from fakes import gguf_file
 
 from converters import ConvertOptions, convert
 from localseek import cli, nano
+from localseek.commands.parts import devices
 from localseek.engine.llama import Model
 from localseek.engine.process import client
 from localseek.nano import prompts
+from localseek.system.machine import Machine
 
 # Children inherit an ignored SIGINT, as under nohup, and tests of Ctrl-C would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL_ENGINE = client.program
+OTHERS = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "LLAMA_CACHE")
 FAKE_ENGINE = [sys.executable, str(Path(__file__).parent / "fakes" / "engine.py")]
 
 
@@ -29,6 +32,10 @@ FAKE_ENGINE = [sys.executable, str(Path(__file__).parent / "fakes" / "engine.py"
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("LOCALSEEK_HOME", str(folder))
+    monkeypatch.setenv("HOME", str(folder / "user"))  # other programs keep models there
+    for name in OTHERS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OLLAMA_MODELS", str(folder / "user" / "ollama"))  # none of the system's
     monkeypatch.delenv("NO_COLOR", raising=False)
     return folder
 
@@ -70,6 +77,7 @@ def run_cli(
 ) -> RunCli:
     """Run the command line in this process, the engine being the fake one, `tiny` its model."""
     monkeypatch.setattr(client, "program", lambda: FAKE_ENGINE)
+    monkeypatch.setattr(devices, "machine_here", lambda: Machine((), 8 * 10**9, 16 * 10**9, 4))
     (home / "models").mkdir(exist_ok=True)
     gguf_file.write_dense(home / "models" / "tiny.gguf")
 

@@ -8,6 +8,8 @@ from shapes import latent_info, latent_shape
 
 from localseek.errors import ModelError, UsageError
 from localseek.options import Fixed, LoadOptions
+from localseek.placing.caches import CompressedCache
+from localseek.placing.condensed import condensed, from_plain, to_plain
 from localseek.placing.deciding import decide
 from localseek.placing.filling import Need, Room, best_filling
 from localseek.placing.placement import Wishes, placement_from, wishes_from
@@ -28,6 +30,16 @@ def experts_in_memory(placement):
 
 def device_bytes(placement, name):
     return next(one.total for one in placement.memory if one.device == name)
+
+
+@pytest.mark.parametrize("vram", [(), (8,), (24,), (24, 24), (500,)])
+def test_a_shape_that_was_condensed_and_kept_is_placed_as_the_whole_one(vram):
+    kept = from_plain(json.loads(json.dumps(to_plain(condensed(V3)))))
+    assert kept == condensed(V3) and len(kept.layers[5].always) == 1
+    assert decide(kept, gpu(*vram), Wishes()) == decide(V3, gpu(*vram), Wishes())
+    cache = CompressedCache((0, 4, 128), 128, 512, 512, 128)
+    folding = replace(condensed(V3), compressed=cache)
+    assert from_plain(json.loads(json.dumps(to_plain(folding)))) == folding
 
 
 def test_a_context_is_what_llama_cpp_makes_of_it():

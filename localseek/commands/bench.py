@@ -45,7 +45,7 @@ PLACED = ("threads", "ctx", "batch", "cache_type", "mmap", "repack", "layers", "
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a GGUF file, a name in the library, or nano")
+    add("model", metavar="MODEL", help="a model's name, a GGUF file, or nano")
     add("--prompt-tokens", type=_count(2, MAX_TOKENS), default=512, metavar="N",
         help="read prompts of N tokens (default: 512, as llama-bench)")  # fmt: skip
     add("--tokens", type=_count(2, MAX_TOKENS), default=128, metavar="N",

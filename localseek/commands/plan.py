@@ -41,7 +41,7 @@ sizes: 24GiB is 24·2^30 bytes, as memory is sold; 24GB and 24G are 24·10^9.
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a GGUF file, a name in the library, or a config.json")
+    add("model", metavar="MODEL", help="a model's name, a GGUF file, or a config.json")
     add("--type", action="append", default=[], metavar="TYPE",
         help="of a config.json: the type to convert to (repeatable; default Q4_K_M)")  # fmt: skip
     add("--vram", action="append", default=[], type=_size, metavar="SIZE",

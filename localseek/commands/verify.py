@@ -1,18 +1,22 @@
-"""`localseek models verify`: every value of a model file checked, alone or against its source."""
+"""`localseek models verify`: every value of a model file checked, alone or against its source.
+
+Files that were downloaded are compared with the checksums they were published with first.
+"""
 
 import argparse
 import json
 import math
 import sys
 from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localseek.api.models import find_model
 from localseek.commands.convert import Meter, as_ours
+from localseek.commands.parts import checksums
 from localseek.errors import UsageError
 from localseek.gguf.info import read_info
 from localseek.gguf.runnable import check_runnable
+from localseek.store import changing
 from localseek.system.sizes import rough_time
 from localseek.terminal.columns import table
 from localseek.terminal.messages import is_terminal, one_line, width_of
@@ -25,32 +29,36 @@ HEADINGS = ("TENSOR", "TYPE", "ERROR", "WORST BLOCK", "AT", "LARGEST")
 BY_TYPE = ("TYPE", "TENSORS", "ERROR", "WORST BLOCK")
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of this action."""
-    add = parser.add_argument
-    add("name", metavar="FILE", help="a GGUF file, a name in the library, or nano")
-    add("--against", type=Path, metavar="SOURCE",
-        help="compare with the checkpoint folder or GGUF file that it was made from")  # fmt: skip
-    add("--threads", type=int, metavar="N", help="default: one a processor")
-    add("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Check a file and print what was found; exit status 1 if anything is wrong."""
     if arguments.threads is not None and arguments.threads < 1:
         raise UsageError(f"--threads is {arguments.threads}; 1 or more is possible.")
     path = find_model(arguments.name)
-    check_runnable(read_info(path))
-    from converters import ConvertError, audit
+    from converters import ConvertError, Progress, audit
 
-    meter = Meter(quiet=arguments.json and not is_terminal(sys.stderr))
+    quiet = arguments.json and not is_terminal(sys.stderr)
+    meter = Meter(quiet)
+    try:
+        files = changing.files_of(path)
+        sums = checksums.compared(files, lambda *done: meter.show(Progress(*done)))
+    finally:
+        meter.end()
+    if any(one.problem for one in sums):  # by its publisher's word: nothing else has to be read
+        broken = {"path": str(path), "sound": False, "checksums": checksums.as_json(sums)}
+        print(json.dumps(broken) if arguments.json else "\n".join(checksums.lines(sums)))
+        return 1
+    check_runnable(read_info(path))
+    meter = Meter(quiet)
     try:
         found = audit(path, arguments.against, arguments.threads, meter.show)
     except ConvertError as error:
         raise as_ours(error) from error
     finally:
         meter.end()
-    print(json.dumps(_as_json(found)) if arguments.json else _page(found, width_of(sys.stdout)))
+    if arguments.json:
+        print(json.dumps({**_as_json(found), "checksums": checksums.as_json(sums)}))
+    else:
+        print("\n".join([*checksums.lines(sums), _page(found, width_of(sys.stdout))]))
     return 0 if found.sound else 1
 
 

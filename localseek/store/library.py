@@ -1,15 +1,15 @@
 """Finds the model file that a name means.
 
-Takes what the user wrote after `--model`, gives the path of a GGUF. `nano` is made from the
-embedded checkpoint on first use, by a conversion that the caller hands in. Knows nothing about
-converters, engines or terminals.
+Takes what the user wrote after `--model`, gives the path of a GGUF: a path, a file of the library,
+or one of another program's. `nano` is made from the embedded checkpoint on first use, by a
+conversion that the caller hands in. Knows nothing about converters, engines or terminals.
 """
 
 import difflib
 import fcntl
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -17,10 +17,12 @@ from typing import IO
 from localseek import nano
 from localseek.errors import ModelError
 from localseek.gguf.info import is_later_part
+from localseek.store.models.catalogue import Model, all_models, meant
+from localseek.store.models.files import EMBEDDED, EMBEDDED_FILE, library_name, model_files
 from localseek.system import paths
 
-EMBEDDED = "nano"
-EMBEDDED_FILE = re.compile(r"nano-Q8_0-[0-9a-f]{12}\.gguf")  # 12 digits: `_fingerprint`
+__all__ = ["EMBEDDED", "Preparation", "embedded", "library_name", "look_up", "model_files",
+           "resolve"]  # fmt: skip
 EMBEDDED_LEFTOVER = re.compile(r"\.nano-Q8_0-[0-9a-f]{12}\.gguf\..+")  # unfinished
 Convert = Callable[[Path, Path], None]  # a checkpoint folder, the GGUF to make of it
 
@@ -32,20 +34,6 @@ class Preparation:
     convert: Convert
     version: str
     notice: Callable[[str], None]
-
-
-def model_files() -> list[Path]:
-    """List the library's GGUF files: the first part of each split model, no unfinished files."""
-    found = paths.models().rglob("*.gguf")
-    return sorted(p for p in found if p.is_file() and not is_later_part(p) and p.name[0] != ".")
-
-
-def library_name(path: Path) -> str:
-    """Give the name by which a file of the library is asked for."""
-    inside = path.relative_to(paths.models())
-    if EMBEDDED_FILE.fullmatch(str(inside)):
-        return EMBEDDED
-    return inside.with_suffix("").as_posix()
 
 
 def resolve(name: str, preparation: Preparation) -> Path:
@@ -63,15 +51,38 @@ def resolve(name: str, preparation: Preparation) -> Path:
         raise ModelError(f"{name} is a link to {path.readlink()}, which is not there.")
     if path.exists():
         raise ModelError(f"{name} is not a regular file.", "A model is read from a file on a disk.")
-    files = {library_name(file): file for file in model_files()}
-    wanted = name.removesuffix(".gguf")
-    matches = [file for key, file in files.items() if wanted in (key, key.rpartition("/")[2])]
+    matches = _by_place({file: library_name(file) for file in model_files()}, name)
     if len(matches) == 1:
         return matches[0]
     if matches:
-        several = ", ".join(library_name(file) for file in matches)
-        raise ModelError(f"{name} can mean {several}.", "Write one of these names.")
-    raise _unknown(name, files)
+        raise _several(name, [library_name(file) for file in matches])
+    return look_up(name).path
+
+
+def _by_place(called: dict[Path, str], name: str) -> list[Path]:
+    """Give the library's files that a name means by their places, with or without folder."""
+    for wanted in (name, name.removesuffix(".gguf")):
+        found = [file for file, key in called.items() if wanted in (key, key.rpartition("/")[2])]
+        if found:
+            return found
+    return []
+
+
+def look_up(name: str, models: list[Model] | None = None) -> Model:
+    """Find the model that a name means among those listed; raises ModelError with near names."""
+    listed = all_models() if models is None else models
+    placed = _by_place({one.path: one.place.called for one in listed if one.in_library}, name)
+    found = [one for one in listed if one.path in placed]
+    found = found or meant(name, listed) or meant(name.removesuffix(".gguf"), listed)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise _several(name, [one.name for one in found])
+    raise _unknown(name, listed)
+
+
+def _several(name: str, names: list[str]) -> ModelError:
+    return ModelError(f"{name} can mean {', '.join(names)}.", "Write one of these names.")
 
 
 def _only_model(folder: Path) -> Path:
@@ -89,12 +100,25 @@ def _only_model(folder: Path) -> Path:
     )
 
 
-def _unknown(name: str, known: Iterable[str]) -> ModelError:
-    names = list(dict.fromkeys([EMBEDDED, *known]))
-    near = difflib.get_close_matches(name.removesuffix(".gguf"), names, n=3, cutoff=0.4)
-    offer = f"Did you mean {' or '.join(near)}?" if near else f"There is: {', '.join(names[:8])}."
+def _unknown(name: str, models: list[Model]) -> ModelError:
+    """Say that there is no such model, and which of the names there are is near."""
+    wanted = name.removesuffix(".gguf")
+    owners: dict[str, list[str]] = {}
+    for model in models:
+        for one in model.short_names:
+            owners.setdefault(one, []).append(model.name)
+    known = list(dict.fromkeys([EMBEDDED, *owners]))
+    near = difflib.get_close_matches(wanted.lower(), known, n=6, cutoff=0.4)
+    # Of the names of one model the nearest, if it means no other; else the one that is shown.
+    offered: dict[str, str] = {}
+    for one in near:
+        for owner in owners.get(one, [one]):
+            offered.setdefault(owner, one if len(owners.get(one, [])) < 2 else owner)
+    first = list(offered.values())[:3]
+    there = ", ".join(list(dict.fromkeys([EMBEDDED, *(one.name for one in models)]))[:8])
+    offer = f"Did you mean {' or '.join(first)}?" if first else f"There is: {there}."
     return ModelError(
-        f"There is no model {name!r}, neither as a file nor in the library.",
+        f"There is no model {name!r}, neither as a file nor among those here.",
         f"{offer} To get one: localseek convert CHECKPOINT {paths.models()}/NAME.gguf",
     )
 

@@ -41,6 +41,13 @@ def serve_token() -> str:
     return os.environ.get("LOCALSEEK_TOKEN") or ""
 
 
+def hidden_devices() -> list[str]:
+    """Give what says which devices a driver shows, as NAME=VALUE."""
+    names = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
+             "GGML_VK_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR")  # fmt: skip
+    return [f"{name}={os.environ[name]}" for name in names if name in os.environ]
+
+
 def chosen_compiler() -> str:
     """Give the C++ compiler that CXX names, "" if none."""
     return os.environ.get("CXX", "")

@@ -17,6 +17,8 @@ import psutil
 from localseek.system import environment, huge_pages
 from localseek.system.machine import Device, Machine
 
+DEVICE_FILES = ("nvidia", "kfd", "dri", "accel", "dxg")  # in /dev, of drivers that compute
+
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
@@ -114,3 +116,17 @@ def terminal() -> dict[str, str]:
         "size": f"{size.columns}×{size.lines}",
         "encoding": (sys.stdout.encoding or "ascii").lower(),
     }
+
+
+def device_marks() -> list[str]:
+    """Give what changes when devices come or go: the system's start, its device files, variables.
+
+    In a container the start is that of the machine around it.
+    """
+    try:
+        started = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:  # not Linux
+        started = str(round(psutil.boot_time(), -2))
+    names = (path.name for path in Path("/dev").glob("*"))
+    files = sorted(name for name in names if name.startswith(DEVICE_FILES))
+    return [started, *files, *environment.hidden_devices()]

@@ -1,9 +1,11 @@
-"""Where localseek keeps its state. `LOCALSEEK_HOME` moves all of it.
+"""Where localseek keeps its state, and where other programs keep their models.
 
-Folders are made when first asked for, readable by their owner only.
+`LOCALSEEK_HOME` moves all of localseek's own; its folders are made when first asked for, readable
+by their owner only. Other programs' folders are only named here, whether they are there or not.
 """
 
 import os
+import sys
 from pathlib import Path
 
 import platformdirs
@@ -46,3 +48,44 @@ def log_file(name: str) -> Path:
     if path.exists() and path.stat().st_size > 1_000_000:
         path.replace(path.with_suffix(".log.old"))
     return path
+
+
+def hugging_face_caches() -> list[Path]:
+    """Give the Hugging Face cache, which newer llama.cpp uses too (huggingface_hub's order)."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if chosen := os.environ.get(name):
+            return [Path(chosen).expanduser()]
+    if chosen := os.environ.get("HF_HOME"):
+        return [Path(chosen).expanduser() / "hub"]
+    return [_caches() / "huggingface" / "hub"]
+
+
+def lm_studio_homes() -> list[Path]:
+    """Give the folders that LM Studio has used for its settings and models, by version."""
+    return [Path.home() / ".lmstudio", Path.home() / ".cache" / "lm-studio"]
+
+
+def lm_studio_pointer() -> Path:
+    """Give the file in which LM Studio notes where its folder was moved to."""
+    return Path.home() / ".lmstudio-home-pointer"
+
+
+def ollama_folders() -> list[Path]:
+    """Give the folders where Ollama keeps models: the user's, and that of its Linux service."""
+    if chosen := os.environ.get("OLLAMA_MODELS"):
+        return [Path(chosen).expanduser()]
+    return [Path.home() / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models")]
+
+
+def llama_cpp_caches() -> list[Path]:
+    """Give the cache of llama.cpp's own downloads (common/common.cpp, fs_get_cache_directory)."""
+    if chosen := os.environ.get("LLAMA_CACHE"):
+        return [Path(chosen).expanduser()]
+    if sys.platform == "darwin":
+        return [Path.home() / "Library" / "Caches" / "llama.cpp"]
+    return [_caches() / "llama.cpp"]
+
+
+def _caches() -> Path:
+    chosen = os.environ.get("XDG_CACHE_HOME")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache"

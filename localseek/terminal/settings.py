@@ -131,7 +131,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("generation options")
     add = group.add_argument
     add("-m", "--model", metavar="MODEL",
-        help="a GGUF file, a name in the library, or nano, the embedded one (default)")  # fmt: skip
+        help="a model's name, a GGUF file, or nano, the embedded one (default)")  # fmt: skip
     add("-s", "--system", default="", metavar="TEXT", help="the system prompt")
     numbers = {
         "max_tokens": ("N", "stop after N tokens"),

@@ -48,7 +48,7 @@ def test_an_unknown_model_is_answered_with_the_nearest_name_and_how_to_get_one(r
     outcome = run_cli("ask", "-m", "tyny", "hi")
     assert outcome.status == 1
     assert outcome.err == (
-        "localseek: There is no model 'tyny', neither as a file nor in the library. Did you mean "
+        "localseek: There is no model 'tyny', neither as a file nor among those here. Did you mean "
         f"tiny? To get one: localseek convert CHECKPOINT {home}/models/NAME.gguf\n"
     )
 
@@ -192,9 +192,9 @@ def test_the_list_is_a_table_of_what_is_in_the_library(run_cli, home, checkpoint
     outcome = run_cli("models", "list")
     assert outcome.status == 0
     assert outcome.out == (
-        "NAME      ARCHITECTURE  TYPE  SIZE     PARAMETERS  CONTEXT  EXPERTS  MTP\n"
-        "small-v3  deepseek2     Q8_0  28.1 kB  25.3 k      4,096    2 of 8   yes\n"
-        "tiny      llama         Q8_0  13.0 kB  10.6 k      2,048    -        no\n"
+        "NAME           FAMILY  TYPE  SIZE     CONTEXT  MTP  FITS\n"
+        "small-v3:q8_0  V3      Q8_0  28.1 kB  4,096    yes  yes\n"
+        "tiny:q8_0      llama   Q8_0  13.0 kB  2,048    no   yes\n"
     )
     assert outcome.err == "nano, the embedded model, is prepared on first use.\n"
 

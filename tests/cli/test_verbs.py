@@ -30,7 +30,7 @@ def test_the_help_names_every_verb(run_cli):
     outcome = run_cli("--help")
     assert (outcome.status, outcome.err) == (0, "")
     for verb, summary in cli.VERBS.items():
-        assert f"  {verb:9} {summary}\n" in outcome.out
+        assert f"  {verb:10} {summary}\n" in outcome.out
     assert "\nexamples:\n" in outcome.out
 
 
@@ -66,7 +66,7 @@ def test_an_unknown_verb_is_answered_with_the_verbs(run_cli):
     assert outcome.err == (
         "localseek: There is no verb 'aks'. "
         "The verbs are: ask, chat, batch, serve, convert, plan, bench, pull, models, history, "
-        "worker, doctor.\n"
+        "worker, doctor, completion.\n"
     )
 
 

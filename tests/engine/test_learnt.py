@@ -311,6 +311,9 @@ def test_what_was_learnt_belongs_to_a_file_and_to_where_it_is_computed(nano_gguf
     keys = {of(), of(threads=2), of(path=other), of(remotes=("a:1",))}
     assert len(keys) == 4
     before = of(path=other)
+    renamed = other.rename(tmp_path / "renamed.gguf")
+    assert of(path=renamed) == before
+    renamed.rename(other)
     other.write_bytes(other.read_bytes() + b"\0")
     assert of(path=other) != before
 

@@ -33,9 +33,17 @@ Entry = tuple[str, Sequence[int], int]
 
 
 def build(metadata: Mapping[str, Any], tensors: Sequence[Entry], alignment: int = 32) -> bytes:
+    head, size = build_head(metadata, tensors, alignment)
+    return head + bytes(size)
+
+
+def build_head(
+    metadata: Mapping[str, Any], tensors: Sequence[Entry], alignment: int = 32
+) -> tuple[bytes, int]:
+    """All that comes before the data, and how much data there is."""
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
     head += b"".join(text(key) + typed(value) for key, value in metadata.items())
-    offset, data = 0, b""
+    offset = 0
     for name, shape, kind in tensors:
         block, width = SIZES[kind]
         elements = 1
@@ -46,8 +54,7 @@ def build(metadata: Mapping[str, Any], tensors: Sequence[Entry], alignment: int 
         head += text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *shape)
         head += struct.pack("<IQ", kind, offset)
         offset += padded
-        data += bytes(padded)
-    return head + bytes(-len(head) % alignment) + data
+    return head + bytes(-len(head) % alignment), offset
 
 
 DENSE: dict[str, Any] = {

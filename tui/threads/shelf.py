@@ -13,10 +13,12 @@ from typing import Any
 
 from localseek import nano
 from localseek.errors import LocalseekError
-from localseek.gguf.info import GGUFInfo, read_info
-from localseek.gguf.nextn import holds_only_nextn
+from localseek.gguf.info import read_info
 from localseek.options import LoadOptions, ModelInfo
 from localseek.store import library
+from localseek.store.models import catalogue
+from localseek.store.models.catalogue import Model
+from localseek.store.models.facts import Facts
 from localseek.system.machine import CPU, Machine
 from tui.state.actions import ModelsListed, PlanDrawn, Said
 from tui.state.views import ModelOffer
@@ -27,7 +29,7 @@ EMBEDDED_WHY = "embedded: small, for trying things out"
 
 
 class Shelf(Background):
-    """Reads the library, and looks at the machine, on a thread of its own."""
+    """Reads the models' facts, and looks at the machine, on a thread of its own."""
 
     def __init__(self, look_around: LookAround, options: LoadOptions) -> None:
         super().__init__("models")
@@ -42,7 +44,7 @@ class Shelf(Background):
         self.submit(partial(self._draw, info, width))
 
     def _list(self, loaded: ModelInfo | None) -> None:
-        found = [_offer(path) for path in library.model_files()]
+        found = [_offer(one) for one in catalogue.all_models() if one.facts or one.in_library]
         offers = [offer for offer, _ in found]
         if not any(offer.name == library.EMBEDDED for offer in offers) and _embedded_is_there():
             made = "made on first use"
@@ -56,12 +58,15 @@ class Shelf(Background):
             return
         self.emit(ModelsListed(tuple(self._judged(*one, machine) for one in found)))
 
-    def _judged(self, offer: ModelOffer, info: GGUFInfo | None, machine: Machine) -> ModelOffer:
-        from localseek.placing.fits import fit  # noqa: PLC0415 — after the first picture
+    def _judged(self, offer: ModelOffer, facts: Facts | None, machine: Machine) -> ModelOffer:
+        from localseek.store.models.fitting import fit_of  # noqa: PLC0415 — after the first picture
 
-        if info is None:
+        if facts is None:
             return offer
-        found = fit(info, machine, self._options)
+        try:
+            found = fit_of(facts, machine, self._options)
+        except LocalseekError as error:  # it went meanwhile
+            return replace(offer, fits=False, why=error.message)
         why = f"{EMBEDDED_WHY}; {found.why}" if offer.name == library.EMBEDDED else found.why
         return replace(offer, fits=found.fits, why=why)
 
@@ -94,19 +99,19 @@ def without(machine: Machine, loaded: ModelInfo | None) -> Machine:
     )
 
 
-def _offer(path: Path) -> tuple[ModelOffer, GGUFInfo | None]:
-    name = library.library_name(path)
-    try:
-        info = read_info(path)
-    except LocalseekError as error:
-        return ModelOffer(name, fits=False, why=error.message), None
-    facts: dict[str, Any] = {
-        "size_bytes": info.size_bytes, "type": info.type_name, "architecture": info.architecture,
-        "mtp": info.nextn_layers > 0,
+def _offer(model: Model) -> tuple[ModelOffer, Facts | None]:
+    """Give what the list shows of a model, and its facts if it could answer."""
+    name = model.place.called if model.in_library else model.name
+    facts = model.facts
+    if facts is None:
+        return ModelOffer(name, fits=False, why=model.problem), None
+    told: dict[str, Any] = {
+        "size_bytes": facts.size_bytes, "type": facts.type, "architecture": facts.architecture,
+        "mtp": facts.mtp,
     }  # fmt: skip
-    if holds_only_nextn(info):
-        return ModelOffer(name, **facts, fits=False, why="drafts for another model only"), None
-    return ModelOffer(name, **facts), info
+    if facts.obstacle:
+        return ModelOffer(name, **told, fits=False, why=facts.obstacle), None
+    return ModelOffer(name, **told), facts
 
 
 def _embedded_is_there() -> bool:

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from localseek.api import looking
+from localseek.commands.parts import devices
 from localseek.errors import EngineError, LocalseekError, UsageError
 from localseek.gguf.info import GGUFInfo
-from localseek.options import Fixed
 from localseek.store.pulling import choosing, fitting
 from localseek.store.pulling.choosing import Model
 from localseek.store.pulling.downloading import first_bytes
@@ -177,7 +176,7 @@ def as_object(one: fitting.Candidate) -> dict[str, Any]:
 def machine_here() -> Machine:
     """Let the engine say what there is here; this machine's memory alone if it cannot."""
     try:
-        return looking.look_around(Fixed())
+        return devices.machine_here()
     except EngineError:
         return hardware.read_machine(())
 

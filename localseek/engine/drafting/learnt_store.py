@@ -70,9 +70,9 @@ def learnt_key(files: Iterable[Path], placement: Placement, remotes: Sequence[st
     """
     digest = hashlib.blake2b(digest_size=16)
     for path in files:
-        facts = path.stat()
-        digest.update(bytes(path.resolve()))
-        digest.update(f" {facts.st_size} {facts.st_mtime_ns} ".encode())
+        facts = path.stat()  # its number instead of its name: a model that is renamed is the same
+        numbers = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        digest.update(repr(numbers).encode())
     here = (
         BUILD, hardware.cpu_name(), placement.threads, placement.devices, placement.layers,
         placement.experts, placement.output, placement.overrides, placement.cache_type,
