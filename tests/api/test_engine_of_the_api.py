@@ -24,7 +24,7 @@ from localseek import (
 )
 from localseek.engine.process import client
 
-from .conftest import gone
+from .conftest import GONE_S, gone
 
 CLOSED = "The engine was closed."
 
@@ -205,7 +205,7 @@ def test_closing_ends_what_is_in_flight_and_may_be_done_again(engine):
         list(engine.batch(["x"]))
 
 
-def test_an_engine_that_nobody_holds_leaves_no_process(make, tiny):
+def test_an_engine_that_nobody_holds_leaves_no_process_and_no_thread(tiny):
     engine = Engine(tiny)
     pid, answer = engine.pid, engine.stream("forever")
     del engine
@@ -215,6 +215,10 @@ def test_an_engine_that_nobody_holds_leaves_no_process(make, tiny):
     del answer
     gc.collect()
     assert gone(pid)
+    for thread in threading.enumerate():
+        if thread.name == "localseek":
+            thread.join(GONE_S)
+            assert not thread.is_alive()
 
 
 SCRIPT = """
