@@ -9,6 +9,7 @@ import os
 import sys
 
 from localseek.system.airgap import isolate
+from localseek.system.dumps import keep_memory_private
 
 
 def main() -> int:
@@ -17,6 +18,8 @@ def main() -> int:
     parser.add_argument("--remote", action="append", default=[])
     parser.add_argument("--remote-timeout", type=float, default=0.0)
     arguments = parser.parse_args()
+    keep_memory_private()  # first: a bridge is a copy of this process
+    os.umask(0o077)  # nothing that it writes is anybody else's
     bridge = None
     if arguments.remote:
         from localseek.engine.process.bridge import Bridge  # noqa: PLC0415  (most engines need none)

@@ -12,12 +12,12 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from localseek import nano
 from localseek.errors import ModelError
 from localseek.gguf.info import is_later_part
-from localseek.system import paths
+from localseek.system import paths, private
 
 EMBEDDED = "nano"
 EMBEDDED_FILE = re.compile(r"nano-Q8_0-[0-9a-f]{12}\.gguf")  # 12 digits: `_fingerprint`
@@ -118,6 +118,7 @@ def embedded(preparation: Preparation) -> Path:
         unfinished = target.with_name(f".{target.name}.new")
         try:
             preparation.convert(source, unfinished)
+            unfinished.chmod(private.FILE)
             unfinished.replace(target)
         except OSError as error:
             raise ModelError(f"{target} cannot be written: {error.strerror}.") from error
@@ -131,10 +132,10 @@ def embedded(preparation: Preparation) -> Path:
     return target
 
 
-def _lock_file() -> IO[str]:
+def _lock_file() -> BinaryIO:
     path = paths.models() / ".nano.lock"
     try:
-        return path.open("w")
+        return private.opened(path, "wb")
     except OSError as error:
         raise ModelError(
             f"{path} cannot be written: {error.strerror}.",

@@ -41,6 +41,16 @@ def serve_token() -> str:
     return os.environ.get("LOCALSEEK_TOKEN") or ""
 
 
+def inspectable() -> bool:
+    """Tell whether LOCALSEEK_INSPECTABLE lets profilers and debuggers read this process."""
+    return bool(os.environ.get("LOCALSEEK_INSPECTABLE"))
+
+
+def passphrase_file() -> str:
+    """Give the file that LOCALSEEK_PASSPHRASE_FILE names, "" if none."""
+    return os.environ.get("LOCALSEEK_PASSPHRASE_FILE") or ""
+
+
 def chosen_compiler() -> str:
     """Give the C++ compiler that CXX names, "" if none."""
     return os.environ.get("CXX", "")

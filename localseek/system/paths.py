@@ -9,6 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from localseek.errors import LocalseekError
+from localseek.system import private
 
 
 def home() -> Path:
@@ -21,7 +22,7 @@ def folder(name: str) -> Path:
     """Give a folder of the state, made if it is missing; raises LocalseekError if it can't be."""
     path = home() / name
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.make_folder(path)
     except OSError as error:
         raise LocalseekError(
             f"{path} cannot be made: {error.strerror}.",

@@ -221,7 +221,7 @@ def test_saved_sequences_are_named_when_their_conversation_goes(history, talk):
     for name in ("one.sequence", "one.sequence", "two.sequence"):
         history.keep_sequence(number, name)
     history.keep_sequence(other, "three.sequence")
-    assert sorted(history.delete([number])) == ["one.sequence", "two.sequence"]
+    assert sorted(history.delete([number]).sequences) == ["one.sequence", "two.sequence"]
 
 
 def test_the_last_prompts_of_all_conversations_come_in_their_order(history, talk):

@@ -170,7 +170,8 @@ class Archive(Background):
         """Delete a conversation for good, with what the engine saved of it."""
 
         def change(history: History) -> None:
-            SequenceStore().remove_named(history.delete([number]))
+            deletion = history.delete([number])
+            SequenceStore().remove_named(deletion.sequences)
             keys = tuple(key for key, one in self._numbers.items() if one == number)
             self._forget(number)
             self.emit(Deleted(number, keys))

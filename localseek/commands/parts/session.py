@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from localseek.commands.parts.preparing import completed, find_runnable_model
+from localseek.commands.parts.unlocking import with_key
 from localseek.engine.process.client import Engine
 from localseek.events import (
     AnswerDelta,
@@ -39,7 +40,7 @@ class Session:
 
     def __init__(self, options: GenerationOptions, quiet: bool = False) -> None:
         self.path = find_runnable_model(options.model)
-        self.options, notice = completed(options, self.path)
+        self.options, notice = completed(with_key(options), self.path)
         self.quiet = quiet
         if notice and not quiet:
             note(notice)

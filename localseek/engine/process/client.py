@@ -23,7 +23,7 @@ from localseek.engine.process.measurement import Measured, Task
 from localseek.errors import EngineError, LocalseekError, UsageError
 from localseek.events import Event, Failed, Finished
 from localseek.options import Fixed, LoadOptions, ModelInfo, Request
-from localseek.system import paths
+from localseek.system import paths, private
 from localseek.system.huge_pages import with_huge_pages
 
 QUIT_SECONDS = 3.0
@@ -109,7 +109,7 @@ class Engine:
         self._in_flight: set[int] = set()
         self._write_lock = threading.Lock()
         try:
-            with self.log_path.open("ab") as log:
+            with private.opened(self.log_path, "ab") as log:
                 self._log_start = log.tell()
                 self._process = subprocess.Popen(
                     self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
