@@ -11,9 +11,11 @@ from dataclasses import replace
 from functools import partial
 
 from localseek.commands.parts.preparing import completed, find_model, find_runnable_model
+from localseek.commands.parts.unlocking import unlock_unasked
 from localseek.engine.process.client import Engine
 from localseek.errors import UsageError
 from localseek.options import GenerationOptions, LoadOptions
+from localseek.store.history.vault import Vault
 from localseek.store.library import EMBEDDED
 from localseek.system.environment import terminal_kind
 from localseek.system.machine import Machine
@@ -42,6 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = settings.options_from(arguments)
     if chosen.model != EMBEDDED:  # which may have to be made first
         find_model(chosen.model)
+    vault = Vault()
+    if vault.askable:
+        unlock_unasked(vault)  # or the app asks
     with first_picture(chosen.model, WELCOME):
         from tui import preferences
         from tui.app import LocalseekApp
@@ -50,7 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         file = preferences.settings_file()
         ports = Ports(
-            prepare=partial(prepare, chosen),
+            prepare=partial(prepare, chosen, vault),
+            history=vault.open,
+            vault=vault,
             look_around=partial(look_around, chosen),
             preferences=preferences.read(file),
             save_theme=partial(preferences.write_theme, file),
@@ -61,14 +68,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def prepare(
-    chosen: GenerationOptions, name: str, say: Callable[[str], None]
+    chosen: GenerationOptions, vault: Vault, name: str, say: Callable[[str], None]
 ) -> LoadOptions:
-    """Find a model's file, checked, and how it is loaded; what was read can be saved."""
+    """Find a model's file, checked, and how it is loaded; what was read can be saved.
+
+    Beside a history that stays locked it cannot.
+    """
     path = find_runnable_model(name, say)
     options, notice = completed(chosen, path)
     if notice:
         say(notice)
-    return replace(options.load_options(path), prompt_cache=True)
+    return replace(
+        options.load_options(path), prompt_cache=not vault.locked,
+        sequence_key=vault.sequence_key(),
+    )  # fmt: skip
 
 
 def look_around(chosen: GenerationOptions) -> Machine:

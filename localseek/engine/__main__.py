@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 
+from localseek.engine.child.faults import keep_words_out_of_tracebacks
 from localseek.system.airgap import isolate
 from localseek.system.dumps import keep_memory_private
 
@@ -19,6 +20,7 @@ def main() -> int:
     parser.add_argument("--remote-timeout", type=float, default=0.0)
     arguments = parser.parse_args()
     keep_memory_private()  # first: a bridge is a copy of this process
+    keep_words_out_of_tracebacks()
     os.umask(0o077)  # nothing that it writes is anybody else's
     bridge = None
     if arguments.remote:

@@ -46,6 +46,11 @@ def inspectable() -> bool:
     return bool(os.environ.get("LOCALSEEK_INSPECTABLE"))
 
 
+def runtime_folder() -> str:
+    """Give the folder in memory that XDG_RUNTIME_DIR names, "" if none."""
+    return os.environ.get("XDG_RUNTIME_DIR") or ""
+
+
 def passphrase_file() -> str:
     """Give the file that LOCALSEEK_PASSPHRASE_FILE names, "" if none."""
     return os.environ.get("LOCALSEEK_PASSPHRASE_FILE") or ""

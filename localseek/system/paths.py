@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from localseek.errors import LocalseekError
-from localseek.system import private
+from localseek.system import environment, private
 
 
 def home() -> Path:
@@ -34,6 +34,17 @@ def folder(name: str) -> Path:
 def models() -> Path:
     """Give the folder of the library's GGUF files."""
     return folder("models")
+
+
+def in_memory() -> Path | None:
+    """Give a folder whose files lie in memory, for what lives for minutes; None if there is none.
+
+    Others may write to it too: what is made there must be private itself.
+    """
+    for name in (environment.runtime_folder(), "/dev/shm"):
+        if name and Path(name).is_dir() and os.access(name, os.W_OK | os.X_OK):
+            return Path(name)
+    return None
 
 
 def short(path: Path) -> str:

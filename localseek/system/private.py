@@ -55,6 +55,16 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
+def make_like(model: Path, path: Path) -> None:
+    """Make a file anew that only those may read who may read another; raises OSError."""
+    path.unlink(missing_ok=True)
+    descriptor = descriptor_of(path, os.O_WRONLY | os.O_EXCL)
+    try:
+        os.fchmod(descriptor, stat.S_IMODE(model.stat().st_mode) & 0o666)
+    finally:
+        os.close(descriptor)
+
+
 def tighten(home: Path) -> None:
     """Take other people's rights from the folders of the state and the files with words.
 

@@ -82,6 +82,14 @@ def library() -> ModuleType:
     return module
 
 
+def is_installed() -> bool:
+    """Tell whether SQLCipher is there."""
+    try:
+        return bool(library())
+    except LocalseekError:
+        return False
+
+
 def database_errors() -> tuple[type[Exception], ...]:
     """Give the errors of sqlite3, and those of SQLCipher where it is in use."""
     loaded = sys.modules.get("sqlcipher3.dbapi2")

@@ -48,15 +48,24 @@ def convert(path: Path, old: Key | None, new: Key | None, folder: Path) -> None:
         open_database(path, old).close()  # made, brought up to date, its key checked
         if who := users(path):
             raise BusyError(f"The history {path} is open in {who}.", "Close it first.")
+        private.make_folder(folder)
+        before = path.stat().st_ino
         try:
             _replace(path, old, new, folder)
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(OSError):
-                leftovers.drop_files(path)
-                leftovers.drop_other_sequences(folder, path)
-            raise
-        leftovers.drop_files(path)
-        leftovers.drop_other_sequences(folder, path)
+                _clear(path, folder)
+            if not isinstance(error, OSError):
+                raise
+            what = f"The history {path} cannot be converted: {error.strerror}."
+            if path.stat().st_ino == before:
+                raise BusyError(what, "Nothing was changed.") from error
+        _clear(path, folder)
+
+
+def _clear(path: Path, folder: Path) -> None:
+    leftovers.drop_files(path)
+    leftovers.drop_other_sequences(folder, path)
 
 
 def users(path: Path) -> str:
@@ -77,8 +86,8 @@ def users(path: Path) -> str:
     import psutil  # noqa: PLC0415
 
     with contextlib.suppress(psutil.Error, ValueError):
-        words = psutil.Process(number).cmdline()
-        return f"process {number} ({' '.join(Path(word).name for word in words)[:60]})"
+        words = [Path(word).name for word in psutil.Process(number).cmdline()]
+        return f"process {number} ({' '.join(' '.join(words).split())[:60]})"
     return f"process {number}"
 
 

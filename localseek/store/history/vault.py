@@ -31,6 +31,11 @@ class Vault:
         """Tell whether a passphrase is needed, and none was given."""
         return self.encrypted and self._key is None
 
+    @property
+    def askable(self) -> bool:
+        """Tell whether somebody should be asked for the passphrase."""
+        return self.locked and cipher.is_installed()
+
     def need_library(self) -> None:
         """Raise LockedError, saying what to install, if a passphrase would be of no use."""
         try:
