@@ -1,4 +1,4 @@
-"""What the verbs leave on the disk: marked words said to each of them, then looked for in every byte.
+"""What the verbs leave on the disk: marked words said to each, then looked for in every byte.
 
 Run by hand with the real nano, `python tests/disk_scan.py [FOLDER]`, and by tests/cli/test_disk.py
 with the fake engine. Prints for every file below the home, TMPDIR and the XDG folders which marks

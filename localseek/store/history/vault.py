@@ -55,6 +55,8 @@ class Vault:
         """Open the history, made if it is missing; raises LockedError, HistoryError."""
         if self._own:
             own_path()  # its folder
+        if self.locked:
+            self.need_library()
         return History(self.path, key=self._key)
 
     def sequence_key(self) -> str:
