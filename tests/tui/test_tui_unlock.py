@@ -7,6 +7,7 @@ import pytest
 from scripted import Scripted, thinking_script
 from textual.widgets import Input
 
+from localseek.store.history import cipher
 from localseek.store.history.database import HistoryError, LockedError
 from localseek.store.history.vault import Vault
 from tui.screens.unlock import Unlock
@@ -15,8 +16,9 @@ SECRET = "SECRET-MARKER"
 
 
 @pytest.fixture
-def vault(temporary_home):
+def vault(temporary_home, monkeypatch):
     """A history with one conversation, encrypted, and locked again."""
+    monkeypatch.setattr(cipher, "ITERATIONS", 10)  # a key takes a fifth of a second
     first = Vault()
     with first.open() as history:
         history.add_prompt(history.new("an old question", "nano"), None, "an old question")
