@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -17,6 +18,7 @@ OTHERS = 0o077  # what a group and everybody else may do
 WORDS = ("history", "sequences", "drafting", "logs", "recovered")  # folders, with their files
 OTHER = ("models", "checkpoints", "settings.toml")  # tightened themselves, not what is in them
 ZEROS = bytes(1 << 20)
+READING_S = 5.0  # to read some gigabytes of a saved sequence
 
 
 def make_folder(path: Path) -> None:
@@ -92,7 +94,8 @@ def _tighten(path: Path) -> None:
 def erase(path: Path) -> None:
     """Overwrite a file with zeros, then remove it; raises OSError, nothing if it is gone.
 
-    Waits for who reads it under a lock. A disk may keep the old bytes elsewhere all the same.
+    Waits for who reads it under a lock; who reads on for seconds keeps the bytes until it ends. A
+    disk may keep the old bytes elsewhere all the same.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -102,10 +105,23 @@ def erase(path: Path) -> None:
         path.unlink()
         return
     with os.fdopen(descriptor, "wb", buffering=0) as file:
-        with contextlib.suppress(OSError):  # some file systems know no locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        overwrite(file)
+        if _nobody_reads(file):
+            overwrite(file)
         path.unlink(missing_ok=True)
+
+
+def _nobody_reads(file: BinaryIO) -> bool:
+    deadline = time.monotonic() + READING_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        except OSError:  # a file system without locks
+            return True
 
 
 def overwrite(file: BinaryIO) -> None:
@@ -123,4 +139,8 @@ def reading(path: Path) -> Iterator[BinaryIO]:
     with path.open("rb") as file:
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_SH)
-        yield file
+        try:
+            yield file
+        finally:  # said outright: a mapping of the file would go on holding it
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)

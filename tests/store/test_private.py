@@ -9,6 +9,7 @@ import pytest
 
 from localseek.engine.process.client import Engine
 from localseek.options import LoadOptions
+from localseek.store.sequences import SequenceStore
 from localseek.system import paths, private
 
 FAKE_ENGINE = [sys.executable, str(Path(__file__).parents[1] / "fakes" / "engine.py")]
@@ -82,6 +83,24 @@ def test_what_is_read_is_not_erased_meanwhile(tmp_path):
         assert erasing.is_alive() and file.read() == b"secret"
     erasing.join(30)
     assert not path.exists()
+
+
+def test_a_mapping_that_is_left_over_keeps_nobody_from_erasing(tmp_path):
+    path = SequenceStore(tmp_path).write("m", [memoryview(b"secret")])
+    with SequenceStore(tmp_path).opened(path) as content:
+        left = content.first(6)
+    os.link(path, tmp_path / "another name")
+    private.erase(path)
+    assert bytes(left) == (tmp_path / "another name").read_bytes() == bytes(6)
+
+
+def test_who_reads_for_ever_keeps_nobody_from_removing(tmp_path, monkeypatch):
+    monkeypatch.setattr(private, "READING_S", 0.0)
+    path = tmp_path / "words"
+    path.write_bytes(b"secret")
+    with private.reading(path) as file:
+        private.erase(path)
+        assert not path.exists() and file.read() == b"secret"
 
 
 def test_a_file_made_like_another_is_as_closed_as_that(tmp_path):

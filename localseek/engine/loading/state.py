@@ -96,7 +96,7 @@ def read_tokens(content: Content) -> tuple[Head, NDArray[np.int32]]:
     head, end = _read_head(np.frombuffer(start, np.uint8), content.size)
     needed = end + 4 * head.n_tokens
     data = start if needed <= len(start) else content.first(needed)
-    return head, np.frombuffer(data[end:needed], np.int32)
+    return head, np.frombuffer(bytes(data[end:needed]), np.int32)  # not of the file any more
 
 
 def read_head(data: Bytes, size_bytes: int) -> tuple[Head, NDArray[np.int32]]:
