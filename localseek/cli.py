@@ -109,7 +109,7 @@ def _run(words: list[str], ready: Callable[[], None]) -> int:
 
 def _guard(verb: str) -> None:
     """Close what is on the disk to others, and the memory where words pass through it."""
-    from localseek.store.leftovers import clear_away  # noqa: PLC0415  # `--help` needs none of it
+    from localseek.store.history.leftovers import clear_away  # noqa: PLC0415  # `--help` needs none of it
     from localseek.system import paths, private  # noqa: PLC0415
 
     private.tighten(paths.home())

@@ -29,6 +29,9 @@ TRAINING = {"model", "muon", "train", "export", "data", "vocabulary"}
 ONE_DOOR = {
     "llama_cpp": "localseek/engine/llama/",
     "huggingface_hub": "localseek/store/hub.py",
+    "sqlcipher3": "localseek/store/history/cipher.py",
+    "cryptography": "localseek/store/sealing.py",
+    "keyring": "localseek/system/keyrings.py",
 }
 
 

@@ -3,7 +3,6 @@
 Takes and gives a passphrase under an entry's name. Knows nothing about what it opens.
 """
 
-from importlib import import_module
 from typing import Any
 
 from localseek.errors import LocalseekError
@@ -14,7 +13,7 @@ SERVICE = "localseek"
 def backend() -> str:
     """Give the name of the system's keyring, "" if there is none."""
     try:
-        keyring = import_module("keyring")
+        import keyring  # noqa: PLC0415 — it looks for all backends there are
     except ImportError:
         return ""
     found = keyring.get_keyring()
@@ -39,7 +38,8 @@ def forget(entry: str) -> None:
 
 def _do(verb: str, entry: str, *words: str) -> Any:
     try:
-        keyring = import_module("keyring")
+        import keyring  # noqa: PLC0415
+
         return getattr(keyring, verb)(SERVICE, entry, *words)
     except ImportError as error:
         raise LocalseekError("The system's keyring cannot be used: keyring is missing.") from error

@@ -74,7 +74,7 @@ def sealing(folder: Path) -> None:
         paths: list[Path] = []
         written = took(lambda s=store, p=paths: p.append(s.write("m", [data])))
         with store.opened(paths[0]) as content:
-            read = took(lambda c=content: bytes(c.first(c.size)[-1:]))
+            read = took(lambda c=content: bytes(c.first(c.size)))
         store.clear()
         speeds = (f"{SEQUENCE_BYTES / 1e6 / seconds:,.0f} MB/s" for seconds in (written, read))
         print(f"sequence, {'sealed' if key else 'plain'}: written {' · read '.join(speeds)}")

@@ -56,6 +56,13 @@ def test_encrypting_and_decrypting_keep_every_word(talked, typed):
     assert shown(talked) == before and typed == []
 
 
+def test_what_an_app_that_failed_left_in_plain_is_named(talked, typed, home):
+    (home / "recovered").mkdir()
+    (home / "recovered" / "one.md").write_text("words")
+    typed += ["secret", "secret"]
+    assert f"Not encrypted: what is in {home / 'recovered'}." in talked("history", "encrypt").err
+
+
 def test_ask_and_chat_ask_for_it_and_go_on(talked, typed):
     typed += ["secret", "secret"]
     talked("history", "encrypt")

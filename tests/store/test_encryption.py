@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from localseek.store import leftovers
-from localseek.store.history import cipher, conversion
+from localseek.store.history import cipher, conversion, leftovers
 from localseek.store.history.conversion import SEQUENCES, convert
 from localseek.store.history.database import (
     BusyError,

@@ -11,7 +11,7 @@ from localseek.commands.parts import unlocking
 from localseek.errors import LocalseekError, UsageError
 from localseek.store.history import cipher
 from localseek.store.history.vault import Vault
-from localseek.system import environment, keyrings, private
+from localseek.system import environment, keyrings, paths, private
 from localseek.terminal.messages import note
 
 NEVER_AGAIN = "Without the passphrase nobody can read the history again, you included."
@@ -41,8 +41,10 @@ def encrypt(arguments: argparse.Namespace) -> None:
     unlocking.unlock(vault)
     passphrase = _new_passphrase(arguments.new_passphrase_file, before)
     vault.encrypt(passphrase)
-    note("The passphrase is another one now." if before else f"Encrypted: {vault.path}.")
+    done = f"Encrypted: {paths.short(vault.path)}."
+    note("The passphrase is another one now." if before else done)
     _forget(vault)
+    _tell_of_recovered()
     if arguments.keyring:
         entry = secrets.token_hex(8)
         keyrings.store(entry, passphrase)
@@ -54,11 +56,11 @@ def decrypt() -> None:
     """Store the history without encryption again."""
     vault = Vault()
     if not vault.encrypted:
-        raise UsageError(f"The history {vault.path} is not encrypted.")
+        raise UsageError(f"The history {paths.short(vault.path)} is not encrypted.")
     unlocking.unlock(vault)
     vault.decrypt()
     _forget(vault)
-    note(f"Not encrypted any more: {vault.path}.")
+    note(f"Not encrypted any more: {paths.short(vault.path)}.")
 
 
 def _new_passphrase(file: str, encrypted: bool) -> str:
@@ -72,6 +74,14 @@ def _new_passphrase(file: str, encrypted: bool) -> str:
     if unlocking.ask("The same once more: ") != first:
         raise UsageError("The two passphrases differ.", "Nothing was changed. Try again.")
     return first
+
+
+def _tell_of_recovered() -> None:
+    """Name what an app that failed has left in plain."""
+    folder = paths.home() / "recovered"
+    with contextlib.suppress(OSError):
+        if any(folder.iterdir()):
+            note(f"Not encrypted: what is in {paths.short(folder)}. Read and delete it.")
 
 
 def _forget(vault: Vault) -> None:

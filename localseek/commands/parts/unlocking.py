@@ -17,7 +17,7 @@ from localseek.options import GenerationOptions
 from localseek.store.history.database import HistoryError, LockedError, WrongPassphraseError
 from localseek.store.history.history import History
 from localseek.store.history.vault import Vault
-from localseek.system import environment, keyrings
+from localseek.system import environment, keyrings, paths
 from localseek.terminal.messages import note
 
 TRIES = 3
@@ -36,7 +36,7 @@ def unlock(vault: Vault) -> None:
     """Unlock a vault by whatever there is; raises HistoryError, UsageError."""
     if not vault.locked or unlock_unasked(vault):
         return
-    question = f"Passphrase of the history {vault.path}: "
+    question = f"Passphrase of the history {paths.short(vault.path)}: "
     for left in range(TRIES, 0, -1):
         passphrase = ask(question)
         if not passphrase:

@@ -32,7 +32,7 @@ from localseek.engine.process.bridge import Remote
 from localseek.errors import ContextError, ModelError, UsageError
 from localseek.options import LoadOptions, Message, ModelInfo, Request
 from localseek.store.history.cipher import is_encrypted
-from localseek.store.leftovers import history_file
+from localseek.store.history.leftovers import history_file
 from localseek.store.sequences import SequenceStore
 from localseek.system import paths
 from localseek.text.reasoning import OPEN

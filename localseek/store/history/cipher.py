@@ -12,6 +12,7 @@ import sqlite3
 import sys
 import unicodedata
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -74,10 +75,11 @@ def connect(path: Path, key: Key | None, timeout_s: float) -> sqlite3.Connection
 def library() -> ModuleType:
     """Give the module with SQLCipher; raises LocalseekError if it is not installed."""
     try:
-        import cryptography  # noqa: F401, PLC0415 — saved sequences need it
         from sqlcipher3 import dbapi2  # noqa: PLC0415 — most histories need none
     except ImportError as error:
         raise LocalseekError("SQLCipher is not installed.", INSTALL) from error
+    if find_spec("cryptography") is None:  # saved sequences need it
+        raise LocalseekError("The package cryptography is not installed.", INSTALL)
     module: ModuleType = dbapi2
     return module
 

@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from localseek.store import leftovers
-from localseek.store.history import cipher
+from localseek.store.history import cipher, leftovers
 from localseek.store.history.cipher import Key
 from localseek.store.history.database import (
     WAIT_S,

@@ -11,7 +11,7 @@ from localseek.store.history import cipher
 from localseek.store.history.conversion import SEQUENCES, convert
 from localseek.store.history.database import LockedError
 from localseek.store.history.history import History, own_path
-from localseek.store.leftovers import history_file
+from localseek.store.history.leftovers import history_file
 from localseek.system import paths
 
 

@@ -1,6 +1,6 @@
 """What a conversion of the history leaves behind when it is killed, and how it is cleared away.
 
-Looked for when a verb starts. A conversion (history/conversion.py) writes the new file beside the
+Looked for when a verb starts. A conversion (conversion.py) writes the new file beside the
 old one, links the old one to a second name, and takes its place with one rename: so the history is
 whole at every moment, and everything here is overwritten and removed. Knows no passphrase.
 """
