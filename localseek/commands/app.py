@@ -9,19 +9,21 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from localseek.commands.parts.preparing import completed, find_model, find_runnable_model
-from localseek.commands.parts.unlocking import unlock_unasked
 from localseek.engine.process.client import Engine
 from localseek.errors import UsageError
 from localseek.options import GenerationOptions, LoadOptions
-from localseek.store.history.vault import Vault
 from localseek.store.library import EMBEDDED
 from localseek.system.environment import terminal_kind
 from localseek.system.machine import Machine
 from localseek.terminal import clipboard, settings
 from localseek.terminal.first_picture import WELCOME, first_picture
 from localseek.terminal.messages import is_terminal, prepare_streams
+
+if TYPE_CHECKING:
+    from localseek.store.history.vault import Vault
 
 EXAMPLES = """examples:
   localseek
@@ -44,15 +46,17 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = settings.options_from(arguments)
     if chosen.model != EMBEDDED:  # which may have to be made first
         find_model(chosen.model)
-    vault = Vault()
-    if vault.askable:
-        unlock_unasked(vault)  # or the app asks
     with first_picture(chosen.model, WELCOME):
+        from localseek.commands.parts.unlocking import unlock_unasked
+        from localseek.store.history.vault import Vault
         from tui import preferences
         from tui.app import LocalseekApp
         from tui.ports import Ports
         from tui.running import run_app
 
+        vault = Vault()
+        if vault.askable:
+            unlock_unasked(vault)  # or the app asks
         file = preferences.settings_file()
         ports = Ports(
             prepare=partial(prepare, chosen, vault),
@@ -68,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def prepare(
-    chosen: GenerationOptions, vault: Vault, name: str, say: Callable[[str], None]
+    chosen: GenerationOptions, vault: "Vault", name: str, say: Callable[[str], None]
 ) -> LoadOptions:
     """Find a model's file, checked, and how it is loaded; what was read can be saved.
 

@@ -140,7 +140,7 @@ def _write(
     connection.execute("ATTACH DATABASE ? AS fresh KEY ?", (str(fresh), new.quoted if new else ""))
     connection.execute("SELECT sqlcipher_export('fresh')").fetchall()
     connection.execute(f"PRAGMA fresh.user_version = {len(MIGRATIONS)}")
-    row = connection.execute("SELECT value FROM secret WHERE name = ?", (SEQUENCES,)).fetchone()
+    row = connection.execute("SELECT value FROM kept_key WHERE name = ?", (SEQUENCES,)).fetchone()
     before = None if row is None else bytes(row[0])
     after = None
     if new is not None:
@@ -148,9 +148,9 @@ def _write(
     if before != after:
         names = SequenceStore(folder, key=before).written_anew(after)
         connection.execute("BEGIN")
-        connection.execute("DELETE FROM fresh.secret")
+        connection.execute("DELETE FROM fresh.kept_key")
         if after is not None:
-            connection.execute("INSERT INTO fresh.secret VALUES (?, ?)", (SEQUENCES, after))
+            connection.execute("INSERT INTO fresh.kept_key VALUES (?, ?)", (SEQUENCES, after))
         for conversation, name in connection.execute("SELECT * FROM sequence").fetchall():
             place = (names.get(name), conversation, name)
             connection.execute("DELETE FROM fresh.sequence WHERE ?1 IS NULL AND conversation = ?2 "

@@ -162,7 +162,7 @@ class History:
     def secret(self, name: str) -> bytes | None:
         """Give a key that is kept here, None if there is none."""
         with explained(self.path):
-            row = self._db.execute("SELECT value FROM secret WHERE name = ?", (name,)).fetchone()
+            row = self._db.execute("SELECT value FROM kept_key WHERE name = ?", (name,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def keep_sequence(self, number: int, name: str) -> None:

@@ -86,5 +86,5 @@ SECOND = (
 )
 
 # Keys of what is kept elsewhere; only an encrypted history has any (conversion.py).
-THIRD = ("CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL)",)
+THIRD = ("CREATE TABLE kept_key (name TEXT PRIMARY KEY, value BLOB NOT NULL)",)
 MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, SECOND, THIRD)
