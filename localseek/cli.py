@@ -30,6 +30,7 @@ VERBS = {
     "doctor": "what works on this machine, what is missing and how to get it",
     "completion": "verbs, options, files and models completed by bash, zsh and fish",
 }
+WITH_WORDS = ("", "ask", "chat", "batch", "serve", "history")  # "": the app
 HELP = f"""usage: localseek [VERB] [options]
 
 Run DeepSeek models on this machine, offline. Without a verb the terminal app opens.
@@ -101,9 +102,23 @@ def _run(words: list[str], ready: Callable[[], None]) -> int:
     module.configure(parser)
     arguments = parser.parse_args(words[1:] if verb else words)
     ready()
+    _guard(verb)
     status = module.run(arguments)
     sys.stdout.flush()  # a reader that has left is noticed here and not at exit
     return int(status)
+
+
+def _guard(verb: str) -> None:
+    """Close what is on the disk to others, and the memory where words pass through it."""
+    from localseek.store.history.leftovers import clear_away  # noqa: PLC0415  # `--help` needs none of it
+    from localseek.system import paths, private  # noqa: PLC0415
+
+    private.tighten(paths.home())
+    clear_away(paths.home())
+    if verb in WITH_WORDS:
+        from localseek.system.dumps import keep_memory_private  # noqa: PLC0415
+
+        keep_memory_private()
 
 
 def _complain(text: str) -> None:

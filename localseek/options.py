@@ -49,6 +49,7 @@ class LoadOptions:
     draft_model: str = ""  # path of a file with the multi-token prediction layer; "": look for it
     fixed: Fixed = field(default_factory=Fixed)
     prompt_cache: bool = False  # save what was read, and put it back in a later run
+    sequence_key: str = field(default="", repr=False)  # in hexadecimal: what was read is sealed
     parallel: int = 1  # requests that are answered at once at most; 0: chosen
     chat_template: str = ""  # jinja, in place of the file's own
     draft_memory: bool = False  # begin with what an earlier run learnt of drafts, and keep it

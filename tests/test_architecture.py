@@ -33,6 +33,9 @@ BESIDE_THE_API = {f"localseek.engine.process.{name}" for name in ("deaths", "mea
 ONE_DOOR = {
     "llama_cpp": "localseek/engine/llama/",
     "huggingface_hub": "localseek/store/hub/",
+    "sqlcipher3": "localseek/store/history/cipher.py",
+    "cryptography": "localseek/store/sealing.py",
+    "keyring": "localseek/system/keyrings.py",
 }
 
 

@@ -108,3 +108,16 @@ def test_clear_removes_all_and_says_how_much(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     assert store.clear() == (2, 123)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_what_is_cleared_or_goes_with_its_conversation_is_overwritten_first(tmp_path):
+    store = SequenceStore(tmp_path)
+    names = []
+    for number in range(2):
+        path = store.write("m", [memoryview(b"words " * 1000)])
+        names.append(path.name)
+        os.link(path, tmp_path / f"another name {number}")
+    store.remove_named(names[:1])
+    assert set((tmp_path / "another name 0").read_bytes()) == {0}
+    assert store.clear() == (1, 6000)
+    assert set((tmp_path / "another name 1").read_bytes()) == {0}

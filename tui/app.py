@@ -89,7 +89,7 @@ class LocalseekApp(Lists):
         self._clashes = set()
         self.unsent = ""  # what is in the prompt, kept here so that a crash cannot take it
         self._session = Session(ports.engine, ports.prepare)
-        self.archive = Archive(ports.history)
+        self.archive = Archive(ports.history, held=self.must_unlock)
         self.shelf = Shelf(ports.look_around, options.load)
         self._threads = (self._session, self.archive, self.shelf)
         self._offers: dict[str, bool] = {}
@@ -118,7 +118,10 @@ class LocalseekApp(Lists):
         self._frames = self.set_interval(FRAME_S, self._frame)
         for thread in self._threads:
             thread.wake = self._frames.resume
-        self._session.load(self.state.model.name)
+        if self.must_unlock:
+            self.ask_passphrase()
+        else:
+            self.load_model()
         self.chat.prompt.enter_sends = self.ports.preferences.enter_sends
         self.chat.prompt.words = commands.words()
         for complaint in (self.ports.preferences.complaint, self.unknown_bindings()):
@@ -127,6 +130,10 @@ class LocalseekApp(Lists):
         self.theme_changed_signal.subscribe(self, self._keep_theme)
         self.archive.look("", False)
         self._show()
+
+    def load_model(self) -> None:
+        """Load the model that the state names."""
+        self._session.load(self.state.model.name)
 
     def _keep_theme(self, theme: Theme) -> None:
         try:

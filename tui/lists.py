@@ -4,6 +4,7 @@ Takes the app's state and its threads, gives actions. Knows nothing about how a 
 drawn; each is imported when it is opened, so that the first picture does not wait for it.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,30 @@ LOST = "This conversation is not saved. Once more, and it is gone."
 
 class Lists(Verbs):
     """An app whose conversations, models and settings can be chosen from lists."""
+
+    @abstractmethod
+    def load_model(self) -> None:
+        """Load the model that the state names."""
+
+    @property
+    def must_unlock(self) -> bool:
+        """Tell whether the history needs a passphrase that can be asked for."""
+        return self.ports.vault is not None and self.ports.vault.askable
+
+    def ask_passphrase(self) -> None:
+        """Ask for the history's passphrase; the model is loaded after that, it may need a key."""
+        from tui.screens.unlock import LOCKED, Unlock  # noqa: PLC0415
+
+        assert self.ports.vault is not None  # else there is nothing to ask for
+
+        def asked(trouble: str | None) -> None:
+            self.archive.let_go(opened=trouble == "")
+            if trouble != "":
+                self.dispatch(act.HistoryFailed(trouble or LOCKED))
+            self.load_model()
+            self.chat.prompt.focus()
+
+        self.push_screen(Unlock(self.ports.vault.unlock), asked)
 
     def action_new(self) -> None:
         """Start a new conversation; a temporary one is lost only when asked for twice."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from localseek import Engine
 from localseek.store.history.history import History
+from localseek.store.history.vault import Vault
 from localseek.system.machine import Machine
 from tui.preferences import Preferences
 from tui.threads.session import EngineFactory, Prepare
@@ -22,6 +23,7 @@ class Ports:
     look_around: Callable[[], Machine]
     engine: EngineFactory = Engine.of
     history: Callable[[], History] = History
+    vault: Vault | None = None  # of the history, where it may have to be unlocked
     preferences: Preferences = field(default_factory=Preferences)
     save_theme: Callable[[str], None] = lambda theme: None
     copy: Callable[[str], bool] = lambda text: False  # with a program of the system's

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from textual.keys import Keys
 
-from localseek.system import paths
+from localseek.system import paths, private
 from tui.state.views import Reasoning
 
 Animation = Literal["none", "basic", "full"]
@@ -116,7 +116,5 @@ def write_theme(path: Path, theme: str) -> None:
     except TOMLKitError:
         return
     document["theme"] = theme
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".new")
-    unfinished.write_text(tomlkit.dumps(document), encoding="utf-8")
-    unfinished.replace(path)
+    private.make_folder(path.parent)
+    private.write_whole(path, tomlkit.dumps(document))

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from localseek.text.conversation import Reply
 from tui.app import LocalseekApp
 from tui.text import export
 
@@ -20,10 +21,27 @@ def run_app(app: LocalseekApp, *, headless: bool = False) -> int:
             with _told_if_long("Saving what the model has read, so that it is there next time…"):
                 app.close_session()
         finally:
-            saved = export.recover(app.state, app.unsent) if crashed else None
-            if saved:
-                print(f"The app failed. The conversation is saved in {saved}", file=sys.stderr)
+            if crashed and (words := _rescued(app)):
+                print(f"The app failed. {words}", file=sys.stderr)
     return 1 if crashed else 0
+
+
+def _rescued(app: LocalseekApp) -> str:
+    """Save what a crash would lose, and say where; beside an encrypted history only in it."""
+    vault = app.ports.vault
+    if vault is None or not vault.encrypted:
+        saved = export.recover(app.state, app.unsent)
+        return f"The conversation is saved in {saved}" if saved else ""
+    view = app.state.conversation
+    if vault.locked or app.state.unsaved or view.temporary or not app.unsent.strip():
+        return ""  # what was sent is in the history
+    with vault.open() as history:
+        number = history.new(app.unsent, app.state.model.name, view.system)
+        answer = history.begin_answer(
+            number, history.add_prompt(number, None, app.unsent), app.state.model.name
+        )
+        history.write_answer(answer, Reply(finish_reason="cancelled"))
+    return f"What was not sent is conversation {number} of the history."
 
 
 @contextlib.contextmanager

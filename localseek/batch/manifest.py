@@ -14,6 +14,7 @@ from typing import Any
 
 from localseek.errors import UsageError
 from localseek.options import GenerationOptions
+from localseek.system import private
 
 SUFFIX = ".manifest.json"
 FORMAT = 1
@@ -93,7 +94,9 @@ def write(output: Path, manifest: dict[str, Any]) -> None:
     path = manifest_path(output)
     partial = path.with_name(path.name + ".new")
     try:
-        partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        private.make_like(output, partial)
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(manifest, indent=1) + "\n")
         partial.replace(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from error

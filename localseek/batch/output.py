@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 
 from localseek.batch.rows import STANDARD, Row
 from localseek.errors import LocalseekError, UsageError
+from localseek.system import private
 
 SYNC_ROWS, SYNC_S = 16, 0.5  # so much at most is written, but not yet safe from a power cut
 NAMED = 5  # changed rows that an error names
@@ -148,7 +149,7 @@ class Output:
         """Replace the content as a whole, so that a kill leaves the old or the new file."""
         unfinished = self.path.with_name(self.path.name + ".new")
         try:
-            unfinished.unlink(missing_ok=True)
+            private.make_like(self.path, unfinished)
             file = self._open(unfinished)
             file.writelines(lines)
             file.flush()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from localseek.api.models import completed, find_model, find_runnable_model
 from localseek.errors import UsageError
@@ -19,6 +20,9 @@ from localseek.system.machine import Machine
 from localseek.terminal import clipboard, settings
 from localseek.terminal.first_picture import WELCOME, first_picture
 from localseek.terminal.messages import is_terminal, prepare_streams
+
+if TYPE_CHECKING:
+    from localseek.store.history.vault import Vault
 
 EXAMPLES = """examples:
   localseek
@@ -42,14 +46,21 @@ def run(arguments: argparse.Namespace) -> int:
     if chosen.model != EMBEDDED:  # which may have to be made first
         find_model(chosen.model)
     with first_picture(chosen.model, WELCOME):
+        from localseek.commands.parts.unlocking import unlock_unasked
+        from localseek.store.history.vault import Vault
         from tui import preferences
         from tui.app import LocalseekApp
         from tui.ports import Ports
         from tui.running import run_app
 
+        vault = Vault()
+        if vault.askable:
+            unlock_unasked(vault)  # or the app asks
         file = preferences.settings_file()
         ports = Ports(
-            prepare=partial(prepare, chosen),
+            prepare=partial(prepare, chosen, vault),
+            history=vault.open,
+            vault=vault,
             look_around=partial(look_around, chosen),
             preferences=preferences.read(file),
             save_theme=partial(preferences.write_theme, file),
@@ -60,14 +71,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def prepare(
-    chosen: GenerationOptions, name: str, say: Callable[[str], None]
+    chosen: GenerationOptions, vault: "Vault", name: str, say: Callable[[str], None]
 ) -> LoadOptions:
-    """Find a model's file, checked, and how it is loaded; what was read can be saved."""
+    """Find a model's file, checked, and how it is loaded; what was read can be saved.
+
+    Beside a history that stays locked it cannot.
+    """
     path = find_runnable_model(name, say)
     options, notice = completed(chosen, path)
     if notice:
         say(notice)
-    return replace(options.load_options(path), prompt_cache=True)
+    return replace(
+        options.load_options(path), prompt_cache=not vault.locked,
+        sequence_key=vault.sequence_key(),
+    )  # fmt: skip
 
 
 def look_around(chosen: GenerationOptions) -> Machine:

@@ -1,4 +1,4 @@
-"""`localseek history`: the saved conversations: list, search, show, export, change, delete.
+"""`localseek history`: the saved conversations: list, search, show, change, delete, encrypt.
 
 NAME is a conversation's number or the beginning of its title. Reads and writes what `chat` and
 the app save; starts no engine.
@@ -11,6 +11,8 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
+from localseek.commands.parts import ciphering
+from localseek.commands.parts.unlocking import open_history
 from localseek.store.history import export
 from localseek.store.history.history import History
 from localseek.store.history.records import Saved
@@ -25,15 +27,19 @@ EXAMPLES = """examples:
   localseek history show "Why is the sky"
   localseek history export 12 -o sky.md
   localseek history delete 12 13
+  localseek history encrypt
 """
 TITLE_CELLS = 50  # characters of a title in the list
+STILL_THERE = (
+    "Another program is reading the history: its log holds the deleted text until that has ended."
+)
 HITS = 50  # places that a search shows
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     actions = parser.add_subparsers(
-        dest="action", metavar="list|search|show|export|rename|pin|archive|delete"
+        dest="action", metavar="list|search|show|export|rename|pin|archive|delete|encrypt|decrypt"
     )
     shown = actions.add_parser("list", help="the conversations, the last used first")
     shown.add_argument("--archived", action="store_true", help="the archived ones instead")
@@ -48,6 +54,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     pinned = actions.add_parser("pin", help="keep a conversation at the top; --off undoes it")
     away = actions.add_parser("archive", help="take a conversation off the list; --off undoes it")
     gone = actions.add_parser("delete", help="delete conversations for good")
+    sealed = actions.add_parser("encrypt", help="encrypt all with a passphrase, or change it")
+    ciphering.add_arguments(sealed)
+    actions.add_parser("decrypt", help="store all without encryption again")
     for action in (one, saved, named, pinned, away):
         action.add_argument("name", metavar="NAME", help="a number, or how the title begins")
     named.add_argument("title", nargs="+", metavar="TITLE")
@@ -64,13 +73,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Do what the action says."""
     prepare_streams()
-    with History() as history:
+    if arguments.action == "encrypt":
+        ciphering.encrypt(arguments)
+        return 0
+    if arguments.action == "decrypt":
+        ciphering.decrypt()
+        return 0
+    with open_history() as history:
         if arguments.action == "search":
             _search(history, " ".join(arguments.words), arguments.json)
         elif arguments.action == "delete":
             meant = {one.id: one for one in map(history.named, arguments.names)}
-            SequenceStore().remove_named(history.delete(meant))
+            deletion = history.delete(meant)
+            SequenceStore().remove_named(deletion.sequences)
             note(f"Deleted: {', '.join(one.title for one in meant.values())}.")
+            if not deletion.overwritten:
+                note(STILL_THERE)
         elif arguments.action in ("show", "export"):
             _write(history, history.named(arguments.name), arguments)
         elif arguments.action in ("rename", "pin", "archive"):

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from localseek.engine.process.deaths import last_lines
 from localseek.engine.process.rpc import WorkerFacts, probe
 from localseek.errors import EngineError, UsageError
-from localseek.system import hardware, paths
+from localseek.system import hardware, paths, private
 from localseek.system.huge_pages import with_huge_pages
 from localseek.system.sizes import rough_size
 from localseek.terminal import settings
@@ -111,7 +111,7 @@ def _server(
     path = paths.log_file("worker")
     serving = "localseek.engine.child.serving"
     command = [sys.executable, "-P", "-m", serving, address, str(threads)]
-    with path.open("ab") as log:
+    with private.opened(path, "ab") as log:
         start = log.tell()
         server = subprocess.Popen(
             [*command, *devices], stdin=subprocess.PIPE, stdout=log, stderr=log,

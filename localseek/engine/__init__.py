@@ -1,5 +1,5 @@
 """The engine: a child process that runs llama.cpp, and the client that talks to it.
 
-`client.Engine` is what the rest of localseek uses; `llama/` is the only package that knows
+`client.Child` is what the rest of localseek uses; `llama/` is the only package that knows
 llama_cpp.
 """

@@ -1,6 +1,6 @@
 """Start the engine child: leave the network first, then load everything else.
 
-`python -m localseek.engine [--remote HOST:PORT]… [--remote-timeout S]` is what `client.Engine`
+`python -m localseek.engine [--remote HOST:PORT]… [--remote-timeout S]` is what `client.Child`
 starts. Only a bridge to the workers that it names stays outside.
 """
 
@@ -8,7 +8,9 @@ import argparse
 import os
 import sys
 
+from localseek.engine.child.faults import keep_words_out_of_tracebacks
 from localseek.system.airgap import isolate
+from localseek.system.dumps import keep_memory_private
 
 
 def main() -> int:
@@ -17,6 +19,9 @@ def main() -> int:
     parser.add_argument("--remote", action="append", default=[])
     parser.add_argument("--remote-timeout", type=float, default=0.0)
     arguments = parser.parse_args()
+    keep_memory_private()  # first: a bridge is a copy of this process
+    keep_words_out_of_tracebacks()
+    os.umask(0o077)  # nothing that it writes is anybody else's
     bridge = None
     if arguments.remote:
         from localseek.engine.process.bridge import Bridge  # noqa: PLC0415  (most engines need none)

@@ -12,14 +12,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from localseek import nano
 from localseek.errors import ModelError
 from localseek.gguf.info import is_later_part
 from localseek.store.models.catalogue import Model, all_models, meant
 from localseek.store.models.files import EMBEDDED, EMBEDDED_FILE, library_name, model_files
-from localseek.system import paths
+from localseek.system import paths, private
 
 __all__ = ["EMBEDDED", "Preparation", "embedded", "library_name", "look_up", "model_files",
            "resolve"]  # fmt: skip
@@ -142,6 +142,7 @@ def embedded(preparation: Preparation) -> Path:
         unfinished = target.with_name(f".{target.name}.new")
         try:
             preparation.convert(source, unfinished)
+            unfinished.chmod(private.FILE)
             unfinished.replace(target)
         except OSError as error:
             raise ModelError(f"{target} cannot be written: {error.strerror}.") from error
@@ -155,10 +156,10 @@ def embedded(preparation: Preparation) -> Path:
     return target
 
 
-def _lock_file() -> IO[str]:
+def _lock_file() -> BinaryIO:
     path = paths.models() / ".nano.lock"
     try:
-        return path.open("w")
+        return private.opened(path, "wb")
     except OSError as error:
         raise ModelError(
             f"{path} cannot be written: {error.strerror}.",

@@ -48,6 +48,21 @@ def hidden_devices() -> list[str]:
     return [f"{name}={os.environ[name]}" for name in names if name in os.environ]
 
 
+def inspectable() -> bool:
+    """Tell whether LOCALSEEK_INSPECTABLE lets profilers and debuggers read this process."""
+    return bool(os.environ.get("LOCALSEEK_INSPECTABLE"))
+
+
+def runtime_folder() -> str:
+    """Give the folder in memory that XDG_RUNTIME_DIR names, "" if none."""
+    return os.environ.get("XDG_RUNTIME_DIR") or ""
+
+
+def passphrase_file() -> str:
+    """Give the file that LOCALSEEK_PASSPHRASE_FILE names, "" if none."""
+    return os.environ.get("LOCALSEEK_PASSPHRASE_FILE") or ""
+
+
 def chosen_compiler() -> str:
     """Give the C++ compiler that CXX names, "" if none."""
     return os.environ.get("CXX", "")

@@ -4,13 +4,14 @@ import os
 from pathlib import Path
 
 from localseek.errors import LocalseekError
+from localseek.system import private
 
 
 def write_new(path: Path, text: str) -> Path:
     """Write a new file, never over another; raises LocalseekError, and leaves nothing behind."""
     try:
         path = path.expanduser()
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = private.descriptor_of(path, os.O_WRONLY | os.O_EXCL)
     except FileExistsError as error:
         raise LocalseekError(f"{path} exists already.", "Choose another name.") from error
     except (OSError, ValueError, RuntimeError) as error:  # such as the home of nobody

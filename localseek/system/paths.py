@@ -11,6 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from localseek.errors import LocalseekError
+from localseek.system import environment, private
 
 
 def home() -> Path:
@@ -23,7 +24,7 @@ def folder(name: str) -> Path:
     """Give a folder of the state, made if it is missing; raises LocalseekError if it can't be."""
     path = home() / name
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.make_folder(path)
     except OSError as error:
         raise LocalseekError(
             f"{path} cannot be made: {error.strerror}.",
@@ -35,6 +36,17 @@ def folder(name: str) -> Path:
 def models() -> Path:
     """Give the folder of the library's GGUF files."""
     return folder("models")
+
+
+def in_memory() -> Path | None:
+    """Give a folder whose files lie in memory, for what lives for minutes; None if there is none.
+
+    Others may write to it too: what is made there must be private itself.
+    """
+    for name in (environment.runtime_folder(), "/dev/shm"):
+        if name and Path(name).is_dir() and os.access(name, os.W_OK | os.X_OK):
+            return Path(name)
+    return None
 
 
 def short(path: Path) -> str:

@@ -336,3 +336,17 @@ def test_saved_sequences_and_several_rows_at_once_exclude_each_other(run_cli, fi
     assert outcome.err.startswith("localseek: --prompt-cache saves one sequence at a time.")
     assert run_cli("batch", *files, "--prompt-cache").status == 0
     assert json.loads(read_rows(files[1])[0]["answer"])["load"]["parallel"] == 1
+
+
+@pytest.mark.parametrize("wanted", [0o600, 0o640])
+def test_the_manifest_and_a_rewritten_output_are_as_closed_as_the_output(
+    run_cli, tmp_path, wanted
+):
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"prompt": "say one"}\n{"prompt": "fail"}\n')
+    run_cli("batch", str(source), str(target), "-q")
+    target.chmod(wanted)
+    (tmp_path / "out.jsonl.manifest.json").unlink()
+    run_cli("batch", str(source), str(target), "-q")  # the failed row is taken out and tried again
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("out*")}
+    assert modes == {"out.jsonl": wanted, "out.jsonl.manifest.json": wanted}

@@ -79,7 +79,7 @@ def test_an_unknown_option_is_one_line(run_cli):
 def fake_conversion(monkeypatch, outcome, reports=range(0, 101, 25), resumed=0):
     asked = {}
 
-    def convert_(source, target, options, progress, notice):
+    def convert_(source, target, options, progress, notice, shards=None):
         asked.update(source=source, target=target, options=options)
         for done in reports:
             share = converters.Progress(

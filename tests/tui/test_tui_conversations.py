@@ -138,7 +138,8 @@ async def test_what_the_engine_read_is_kept_for_the_conversation_that_it_was_rea
     assert scripted.kept == 2, "and at the end"
     assert all(not request.keep for request in scripted.requests)
     with History() as history:
-        assert history.delete([1]) == ["1.sequence"] and history.delete([2]) == ["2.sequence"]
+        assert history.delete([1]).sequences == ("1.sequence",)
+        assert history.delete([2]).sequences == ("2.sequence",)
 
 
 async def test_switching_in_the_middle_of_an_answer_keeps_what_was_there(drive):

@@ -14,6 +14,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+from disk_scan import mark, marks_in
 
 from localseek.store.history.history import History
 from localseek.terminal.first_picture import WELCOME, lines
@@ -98,6 +99,27 @@ def test_a_childs_flood_of_errors_goes_to_the_log_and_never_to_the_screen(
     assert app.ended() == 0
     assert b"JUNK" not in app.seen
     assert b"JUNK-FROM-A-DRIVER" in (temporary_home / "logs" / "engine.log").read_bytes()
+
+
+def test_a_temporary_conversation_leaves_no_byte_on_the_disk(terminal, temporary_home, tmp_path):
+    places = {name: str(tmp_path / name) for name in ("TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME")}
+    for place in places.values():
+        Path(place).mkdir()
+    app = terminal(APP, **places)
+    app.until("ready")
+    app.type("/temporary\r")
+    app.until("emporary")
+    app.type(f"say {mark('temporary')}\r")
+    app.until(mark("temporary"))
+    app.type("\x0e\x0e")  # Ctrl+N twice: it is gone
+    app.until("gone")
+    app.type(f"say {mark('kept')}\r")
+    app.until(mark("kept"))
+    app.type("\x11")
+    assert app.ended() == 0
+    folders = [temporary_home, *map(Path, places.values())]
+    files = [path for one in folders for path in one.rglob("*") if path.is_file()]
+    assert {found for path in files for found in marks_in(path.read_bytes())} == {"kept"}
 
 
 def test_a_terminal_that_is_closed_keeps_what_was_said(terminal):

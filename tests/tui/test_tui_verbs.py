@@ -5,6 +5,8 @@ from textual import events
 
 from localseek.events import AnswerDelta, PromptProgress
 from localseek.options import GenerationOptions
+from localseek.store.history import cipher
+from localseek.store.history.vault import Vault
 from tui.app import LocalseekApp
 from tui.running import run_app
 from tui.state.actions import Selected, Submitted
@@ -170,6 +172,23 @@ def test_a_crash_saves_the_conversation_and_says_where(temporary_home, capsys):
     text = saved.read_text()
     assert "keep me" in text and "Kept." in text and "not sent yet" in text
     assert str(saved) in capsys.readouterr().err
+
+
+def test_beside_an_encrypted_history_a_crash_saves_what_was_not_sent_in_it(
+    temporary_home, capsys, monkeypatch
+):
+    monkeypatch.setattr(cipher, "ITERATIONS", 10)
+    vault = Vault()
+    vault.encrypt("one")
+    options = GenerationOptions()
+    scripted = Scripted([READ, AnswerDelta("Kept.", 1), Hold()])
+    ports = ports_of(scripted, options, history=vault.open, vault=vault)
+    assert run_app(Crashing(options, ports), headless=True) == 1
+    assert not (temporary_home / "recovered").exists()
+    assert "What was not sent is conversation 2 of the history." in capsys.readouterr().err
+    with vault.open() as history:
+        texts = [[m.content for m in history.all_messages(one)] for one in (1, 2)]
+    assert texts == [["keep me", "Kept."], ["not sent yet", ""]]
 
 
 def test_a_crash_saves_nothing_of_a_temporary_conversation(temporary_home, capsys):

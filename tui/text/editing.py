@@ -1,4 +1,7 @@
-"""The prompt in the user's own editor: a private file, their command, and what they left in it."""
+"""The prompt in the user's own editor: a private file, their command, and what they left in it.
+
+The file lies in memory where the system has a folder for that.
+"""
 
 import shlex
 import subprocess
@@ -6,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from localseek.errors import UsageError
-from localseek.system import environment
+from localseek.system import environment, paths
 
 
 def edit(text: str) -> str:
@@ -17,7 +20,7 @@ def edit(text: str) -> str:
         raise UsageError(f"VISUAL or EDITOR is not a command: {error}.") from error
     if not command:
         raise UsageError("No editor is named.", "Set VISUAL or EDITOR, such as EDITOR=nano.")
-    with tempfile.TemporaryDirectory(prefix="localseek-") as folder:  # for its owner only
+    with tempfile.TemporaryDirectory(prefix="localseek-", dir=paths.in_memory()) as folder:
         file = Path(folder, "prompt.md")
         file.write_text(text, encoding="utf-8", errors="replace")
         try:

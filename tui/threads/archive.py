@@ -6,6 +6,7 @@ once, and conversations go on without being saved. Of a temporary conversation i
 Knows nothing about Textual or the engine.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -49,17 +50,27 @@ class Place:
 
 
 class Archive(Background):
-    """The thread that owns the open history."""
+    """The thread that owns the open history; while it is `held`, its jobs wait for a passphrase."""
 
-    def __init__(self, opener: Opener) -> None:
+    def __init__(self, opener: Opener, held: bool = False) -> None:
         super().__init__("history")
         self._opener = opener
+        self._gate = threading.Event()
+        if held:
+            self.submit(lambda: self._gate.wait() and None)
+        else:
+            self._gate.set()
         self._history: History | None = None
         self._failed = False
         self._numbers: dict[int, int] = {}  # of conversations made here, by key
         self._places: dict[int, Place] = {}  # by turn
         self._written_s: dict[int, float] = {}  # by turn; for the caller's thread only
         self._do(lambda history: self.emit(Recalled(tuple(history.last_prompts(RECALLED)))))
+
+    def let_go(self, opened: bool) -> None:
+        """Go on with what waited; if the history cannot be opened, without it."""
+        self._failed |= not opened
+        self._gate.set()
 
     # What the state shows
 
@@ -170,7 +181,8 @@ class Archive(Background):
         """Delete a conversation for good, with what the engine saved of it."""
 
         def change(history: History) -> None:
-            SequenceStore().remove_named(history.delete([number]))
+            deletion = history.delete([number])
+            SequenceStore().remove_named(deletion.sequences)
             keys = tuple(key for key, one in self._numbers.items() if one == number)
             self._forget(number)
             self.emit(Deleted(number, keys))
@@ -194,6 +206,8 @@ class Archive(Background):
 
     def close(self) -> None:
         """Write what is left, and close the history."""
+        if not self._gate.is_set():
+            self.let_go(opened=False)
 
         def close() -> None:
             if self._history is not None:

@@ -9,11 +9,13 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from localseek.commands.parts.unlocking import unlock, with_key
 from localseek.options import GenerationOptions
 from localseek.store.history.database import HistoryError
 from localseek.store.history.history import History
 from localseek.store.history.recorder import Recorder
 from localseek.store.history.records import turns_of
+from localseek.store.history.vault import Vault
 from localseek.terminal import settings
 from localseek.terminal.messages import note
 from localseek.text.conversation import Transcript
@@ -41,13 +43,16 @@ def begun(arguments: argparse.Namespace, name: str | None, save: bool) -> Iterat
         yield Begun(options, Transcript(options.system))
         return
     try:
-        history = History()
+        vault = Vault()
+        unlock(vault)
+        history = vault.open()
     except HistoryError as error:
         if name is not None:
             raise
         note(f"{error} This conversation is not saved.")
         yield Begun(options, Transcript(options.system))
         return
+    options = with_key(options, vault)
     with history:
         yield _new(history, options) if name is None else _continued(
             history, options, name, arguments.model is None

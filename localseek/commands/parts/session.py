@@ -14,6 +14,7 @@ from types import FrameType
 
 from localseek import Engine
 from localseek.api.models import completed, find_runnable_model
+from localseek.commands.parts.unlocking import with_key
 from localseek.events import (
     AnswerDelta,
     AnswerWithdrawn,
@@ -34,7 +35,7 @@ class Session:
 
     def __init__(self, options: GenerationOptions, quiet: bool = False) -> None:
         self.path = find_runnable_model(options.model)
-        self.options, notice = completed(options, self.path)
+        self.options, notice = completed(with_key(options), self.path)
         self.quiet = quiet
         if notice and not quiet:
             note(notice)

@@ -1,6 +1,6 @@
 """The engine child's main loop: messages in, events out.
 
-Started by `client.Engine` through `__main__.py`, which has left the network. Talks over the
+Started by `client.Child` through `__main__.py`, which has left the network. Talks over the
 standard input and output it was given; native code that prints goes to the log on standard error.
 """
 

@@ -18,7 +18,7 @@ from localseek.engine.drafting.learnt import Learnt, from_plain, to_plain
 from localseek.engine.llama import BUILD
 from localseek.errors import LocalseekError
 from localseek.placing.placement import Placement
-from localseek.system import hardware, paths
+from localseek.system import hardware, paths, private
 
 SUFFIX = ".json"
 MOST_FILES = 64
@@ -50,7 +50,7 @@ class LearntStore:
             folder = paths.folder("drafting")
             data = json.dumps(to_plain({**self.read(), **found}))  # others know of other counts
             partial = folder / f"{self._key}.{secrets.token_hex(8)}.partial"
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = private.descriptor_of(partial, os.O_WRONLY | os.O_EXCL)
             try:
                 with open(descriptor, "w", encoding="utf-8") as file:
                     file.write(data)

@@ -15,14 +15,14 @@ import psutil
 from numpy.typing import NDArray
 
 from localseek.engine.decoding.decoder import Decoder
-from localseek.engine.llama import BUILD, Bytes
+from localseek.engine.llama import BUILD
 from localseek.engine.loading.state import (
     DamagedError,
     Head,
     Origin,
     StateError,
     image,
-    read_head,
+    read_tokens,
     restore,
 )
 from localseek.store.sequences import SequenceStore
@@ -78,7 +78,7 @@ class Keeper:
                 stale |= head.model != self._origin.model and head.place == self._origin.place
         for _, path in sorted(useful, reverse=True):
             try:
-                restore(self._decoder, _mapped(path), self._origin.model)
+                self._restore(path)
             except (StateError, OSError, ValueError) as error:
                 self._leave_out(path, error)
                 continue
@@ -88,6 +88,13 @@ class Keeper:
         if stale and not useful:
             self._say("it was made from another state of the model's file, or with other options")
         return self._notice
+
+    def _restore(self, path: Path) -> None:
+        with self._store.opened(path) as content:
+            if self._store.sealed and content.size > psutil.virtual_memory().available:
+                raise StateError("too little memory is free")
+            data = np.frombuffer(content.first(content.size), np.uint8)
+            restore(self._decoder, data, self._origin.model)
 
     def after(self) -> str:
         """Save what the decoder has read if that is worth it; give a notice or ""."""
@@ -141,7 +148,8 @@ class Keeper:
         found = {}
         for saved in self._store.list():
             try:
-                found[saved.path] = read_head(_mapped(saved.path), saved.size_bytes)
+                with self._store.opened(saved.path) as content:
+                    found[saved.path] = read_tokens(content)
             except FileNotFoundError:  # another process has just replaced it
                 continue
             except (StateError, OSError, ValueError) as error:
@@ -164,7 +172,3 @@ class Keeper:
     def _remove(self, path: Path) -> None:
         with contextlib.suppress(OSError):  # then it stays, and the store's limit takes it
             self._store.remove(path)
-
-
-def _mapped(path: Path) -> Bytes:
-    return np.memmap(path, np.uint8, "r")

@@ -31,7 +31,10 @@ from localseek.engine.loading.vocabulary import read_vocabulary
 from localseek.engine.process.bridge import Remote
 from localseek.errors import ContextError, ModelError, UsageError
 from localseek.options import LoadOptions, Message, ModelInfo, Request
+from localseek.store.history.cipher import is_encrypted
+from localseek.store.history.leftovers import history_file
 from localseek.store.sequences import SequenceStore
+from localseek.system import paths
 from localseek.text.reasoning import OPEN
 from localseek.text.template import BLOCK_END, ChatTemplate, Prompt, going_on
 
@@ -79,11 +82,15 @@ class Loaded:
                 self.model, self.target, parts.parallel, parts.lanes, self._depths, cancelled
             )
         self.keeper: Keeper | None = None
-        if options.prompt_cache and self.scheduler is None:
+        # Never without a key beside an encrypted history, whoever asks for it.
+        withheld = options.prompt_cache and not options.sequence_key and is_encrypted(
+            history_file(paths.home())
+        )
+        if options.prompt_cache and self.scheduler is None and not withheld:
             caches = f"{placement.cache_type}, drafts {parts.drafter is not None}"
             if any(tensor.name.startswith("rope_factors_long") for tensor in info.tensors):
                 caches += f", context {self.target.n_ctx}"  # it decides how positions are coded
-            store = SequenceStore()
+            store = SequenceStore(key=bytes.fromhex(options.sequence_key) or None)
             with contextlib.suppress(OSError):  # what cannot go now goes with the next one saved
                 store.evict()  # the limit may have been lowered
             self.keeper = Keeper(self.decoder, store, origin(parts.planned.files, caches))
@@ -113,6 +120,8 @@ class Loaded:
             allotted=tuple(asdict(one) for one in parts.memory()),
         )
         self.notices = [*placement.warnings, *remote_notices(placement, remotes)]
+        if withheld:
+            self.notices.append("The prompt cache is not used: the history is locked.")
         if parts.planned.notice:
             self.notices.append(parts.planned.notice)
 

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from localseek.engine.decoding.decoder import Decoder
 from localseek.engine.llama import Bytes
+from localseek.store.sequences import Content
 
 MAGIC = b"localseek sequence 2\n"
 DIGEST_BYTES = 32
 LONGEST_HEAD = 4096  # bytes
 _LENGTH = struct.Struct("<Q")
+LONGEST_START = len(MAGIC) + _LENGTH.size + LONGEST_HEAD  # up to where the tokens begin
 
 
 class StateError(Exception):
@@ -88,8 +90,26 @@ def image(decoder: Decoder, origin: Origin) -> list[memoryview]:
     return [*parts, memoryview(digest.digest())]
 
 
+def read_tokens(content: Content) -> tuple[Head, NDArray[np.int32]]:
+    """Read head and tokens of a saved image, and no more of it; raise StateError, ValueError."""
+    start = content.first(LONGEST_START)
+    head, end = _read_head(np.frombuffer(start, np.uint8), content.size)
+    needed = end + 4 * head.n_tokens
+    data = start if needed <= len(start) else content.first(needed)
+    return head, np.frombuffer(bytes(data[end:needed]), np.int32)  # not of the file any more
+
+
 def read_head(data: Bytes, size_bytes: int) -> tuple[Head, NDArray[np.int32]]:
     """Read head and tokens from the beginning of an image of `size_bytes`; raise StateError."""
+    head, begin = _read_head(data, size_bytes)
+    tokens = data[begin : begin + 4 * head.n_tokens]
+    if tokens.size != 4 * head.n_tokens:
+        raise DamagedError
+    return head, np.frombuffer(tokens.tobytes(), np.int32)
+
+
+def _read_head(data: Bytes, size_bytes: int) -> tuple[Head, int]:
+    """Give the head and where it ends."""
     start = len(MAGIC) + _LENGTH.size
     if data[: len(MAGIC)].tobytes() != MAGIC or data.size < start:
         raise DamagedError("it is not a saved sequence of this version")
@@ -103,11 +123,7 @@ def read_head(data: Bytes, size_bytes: int) -> tuple[Head, NDArray[np.int32]]:
         raise DamagedError from error
     if not sane or start + length + sum(head.sizes) + DIGEST_BYTES != size_bytes:
         raise DamagedError
-    begin = start + length
-    tokens = data[begin : begin + 4 * head.n_tokens]
-    if tokens.size != 4 * head.n_tokens:
-        raise DamagedError
-    return head, np.frombuffer(tokens.tobytes(), np.int32)
+    return head, start + length
 
 
 def restore(decoder: Decoder, data: Bytes, model: str) -> None:

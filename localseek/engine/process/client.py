@@ -19,7 +19,7 @@ from localseek.engine.process import protocol
 from localseek.engine.process.deaths import death_message, last_lines, lost_worker
 from localseek.errors import EngineError, LocalseekError, UsageError
 from localseek.options import LoadOptions, ModelInfo
-from localseek.system import paths
+from localseek.system import paths, private
 from localseek.system.huge_pages import with_huge_pages
 
 QUIT_SECONDS = 3.0
@@ -55,7 +55,7 @@ class Child:
             remotes += ["--remote-timeout", str(options.fixed.remote_timeout_s)]
         self._write_lock = threading.Lock()
         try:
-            with self.log_path.open("ab") as log:
+            with private.opened(self.log_path, "ab") as log:
                 self._log_start = log.tell()
                 self._process = subprocess.Popen(
                     [*program(), *remotes], stdin=subprocess.PIPE, stdout=subprocess.PIPE,

@@ -1,8 +1,8 @@
-"""The only module that opens the history's database, so that another one can take its place.
+"""The only module that opens the history's database, encrypted or not.
 
-Takes a path, gives a `sqlite3.Connection` (or what has the same DB-API) whose tables are those of
-the newest version. A file that is damaged, locked, or of a newer localseek is never written to.
-Knows nothing about conversations.
+Takes a path, and a key if it is encrypted; gives a `sqlite3.Connection` (or SQLCipher's, which has
+the same interface) whose tables are those of the newest version. A file that is damaged, locked, of
+a newer localseek, or of another passphrase is never written to. Knows nothing about conversations.
 """
 
 import contextlib
@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from localseek.errors import LocalseekError
+from localseek.store.history import cipher
 from localseek.store.history.migrations import MIGRATIONS
+from localseek.system import private
 
 WAIT_S = 3.0  # for another window's write; each of them takes milliseconds
 
@@ -29,22 +31,61 @@ class BusyError(HistoryError):
     lasting = False
 
 
+class LockedError(HistoryError):
+    """It is encrypted, and what opens it was not given."""
+
+
+class WrongPassphraseError(LockedError):
+    """It is encrypted, and the passphrase is another one."""
+
+
 class GoneError(LocalseekError):
     """What was to be written to is not there any more: deleted by another program."""
 
 
-def open_database(path: Path) -> sqlite3.Connection:
-    """Open the database, made or brought up to date if need be; raises HistoryError."""
+def open_database(path: Path, key: cipher.Key | None = None) -> sqlite3.Connection:
+    """Open the database, made or brought up to date if need be; raises HistoryError.
+
+    LockedError if it is encrypted and there is no `key`, WrongPassphraseError if it is another's.
+    """
     with explained(path):
         if not path.exists():
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
-        connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
+            os.close(private.descriptor_of(path, os.O_WRONLY))
+        connection = _connected(path, key)
         try:
+            _check_key(connection, path, key)
             _prepare(connection, path)
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def _connected(path: Path, key: cipher.Key | None) -> sqlite3.Connection:
+    if key is None:
+        return sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
+    try:
+        return cipher.connect(path, key, WAIT_S)
+    except LocalseekError as error:
+        what = f"The history {path} is encrypted, and {error.message}"
+        raise LockedError(what, error.hint) from error
+
+
+def _check_key(connection: sqlite3.Connection, path: Path, key: cipher.Key | None) -> None:
+    """Read from the file; raise LockedError where that needs another key."""
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except cipher.database_errors() as error:
+        # Only now: this process has no connection to it that a second look could take locks from.
+        if _primary(error) != sqlite3.SQLITE_NOTADB or not cipher.is_encrypted(path):
+            raise
+        if key is None:
+            what = f"The history {path} is encrypted."
+            raise LockedError(what, "Its passphrase opens it.") from error
+        raise WrongPassphraseError(
+            f"The passphrase is wrong: it does not open the history {path}.",
+            "Nothing was changed.",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -56,7 +97,8 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
             yield
             connection.execute("COMMIT")
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # a full disk has rolled it back already
+            # A full disk has rolled it back already.
+            with contextlib.suppress(*cipher.database_errors()):
                 connection.execute("ROLLBACK")
             raise
 
@@ -66,9 +108,9 @@ def explained(path: Path) -> Iterator[None]:
     """Turn what SQLite and the system say into a HistoryError that says what to do."""
     try:
         yield
-    except sqlite3.IntegrityError as error:
-        raise GoneError("This conversation was deleted by another program.") from error
-    except sqlite3.DatabaseError as error:
+    except cipher.database_errors() as error:
+        if _primary(error) == sqlite3.SQLITE_CONSTRAINT:
+            raise GoneError("This conversation was deleted by another program.") from error
         kind, words = _words(path, error)
         raise kind(*words) from error
     except OSError as error:
@@ -90,6 +132,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+    connection.execute("PRAGMA temp_store = MEMORY")  # nothing of it in the folder for such files
     if version < len(MIGRATIONS):
         _migrate(connection, path)
 
@@ -108,12 +151,17 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+def _primary(error: Exception) -> int | None:
+    """Give SQLite's code of an error, without its detail."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else int(code) & 0xFF
+
+
 def _words(
-    path: Path, error: sqlite3.DatabaseError
+    path: Path, error: Exception
 ) -> tuple[type[HistoryError], tuple[str, str]]:
     """Give what happened and what to do about it."""
-    code = getattr(error, "sqlite_errorcode", None)
-    primary = code & 0xFF if code is not None else None  # the rest of the code is detail
+    primary = _primary(error)
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         what = f"The history {path} is locked by another program."
         return BusyError, (what, "Try again when it has ended.")

@@ -6,6 +6,7 @@ the root is what is shown. Every method is one transaction; several programs may
 once. Raises HistoryError (database.py). Knows nothing about engines, terminals or Textual.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -15,41 +16,42 @@ from pathlib import Path
 from typing import Any
 
 from localseek.errors import LocalseekError, UsageError
-from localseek.events import DraftStats, Stats
+from localseek.store.history.cipher import Key
 from localseek.store.history.database import (
     HistoryError,
     explained,
     open_database,
     transaction,
 )
-from localseek.store.history.records import Hit, Message, Saved, title_of
+from localseek.store.history.records import Deletion, Hit, Message, Saved, title_of
+from localseek.store.history.rows import MESSAGE, SAVED, message_of, saved_of, stored
 from localseek.store.history.search import find
 from localseek.system import paths
 from localseek.text.conversation import Reply
-
-_SAVED = """
-    SELECT id, title, system, model, created, used, pinned, archived, leaf,
-        (SELECT count(*) FROM message WHERE message.conversation = conversation.id), settings
-    FROM conversation
-"""
-_MESSAGE = """
-    SELECT id, parent, role, content, reasoning, model, finish_reason, error, stats, created
-    FROM message
-"""
 
 
 class History:
     """One open history; `close` it, or use it as a context manager."""
 
-    def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
-        """Open the history in LOCALSEEK_HOME, or the file `path`; make it if it is missing."""
-        self.path = path or _own_path()
+    def __init__(
+        self, path: Path | None = None, clock: Callable[[], float] = time.time,
+        key: Key | None = None,
+    ) -> None:  # fmt: skip
+        """Open the history in LOCALSEEK_HOME, or the file `path`; make it if it is missing.
+
+        Raises LockedError if it is encrypted and `key` is not its own.
+        """
+        self.path = path or own_path()
         self._clock = clock
-        self._db = open_database(self.path)
+        self._db = open_database(self.path, key)
+        self._overwritten = True  # what was deleted
         self._settle()
 
     def close(self) -> None:
         """Close the database; may be called again."""
+        if not self._overwritten:
+            with contextlib.suppress(HistoryError):
+                self._empty_log()
         self._db.close()
 
     def __enter__(self) -> "History":
@@ -67,25 +69,25 @@ class History:
             return self._inserted(
                 "INSERT INTO conversation (title, system, model, created, used) "
                 "VALUES (?, ?, ?, ?, ?)",
-                _stored(title_of(prompt)), _stored(system), model, now, now,
+                stored(title_of(prompt)), stored(system), model, now, now,
             )  # fmt: skip
 
     def conversations(self, archived: bool | None = False) -> list[Saved]:
         """Give the conversations, pinned ones first, then the last used; `archived` None: all."""
         with explained(self.path):
             rows = self._db.execute(
-                f"{_SAVED} WHERE ?1 IS NULL OR archived = ?1 ORDER BY pinned DESC, used DESC",
+                f"{SAVED} WHERE ?1 IS NULL OR archived = ?1 ORDER BY pinned DESC, used DESC",
                 (archived,),
             )
-            return [_saved(row) for row in rows]
+            return [saved_of(row) for row in rows]
 
     def conversation(self, number: int) -> Saved:
         """Give one conversation; raises UsageError if there is none with this number."""
         with explained(self.path):
-            row = self._db.execute(f"{_SAVED} WHERE id = ?", (number,)).fetchone()
+            row = self._db.execute(f"{SAVED} WHERE id = ?", (number,)).fetchone()
         if row is None:
             raise UsageError(f"There is no conversation {number}.", "See localseek history list.")
-        return _saved(row)
+        return saved_of(row)
 
     def named(self, name: str) -> Saved:
         """Give the conversation that a number or the beginning of a title names.
@@ -127,14 +129,13 @@ class History:
         given = {name: value for name, value in values.items() if value is not None}
         with transaction(self._db, self.path):
             for name, value in given.items():
-                text = _stored(value) if isinstance(value, str) else value
+                text = stored(value) if isinstance(value, str) else value
                 self._db.execute(f"UPDATE conversation SET {name} = ? WHERE id = ?", (text, number))
 
-    def delete(self, numbers: Iterable[int]) -> list[str]:
+    def delete(self, numbers: Iterable[int]) -> Deletion:
         """Delete conversations for good: their text, their part of the index, the log of both.
 
-        Gives the names of the saved sequences that held what was read of them: the caller's to
-        remove.
+        The saved sequences that held what was read of them are the caller's to remove.
         """
         names: list[str] = []
         with transaction(self._db, self.path):
@@ -144,11 +145,25 @@ class History:
                 )
                 names += [name for (name,) in rows]
                 self._db.execute("DELETE FROM conversation WHERE id = ?", (number,))
-            # Merged, the index holds nothing of what is gone.
-            self._db.execute("INSERT INTO message_text (message_text) VALUES ('optimize')")
+            self._merge_index()
+        return Deletion(tuple(names), self._empty_log())
+
+    def _merge_index(self) -> None:
+        """Leave nothing in the index of what is gone."""
+        self._db.execute("INSERT INTO message_text (message_text) VALUES ('optimize')")
+
+    def _empty_log(self) -> bool:
+        """Leave nothing in the log of what is gone; tell whether no other program reads it."""
         with explained(self.path):
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return names
+            (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._overwritten = not busy  # else when this history is closed, or the last one is
+        return self._overwritten
+
+    def secret(self, name: str) -> bytes | None:
+        """Give a key that is kept here, None if there is none."""
+        with explained(self.path):
+            row = self._db.execute("SELECT value FROM kept_key WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
 
     def keep_sequence(self, number: int, name: str) -> None:
         """Note that a saved sequence holds what was read of a conversation; raises GoneError."""
@@ -179,8 +194,8 @@ class History:
                 "stats = ?, writer = CASE WHEN ?3 = '' THEN writer END "
                 "WHERE id = ?6 AND writer = ?7",
                 (
-                    _stored(reply.answer), _stored(reply.reasoning), reply.finish_reason,
-                    _stored(reply.error), stats, answer, _this_process(),
+                    stored(reply.answer), stored(reply.reasoning), reply.finish_reason,
+                    stored(reply.error), stats, answer, _this_process(),
                 ),
             )  # fmt: skip
 
@@ -222,7 +237,9 @@ class History:
                 "AND NOT EXISTS (SELECT 1 FROM message WHERE conversation = ?1)",
                 (conversation,),
             )
-            return gone.rowcount > 0
+            self._merge_index()
+        self._empty_log()
+        return gone.rowcount > 0
 
     def _end_of(self, conversation: int, message: int | None) -> int | None:
         """Give the end of what followed a message last (None: the beginning)."""
@@ -252,19 +269,19 @@ class History:
                 "  SELECT id, parent, 0 FROM message WHERE id = ?"
                 "  UNION ALL SELECT message.id, message.parent, depth + 1"
                 "  FROM message JOIN way ON message.id = way.parent"
-                f") {_MESSAGE.replace('SELECT id, parent', 'SELECT message.id, message.parent')} "
+                f") {MESSAGE.replace('SELECT id, parent', 'SELECT message.id, message.parent')} "
                 "JOIN way USING (id) ORDER BY depth DESC",
                 (leaf,),
             )
-            return [_message(row) for row in rows]
+            return [message_of(row) for row in rows]
 
     def all_messages(self, conversation: int) -> list[Message]:
         """Give every message of a conversation, all variants and forks, in the order written."""
         with explained(self.path):
             rows = self._db.execute(
-                f"{_MESSAGE} WHERE conversation = ? ORDER BY id", (conversation,)
+                f"{MESSAGE} WHERE conversation = ? ORDER BY id", (conversation,)
             )
-            return [_message(row) for row in rows]
+            return [message_of(row) for row in rows]
 
     def leave_at(self, conversation: int, message: int) -> list[Message]:
         """Go to the branch of a message, to the end of what followed it last; give the branch."""
@@ -293,7 +310,7 @@ class History:
             number = self._inserted(
                 "INSERT INTO message (conversation, parent, role, content, model, writer, created) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                conversation, parent, role, _stored(text), model, writer, now,
+                conversation, parent, role, stored(text), model, writer, now,
             )  # fmt: skip
             self._db.execute(
                 "UPDATE conversation SET leaf = ?, used = ? WHERE id = ?",
@@ -320,7 +337,8 @@ class History:
                 )
 
 
-def _own_path() -> Path:
+def own_path() -> Path:
+    """Give the file of the history in LOCALSEEK_HOME; raises HistoryError."""
     try:
         return paths.folder("history") / "history.sqlite3"
     except LocalseekError as error:
@@ -342,33 +360,3 @@ def _runs(writer: str) -> bool:
         return f"{psutil.Process(int(number)).create_time():.2f}" == began
     except (psutil.Error, ValueError):
         return False
-
-
-def _stored(text: str) -> str:
-    """Give text that UTF-8 can hold: halves of characters from broken input are replaced."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _saved(row: tuple[Any, ...]) -> Saved:
-    number, title, system, model, created, used, pinned, archived, leaf, messages, settings = row
-    return Saved(
-        number, title, system, model, created, used, bool(pinned), bool(archived), leaf, messages,
-        json.loads(settings),
-    )  # fmt: skip
-
-
-def _message(row: tuple[Any, ...]) -> Message:
-    number, parent, role, content, reasoning, model, finish_reason, error, stats, created = row
-    return Message(
-        number, parent, role, content, reasoning, model, finish_reason, error, _stats(stats),
-        created,
-    )  # fmt: skip
-
-
-def _stats(text: str | None) -> Stats | None:
-    if text is None:
-        return None
-    fields = json.loads(text)
-    if fields.get("draft") is not None:
-        fields["draft"] = DraftStats(**fields["draft"])
-    return Stats(**fields)

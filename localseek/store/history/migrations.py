@@ -84,4 +84,7 @@ SECOND = (
     END
     """,
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, SECOND)
+
+# Keys of what is kept elsewhere; only an encrypted history has any (conversion.py).
+THIRD = ("CREATE TABLE kept_key (name TEXT PRIMARY KEY, value BLOB NOT NULL)",)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, SECOND, THIRD)

@@ -65,6 +65,17 @@ class Hit:
     excerpt: str
 
 
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What became of a deletion: files that go with it, and whether its bytes are gone already.
+
+    While another program reads, they stay in the log until it has ended.
+    """
+
+    sequences: tuple[str, ...]
+    overwritten: bool
+
+
 def title_of(prompt: str) -> str:
     """Give the title that a conversation has until someone renames it."""
     words = " ".join(prompt.split())
