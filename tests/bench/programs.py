@@ -164,7 +164,7 @@ class Server:
             "prompt": prompt, "n_predict": tokens, "temperature": 0.0, "cache_prompt": False,
             "samplers": ["top_k"], "top_k": 1,
         }  # fmt: skip
-        timings: dict[str, Any] = self._ask("completion", request)["timings"]
+        timings: dict[str, Any] = self.ask("completion", request)["timings"]
         return timings
 
     def chat(self, question: str, tokens: int, system: str = "") -> int:
@@ -174,9 +174,10 @@ class Server:
         request = {
             "messages": messages, "temperature": 0, "max_tokens": tokens, "cache_prompt": True,
         }  # fmt: skip
-        return int(self._ask("v1/chat/completions", request)["usage"]["completion_tokens"])
+        return int(self.ask("v1/chat/completions", request)["usage"]["completion_tokens"])
 
-    def _ask(self, place: str, request: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, place: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Post a request, give its JSON."""
         data = json.dumps(request).encode()
         head = {"Content-Type": "application/json"}
         asked = urllib.request.Request(f"{self.url}/{place}", data, head)

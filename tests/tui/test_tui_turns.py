@@ -352,3 +352,16 @@ async def test_no_step_is_lost_when_keys_come_faster_than_they_are_drawn(drive):
             d.app.chat.transcript.action_select(-1)
         await d.until(lambda: d.app.state.selected == 9)
         await d.said("prompt 9.")
+
+
+async def test_an_answer_without_the_form_that_was_asked_for_says_so(drive):
+    schema = '{"type": "array", "uniqueItems": true}'
+    options = GenerationOptions(request=Request((), Sampling(schema=schema)))
+    async with drive(answers("[1, 1]", "[1, 2]"), options=options) as d:
+        await d.ready()
+        await d.send("two numbers")
+        await d.said("does not fit the schema")
+        await d.ended()
+        await d.send("two others")
+        await d.ended(2)
+        assert [len(turn.notices) for turn in d.app.state.turns] == [1, 0]

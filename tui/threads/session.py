@@ -12,8 +12,18 @@ from functools import partial
 from typing import Protocol
 
 from localseek.errors import LocalseekError
-from localseek.events import AnswerDelta, Event, Failed, Finished, ReasoningDelta, Stats
+from localseek.events import (
+    AnswerDelta,
+    Event,
+    Failed,
+    Finished,
+    Notice,
+    ReasoningDelta,
+    Stats,
+)
 from localseek.options import LoadOptions, ModelInfo, Request
+from localseek.text.answers import checked
+from localseek.text.conversation import Reply
 from tui.state.actions import Action, Kept, Loaded, LoadFailed, Loading, Said, Streamed
 from tui.threads.background import Background
 
@@ -184,9 +194,14 @@ class Session(Background):
             yield Finished("cancelled", Stats())
             return
         # A cancel that came before the engine knew the request went nowhere: it is repeated once.
-        repeat = True
+        repeat, reply = True, Reply()
         for event in self._engine.generate(request):
             if repeat and self._cancelled.is_set():
                 repeat = False
                 self._engine.cancel()
+            reply = reply.after(event)
+            if isinstance(event, Finished) and (
+                error := checked(reply, request.sampling).error
+            ):
+                yield Notice(error)  # what was asked for by --schema or --grammar
             yield event
