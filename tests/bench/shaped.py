@@ -3,8 +3,8 @@
     python tests/bench/shaped.py MODEL.gguf… --llama-server PATH [--rounds 6]
 
 Both have the model loaded and take turns: the same prompt is answered with `--tokens` tokens,
-freely and held to a schema that asks for more than that, without drafts. Prints the decoding speed of
-each, and a held answer's as a share of the free one's within a round, as medians.
+freely and held to a schema that asks for more than that, without drafts. Prints the decoding speed
+of each, and a held answer's as a share of the free one's within a round, as medians.
 """
 
 import argparse

@@ -207,8 +207,11 @@ def test_a_bias_for_what_is_no_token_is_wrong_use(engine, bias, words):
 
 
 def test_answers_at_once_are_those_of_one_after_another(nano_gguf, home):
+    # Without `inner`, whose names may be of any length: no answer is longer than a few hundred.
+    properties = {name: one for name, one in SCHEMA["properties"].items() if name != "inner"}
+    short = {**SCHEMA, "properties": properties}
     requests = [
-        ask(SUM, sampling=shaped(SCHEMA, temperature=1.0, seed=3), max_tokens=700),
+        ask(SUM, sampling=shaped(short, temperature=1.0, seed=3), max_tokens=700),
         ask(SUM, sampling=shaped('root ::= "a" [b]', logit_bias=(("b", None),))),
         ask(SUM, sampling=Sampling(temperature=0.0, logit_bias=(("3", None),))),
         ask("981 * 87", sampling=shaped('root ::= "fine"'), think_budget=20),
@@ -218,7 +221,7 @@ def test_answers_at_once_are_those_of_one_after_another(nano_gguf, home):
         engine.load()
         together = [list(one) for one in [engine.generate(request) for request in requests]]
     assert "No token" in together[1][-1].message  # and the others go on
-    assert fits(json.loads(text_of(together[0])[1]), SCHEMA)
+    assert fits(json.loads(text_of(together[0])[1]), short)
     assert "3" not in text_of(together[2])[1] and text_of(together[3])[1] == "fine"
     assert text_of(together[4])[1] == "348 + 257 = 605"
 

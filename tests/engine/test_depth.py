@@ -22,7 +22,7 @@ from fakes.drafting import (
 )  # fmt: skip
 
 from localseek.engine.drafting.acceptance import Acceptance
-from localseek.engine.drafting.depth import DepthController
+from localseek.engine.drafting.depth import STALE, DepthController
 from localseek.engine.drafting.draft_counter import DraftCounter
 from localseek.engine.drafting.draft_policy import FixedDepth
 from localseek.engine.drafting.shared_depth import SharedDepth
@@ -270,3 +270,5 @@ def test_what_is_hopeless_for_fewer_sequences_is_not_tried_for_more():
         assert shared.of(first).hopeless
         assert shared.of(then).hopeless is shared.of(then).asleep is known
         assert shared.of(then).acceptance is shared.of(first).acceptance
+        Simulation(shared.of(then), BARE).run(CODE, 2 * STALE)
+        assert shared.of(then).hopeless, "it was tried again, and is so still"

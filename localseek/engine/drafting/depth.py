@@ -133,7 +133,8 @@ class DepthController:
             return
         if self.hopeless:  # perhaps the machine is another one by now; so long a sleep pays for it
             self._timed = [LONG_AGO] * (MAX_DEPTH + 1)
-            self._purse = PURSE_STEPS / self._rate
+            if self._rate:  # else it has slept from the beginning, and its first plan does so
+                self._purse = PURSE_STEPS / self._rate
         self.asleep, self.hopeless, self._waking, self._target = False, False, True, 0
 
     def compare(self, with_rows: float, without: float) -> None:
