@@ -60,9 +60,9 @@ def refuse_networks(
     def hook(event: str, given: tuple[object, ...]) -> None:
         if event in REACHING:
             if not passes(event, given):
-                raise OfflineError(f"localseek is offline: {_words(event, given)} was refused.")
+                raise OfflineError(f"Offline: {_words(event, given)} was refused.")
         elif not programs and event in STARTING:
-            raise OfflineError("localseek's engine starts no programs: one was refused.")
+            raise OfflineError("The engine starts no programs: one was refused.")
 
     sys.addaudithook(hook)
 

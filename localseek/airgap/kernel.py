@@ -34,7 +34,7 @@ AARCH64 = SHARED | {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Processor:
     """What a filter of system calls must know of a processor."""
 

@@ -30,7 +30,7 @@ ABSTRACT_UNIX, SIGNALS, SCOPE_VERSION = 1, 2, 6
 BENEATH, NET_PORT = 1, 2  # enum landlock_rule_type
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class View:
     """What a process can open: paths, a folder with all below it; what is not there is left out."""
 

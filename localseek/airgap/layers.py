@@ -18,7 +18,7 @@ NAMESPACE, SECCOMP, LANDLOCK, HOOK = "namespace", "seccomp", "Landlock", "audit 
 MPS = "/tmp/nvidia-mps"  # where the server is that shares NVIDIA's devices, if there is one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layer:
     """One layer: whether it holds, and in words."""
 
@@ -27,7 +27,7 @@ class Layer:
     words: str = "holds"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layers:
     """What became of the layers; `bridged`: TCP to the bridge must stay possible."""
 

@@ -14,7 +14,6 @@ import time
 from dataclasses import asdict, replace
 from typing import Any, BinaryIO
 
-from localseek.airgap import attempts
 from localseek.engine.child.benchmark import Benchmark
 from localseek.engine.decoding.decoder import Outcome
 from localseek.engine.decoding.sequence import Job
@@ -126,6 +125,8 @@ class Worker:
 
     def _prove(self, message: dict[str, Any]) -> None:
         """Try to get out in every way, and tell what each attempt met."""
+        from localseek.airgap import attempts  # noqa: PLC0415  (only for this)
+
         layers = self._around.layers
         native = attempts.native(layers, message["listener"], message["secret"])
         by_python = attempts.by_python()
