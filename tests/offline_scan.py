@@ -20,7 +20,7 @@ from time import monotonic
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120.0
-CALLS = "socket,socketpair,connect,bind,listen,accept,accept4,sendto,sendmsg,sendmmsg,io_uring_setup"
+CALLS = "socket,connect,bind,listen,accept,accept4,sendto,sendmsg,sendmmsg,io_uring_setup"
 TRACE = ["strace", "-f", "-qq", "-e", f"trace={CALLS}", "-e", "signal=none", "-o"]
 OURS = [sys.executable, "-P", "-m", "localseek"]
 REACHING = re.compile(r"AF_(?!UNIX)\w+|io_uring_setup|listen\(|accept4?\(")

@@ -68,9 +68,11 @@ LISTENING = """s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen()
 
 def test_a_server_listens_at_loopback_and_connects_to_nothing():
     assert outcome(LISTENING, SERVING) == "listens\npassed\n"
-    for code in (CONNECT, "socket.socket().connect(('127.0.0.1', 80))",
-                 "socket.socket().bind(('0.0.0.0', 0))", "socket.socket().bind(('', 0))",
-                 "socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('127.0.0.1', 9))"):  # fmt: skip
+    for code in (
+        CONNECT, "socket.socket().connect(('127.0.0.1', 80))",
+        "socket.socket().bind(('0.0.0.0', 0))", "socket.socket().bind(('', 0))",
+        "socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('127.0.0.1', 9))",
+    ):  # fmt: skip
         assert outcome(code, SERVING).startswith("Offline: "), code
 
 

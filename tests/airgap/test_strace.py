@@ -8,7 +8,8 @@ from offline_scan import Scan, reaching
 def can_trace() -> bool:
     if shutil.which("strace") is None:
         return False
-    return subprocess.run(["strace", "-f", "true"], capture_output=True, check=False).returncode == 0
+    tried = subprocess.run(["strace", "-f", "true"], capture_output=True, check=False)
+    return tried.returncode == 0
 
 
 pytestmark = pytest.mark.skipif(not can_trace(), reason="strace is not here, or may not trace")
