@@ -91,7 +91,7 @@ def hold_to(view: View) -> int:
 
 def _allow(rules: int, paths: Sequence[Path], access: int) -> None:
     for path in dict.fromkeys(paths):
-        with contextlib.suppress(OSError):  # it is not there, or was nothing to see before
+        with contextlib.suppress(OSError, ValueError):  # it is not there, or cannot be
             opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
             try:
                 is_folder = stat.S_ISDIR(os.fstat(opened).st_mode)

@@ -1,9 +1,11 @@
 """What an engine must see: its model, the state it writes, the programs it is made of, devices.
 
 Takes load options, gives a `View` for Landlock. Folders of the system are named whole: which of
-their files a driver opens, nobody here knows. Whatever has the user's home in it is left out.
+their files a driver opens, nobody here knows. The user's home and localseek's own state are closed
+wherever they are, save for what is named.
 """
 
+import contextlib
 import os
 import re
 import site
@@ -48,7 +50,10 @@ def view_of(options: LoadOptions, ports: tuple[int, ...] = ()) -> View:
     used = [*devices, *map(Path, ALWAYS_USED)]
     used += [Path(one) for one in BESIDE_DEVICES] if devices else []
     drafting = list(_beside(options))
-    read = [*map(Path, SYSTEM), *_programs(), *_model(options), *drafting]
+    closed = (Path.home().resolve(), paths.home().resolve())
+    system = [one for path in map(Path, SYSTEM) for one in _sparing(path, closed)]
+    programs = [one for path in _programs() for one in _sparing(path, closed)]
+    read = [*system, *programs, *_model(options), *drafting]
     listed = [one.parent for one in drafting[:1]]
     # Opened as the folder that it is, it is told to be one.
     listed += [one for one in (Path(options.model),) if options.model and one.is_dir()]
@@ -91,7 +96,7 @@ def _state(options: LoadOptions) -> Iterator[Path]:
 
 def _programs() -> Iterator[Path]:
     """Give where Python, its packages and the libraries that the user names are."""
-    home = Path.home()
+    home = Path.home().resolve()
     yield Path(localseek.__file__).parent
     yield Path(os.path.realpath(sys.executable))
     named = [*sys.path, *sysconfig.get_paths().values(), *environment.library_folders()]
@@ -102,6 +107,17 @@ def _programs() -> Iterator[Path]:
         path = Path(one)
         if path.is_absolute() and not home.is_relative_to(path.resolve()):
             yield path
+
+
+def _sparing(path: Path, closed: tuple[Path, ...]) -> Iterator[Path]:
+    """Give a path, or if something closed is in it, what else is."""
+    real = path.resolve()
+    if not any(one.is_relative_to(real) for one in closed):
+        yield path
+    elif real not in closed and path.is_dir():
+        with contextlib.suppress(OSError):
+            for inner in path.iterdir():
+                yield from _sparing(inner, closed)
 
 
 def _devices() -> list[Path]:

@@ -10,7 +10,7 @@ from engine.workers import serving
 
 from converters import ConvertOptions, convert
 from localseek import Engine, nano
-from localseek.airgap import landlock
+from localseek.airgap import landlock, visible
 from localseek.airgap.kernel import Refused
 from localseek.airgap.visible import view_of
 from localseek.api import looking
@@ -214,6 +214,29 @@ def test_the_home_of_the_user_is_never_in_view(tmp_path, monkeypatch, home):
                    for name in (".ssh", "models/letters.gguf") for one in seen)  # fmt: skip
     assert view.listed == (model.parent,)
     assert view.written == (home / "sequences",)
+
+
+def test_a_state_among_the_programs_is_closed_and_the_programs_stay_in_view(tmp_path, monkeypatch):
+    programs = tmp_path / "programs"
+    (programs / "state" / "history").mkdir(parents=True)
+    (programs / "package").mkdir()
+    monkeypatch.setenv("LOCALSEEK_HOME", str(programs / "state"))
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(programs))
+    read = view_of(LoadOptions()).read
+    assert programs / "package" in read
+    assert not any((programs / "state" / "history").is_relative_to(one) for one in read)
+
+
+def test_device_files_and_a_drivers_caches_are_in_view_only_where_there_is_a_device(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CUDA_CACHE_PATH", str(tmp_path / "compiled"))
+    monkeypatch.setattr(visible, "_devices", list)
+    without = view_of(LoadOptions())
+    monkeypatch.setattr(visible, "_devices", lambda: [Path("/dev/nvidia0")])
+    with_one = view_of(LoadOptions())
+    assert set(with_one.used) - set(without.used) >= {Path("/dev/nvidia0"), Path("/dev/shm")}
+    assert without.written == () and tmp_path / "compiled" in with_one.written
 
 
 def test_a_name_that_claims_ten_thousand_parts_and_more_is_no_trouble(tmp_path):
