@@ -16,12 +16,15 @@ def run() -> int:
     from localseek.cli import main  # noqa: PLC0415 - it is loaded where Ctrl-C is quiet already
 
     try:
-        return main(ready=_listen)
+        return main(ready=_begin)
     finally:
         _let_interrupts_end_it()
 
 
-def _listen() -> None:
+def _begin(verb: str) -> None:
+    from localseek.airgap.hook import begin_offline  # noqa: PLC0415 - `--help` needs none of it
+
+    begin_offline(verb)
     if not KEPT:
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 

@@ -57,10 +57,10 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}.", f"See {self.prog} --help.")
 
 
-def main(ready: Callable[[], None] = lambda: None) -> int:
+def main(ready: Callable[[str], None] = lambda _verb: None) -> int:
     """Run the verb that the command line names and give the exit status.
 
-    `ready` is called when all is loaded and the verb begins.
+    `ready` is called with the verb when all is loaded and it begins.
     """
     try:
         return _run(sys.argv[1:], ready)
@@ -82,7 +82,7 @@ def main(ready: Callable[[], None] = lambda: None) -> int:
         return 1
 
 
-def _run(words: list[str], ready: Callable[[], None]) -> int:
+def _run(words: list[str], ready: Callable[[str], None]) -> int:
     if words[:1] in (["--help"], ["-h"], ["help"]):
         print(HELP, end="")
         return 0
@@ -101,7 +101,7 @@ def _run(words: list[str], ready: Callable[[], None]) -> int:
     )
     module.configure(parser)
     arguments = parser.parse_args(words[1:] if verb else words)
-    ready()
+    ready(verb)
     _guard(verb)
     status = module.run(arguments)
     sys.stdout.flush()  # a reader that has left is noticed here and not at exit

@@ -8,7 +8,8 @@ import pytest
 from localseek import cli
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")),
+         *sorted((ROOT / "docs").glob("*.md"))]  # fmt: skip
 COMMAND = re.compile(r"(?:uv run |\$ |^|`)localseek ([^`\n]*)", re.M)
 OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)")
 

@@ -6,6 +6,7 @@ meant.
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from localseek.engine.process.client import Child
 from localseek.options import Fixed, LoadOptions
@@ -17,6 +18,16 @@ def diagnose(remote: tuple[str, ...] = ()) -> dict[str, str]:
     """Give what is true of the build, the devices and the workers."""
     with Child(LoadOptions(fixed=Fixed(remote=remote))) as child:
         return dict(child.ask("doctor")["facts"])
+
+
+def prove_offline(remote: tuple[str, ...], listener: str, secret: Path) -> dict[str, Any]:
+    """Let an engine reach out in every way; give its layers, and what its attempts met.
+
+    `listener`: an abstract Unix socket that somebody listens at. `secret`: a file that is not the
+    engine's.
+    """
+    with Child(LoadOptions(fixed=Fixed(remote=remote))) as child:
+        return child.ask("prove", listener=listener, secret=str(secret))
 
 
 def look_around(fixed: Fixed) -> Machine:

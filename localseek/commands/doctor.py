@@ -21,6 +21,7 @@ from localseek.terminal.messages import has_colours, one_line, prepare_streams
 
 EXAMPLES = """examples:
   localseek doctor
+  localseek doctor --offline      reach out in every way, and see what stops it
   localseek doctor --json | jq '.checks[] | select(.state != "ok")'
 """
 State = Literal["ok", "warn", "missing"]
@@ -29,6 +30,7 @@ LITTLE_MEMORY = 4 * 10**9  # bytes; a 4-bit model of 3 B parameters and its cach
 LITTLE_DISK = 5 * 10**9  # bytes; the smallest useful model
 NARROW = 60  # columns below which the app's lines break
 REBUILD = "uv sync --reinstall-package llama-cpp-python"
+OPEN = ("reachable", "refused", "switched off")  # how facts begin that tell of something not held
 LACKS = {  # facts of the engine that should not be "no", and how to mend them
     "rpc": f"Rebuild llama.cpp with -DGGML_RPC=ON, as pyproject.toml says: {REBUILD}",
     "mtp": f"This build drafts no tokens; make the one that localseek is locked to: {REBUILD}",
@@ -48,6 +50,8 @@ class Check:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--offline", action="store_true",
+        help="prove that nothing gets out: try it in every process, show what stopped each try")
     parser.add_argument("--remote", action="append", default=[],
         type=settings.worker_address, metavar="HOST:PORT",
         help="look at the worker there too (repeatable)")  # fmt: skip
@@ -56,6 +60,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Look at everything and print it."""
     prepare_streams()
+    if arguments.offline:
+        from localseek.commands.parts.offline_page import prove
+
+        return prove(tuple(arguments.remote), as_json=arguments.json)
     checks = [*_versions(), *_engine(arguments.remote), *_machine(), *_places(), *_terminal()]
     healthy = all(check.state != "missing" for check in checks)
     if arguments.json:
@@ -99,7 +107,8 @@ def _engine(remote: list[str]) -> Iterator[Check]:
     for name, value in facts.items():
         remedy = LACKS.get(name, "") if value == "no" else ""
         lost = name.startswith("worker") and not value.startswith("RPC")
-        state: State = "warn" if remedy or lost or value.startswith("reachable") else "ok"
+        open_ = value.startswith(OPEN)
+        state: State = "warn" if remedy or lost or open_ else "ok"
         yield Check(f"engine: {name.replace('_', ' ')}", state, value, remedy)
 
 

@@ -5,8 +5,11 @@ Where state is kept (LOCALSEEK_HOME) is in `paths`. Knows nothing about what the
 
 import os
 
+from localseek.errors import UsageError
 from localseek.system.sizes import parse_size
 
+LAYERS = ("namespace", "seccomp", "landlock", "audit hook")  # of the engine, see airgap
+LAYERS_OFF = "LOCALSEEK_LAYERS_OFF"
 SEQUENCE_LIMIT = "4GB"  # of saved sequences together
 
 
@@ -66,3 +69,30 @@ def passphrase_file() -> str:
 def chosen_compiler() -> str:
     """Give the C++ compiler that CXX names, "" if none."""
     return os.environ.get("CXX", "")
+
+
+def layers_off() -> frozenset[str]:
+    """Give the engine's layers that are switched off; raises UsageError for one that is none."""
+    words = os.environ.get(LAYERS_OFF, "").lower().replace("-", " ").split(",")
+    found = frozenset(word.strip() for word in words if word.strip())
+    for name in sorted(found - set(LAYERS)):
+        known = ", ".join(LAYERS).replace(" hook", "-hook")
+        raise UsageError(f"{LAYERS_OFF} names {name!r}.", f"The layers are: {known}.")
+    return found
+
+
+def library_folders() -> list[str]:
+    """Give the folders that LD_LIBRARY_PATH, CUDA's and ROCm's variables name."""
+    listed = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    named = [os.environ.get(name, "") for name in ("CUDA_HOME", "CUDA_PATH", "ROCM_PATH")]
+    return [one for one in (*listed, *named) if one]
+
+
+def cuda_cache() -> str:
+    """Give the folder where CUDA keeps what it has compiled, "" if none is named."""
+    return os.environ.get("CUDA_CACHE_PATH") or ""
+
+
+def mps_pipe() -> str:
+    """Give where the server that shares NVIDIA's devices is asked, "" if none is named."""
+    return os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or ""

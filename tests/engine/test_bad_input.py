@@ -12,7 +12,7 @@ from localseek import Engine
 from localseek.engine.llama import AbortFlag
 from localseek.engine.loading.load import load, plan_load
 from localseek.engine.process.client import Child
-from localseek.engine.process.deaths import death_message
+from localseek.engine.process.deaths import death_message, last_lines
 from localseek.errors import EngineError, LocalseekError, ModelError, UsageError
 from localseek.events import Failed, Finished
 from localseek.options import Fixed, LoadOptions
@@ -158,3 +158,11 @@ def test_a_death_for_want_of_memory_is_told_as_such():
         assert message == "The engine ran out of memory and died of signal 6."
         assert hint.startswith("A smaller --ctx or model needs less")
     assert "when memory runs out" in death_message(-9, Path("engine.log"), [])[1]
+
+
+def test_the_last_words_are_found_before_a_long_backtrace(tmp_path: Path):
+    log = tmp_path / "engine.log"
+    frames = [f"/usr/lib/libggml.so({name}+0x{n:x})[0x7fd94b44e278]\n"
+              for n in range(200) for name in ("ggml_abort", "")]  # fmt: skip
+    log.write_text("load: ok\n/x/ggml.c:10: GGML_ASSERT(a) failed\n" + "".join(frames))
+    assert last_lines(log, 0) == ["load: ok", "/x/ggml.c:10: GGML_ASSERT(a) failed"]

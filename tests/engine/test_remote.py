@@ -188,11 +188,12 @@ def test_doctor_tells_of_a_worker_and_that_the_rest_is_cut_off(workers):
 
 ESCAPE = """
 import json, socket, sys
-from localseek.system.airgap import isolate
+from localseek.airgap import layers
 from localseek.engine.process.bridge import Bridge
 named, other = sys.argv[1:]
 bridge = Bridge([named], 5.0)
-reason = isolate(loopback=True)
+left = layers.leave(bridged=True)
+reason = "" if left.holds(layers.NAMESPACE) else left.network([])
 (remote,) = bridge.open()
 def reaches(address):
     host, port = address.split(":")

@@ -89,7 +89,8 @@ def offline(model: ModelView) -> tuple[str, ...]:
     if not model.network:
         return ()
     if model.offline:
-        return "⊘ offline, held by the kernel", "⊘ offline", "⊘"
+        by = model.network.rpartition(": ")[2] if ": " in model.network else "held by the kernel"
+        return f"⊘ offline, {by}", "⊘ offline", "⊘"
     return f"! {model.network}", "! not cut off", "!"
 
 

@@ -1,17 +1,16 @@
 """The engine child's main loop: messages in, events out.
 
-Started by `client.Child` through `__main__.py`, which has left the network. Talks over the
-standard input and output it was given; native code that prints goes to the log on standard error.
+Started by `client.Child` through `__main__.py`, which has left the network and closed the files.
+Talks over the pipes it is given; native code that prints goes to the log on standard error.
 """
 
 import contextlib
 import gc
+import itertools
 import os
 import queue
-import signal
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, BinaryIO
 
@@ -23,8 +22,8 @@ from localseek.engine.decoding.thinking import Bounds, answer
 from localseek.engine.llama import AbortFlag, backend_facts
 from localseek.engine.loading.load import find_devices, plan_load, worker_facts
 from localseek.engine.loading.loaded import Loaded
+from localseek.engine.loading.surroundings import Surroundings
 from localseek.engine.process import measurement, protocol
-from localseek.engine.process.bridge import Remote
 from localseek.errors import ContextError, LocalseekError, ModelError, UsageError
 from localseek.events import (
     Event,
@@ -42,10 +41,10 @@ class Worker:
     """Reads messages on one thread, works on the main one."""
 
     def __init__(
-        self, source: BinaryIO, sink: BinaryIO, reachable: str, remotes: Sequence[Remote]
-    ) -> None:
-        self._source, self._sink = source, sink
-        self._reachable, self._remotes = reachable, remotes
+        self, source: BinaryIO, sink: BinaryIO, first: bytes, around: Surroundings
+    ) -> None:  # fmt: skip
+        self._source, self._sink, self._first = source, sink, first
+        self._around, self._remotes = around, around.remotes
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._cancelled: set[int] = set()
         self._running, self._abort = 0, AbortFlag()
@@ -79,6 +78,8 @@ class Worker:
                     self._write(protocol.encode({"event": "machine", "machine": asdict(machine)}))
                 elif message["op"] == "doctor":
                     self._write(protocol.encode({"event": "doctor", "facts": self._facts()}))
+                elif message["op"] == "prove":
+                    self._prove(message)
             except LocalseekError as error:
                 failed = Failed(
                     error.message, error.hint, wrong_use=isinstance(error, UsageError),
@@ -94,7 +95,7 @@ class Worker:
         return self._messages.get()
 
     def _listen(self) -> None:
-        for line in self._source:
+        for line in itertools.chain((self._first,) if self._first else (), self._source):
             message = protocol.decode(line)
             if message["op"] == "cancel":
                 self._cancelled.add(message["request"])
@@ -116,14 +117,24 @@ class Worker:
         return running <= self._cancelled
 
     def _facts(self) -> dict[str, str]:
-        return {**backend_facts(), **worker_facts(self._remotes), "network": self._network()}
+        around = self._around
+        return {
+            **backend_facts(), **worker_facts(self._remotes),
+            **around.layers.facts(around.workers),
+        }  # fmt: skip
 
-    def _network(self) -> str:
-        """Say what this process can reach."""
-        if self._reachable:
-            return f"reachable: {self._reachable}"
-        named = ", ".join(remote.facts.address for remote in self._remotes)
-        return "cut off by the kernel" + (f", save for the bridge to {named}" if named else "")
+    def _prove(self, message: dict[str, Any]) -> None:
+        """Try to get out in every way, and tell what each attempt met."""
+        from localseek.airgap import attempts  # noqa: PLC0415  (only for this)
+
+        layers = self._around.layers
+        native = attempts.native(layers, message["listener"], message["secret"])
+        by_python = attempts.by_python()
+        self._write(protocol.encode({
+            "event": "proof", "layers": {one.name: one.words for one in layers.tried},
+            "native": [asdict(one) for one in native],
+            "by_python": [asdict(one) for one in by_python],
+        }))  # fmt: skip
 
     def _write(self, line: bytes) -> None:
         self._sink.write(line)
@@ -135,11 +146,11 @@ class Worker:
             lambda done: self._write(protocol.encode({"event": "loading", "done": done})),
             self._abort,
             self._cancelled.__contains__,
-            self._remotes,
+            self._around,
         )
         self._loaded = loaded
         gc.freeze()  # what a model has brought stays: not to be looked through in every answer
-        info = replace(loaded.info, network=self._network())
+        info = replace(loaded.info, network=self._around.network)
         self._write(protocol.encode({"event": "loaded", "info": asdict(info)}))
 
     def _keep(self) -> None:
@@ -247,25 +258,10 @@ class Worker:
                 send(Notice(notice))  # the client shows it with the next answer, or at the end
 
 
-def private_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Take the standard streams for the protocol, so that nothing else can write into it."""
-    source, sink = os.dup(0), os.dup(1)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(2, 1)
-    os.close(null)
-    return os.fdopen(source, "rb"), os.fdopen(sink, "wb")
-
-
-def main(reachable: str, remotes: Sequence[Remote] = ()) -> int:
-    """Run the child; `reachable` says why it is not cut off from networks, "" when it is.
-
-    `remotes` are the workers that a bridge leads to.
-
-    Ctrl-C in the terminal is the client's to handle.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    source, sink = private_pipes()
+def main(
+    source: BinaryIO, sink: BinaryIO, first: bytes, around: Surroundings
+) -> int:  # fmt: skip
+    """Work until the client is done; `first` is the message that was read of `source` already."""
     with contextlib.suppress(BrokenPipeError):
-        Worker(source, sink, reachable, remotes).run()
+        Worker(source, sink, first, around).run()
     return 0

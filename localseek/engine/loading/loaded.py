@@ -27,14 +27,11 @@ from localseek.engine.drafting.shared_depth import SharedDepth
 from localseek.engine.llama import AbortFlag, Sampler
 from localseek.engine.loading.keeper import Keeper, origin
 from localseek.engine.loading.load import load, remote_notices
+from localseek.engine.loading.surroundings import Surroundings
 from localseek.engine.loading.vocabulary import read_vocabulary
-from localseek.engine.process.bridge import Remote
 from localseek.errors import ContextError, ModelError, UsageError
 from localseek.options import LoadOptions, Message, ModelInfo, Request
-from localseek.store.history.cipher import is_encrypted
-from localseek.store.history.leftovers import history_file
 from localseek.store.sequences import SequenceStore
-from localseek.system import paths
 from localseek.text.reasoning import OPEN
 from localseek.text.template import BLOCK_END, ChatTemplate, Prompt, going_on
 
@@ -56,10 +53,10 @@ class Loaded:
 
     def __init__(
         self, options: LoadOptions, progress: Callable[[float], None], abort: AbortFlag,
-        cancelled: Callable[[int], bool], remotes: Sequence[Remote] = (),
+        cancelled: Callable[[int], bool], around: Surroundings,
     ) -> None:  # fmt: skip
         started = time.perf_counter()
-        parts = load(options, progress, abort, remotes)
+        parts = load(options, progress, abort, around.remotes)
         info, placement = parts.planned.info, parts.planned.placement
         self.model, self.target = parts.model, parts.target
         self.model.vocabulary = read_vocabulary(self.model, info)
@@ -83,9 +80,8 @@ class Loaded:
             )
         self.keeper: Keeper | None = None
         # Never without a key beside an encrypted history, whoever asks for it.
-        withheld = options.prompt_cache and not options.sequence_key and is_encrypted(
-            history_file(paths.home())
-        )
+        locked = around.history_locked and not options.sequence_key
+        withheld = options.prompt_cache and locked
         if options.prompt_cache and self.scheduler is None and not withheld:
             caches = f"{placement.cache_type}, drafts {parts.drafter is not None}"
             if any(tensor.name.startswith("rope_factors_long") for tensor in info.tensors):
@@ -119,7 +115,7 @@ class Loaded:
             placement=asdict(placement),
             allotted=tuple(asdict(one) for one in parts.memory()),
         )
-        self.notices = [*placement.warnings, *remote_notices(placement, remotes)]
+        self.notices = [*placement.warnings, *remote_notices(placement, around.remotes)]
         if withheld:
             self.notices.append("The prompt cache is not used: the history is locked.")
         if parts.planned.notice:

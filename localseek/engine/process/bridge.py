@@ -17,7 +17,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import NoReturn
 
-from localseek.engine.process.rpc import Frames, WorkerFacts, connect, probe, same_workers
+from localseek.airgap.hook import refuse_networks
+from localseek.engine.process.rpc import (
+    Frames,
+    WorkerFacts,
+    connect,
+    probe,
+    same_workers,
+    split_address,
+)
 
 LOST = "worker lost: "  # what client.py looks for in the log
 CHUNK = 1 << 20
@@ -66,6 +74,7 @@ def _serve(control: socket.socket, addresses: Sequence[str], timeout_s: float) -
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)  # else the engine's death would not close its pipes
+    refuse_networks(named=[split_address(address) for address in addresses], programs=False)
     found: list[WorkerFacts] = [WorkerFacts(address) for address in addresses]
     same = same_workers(addresses)
 

@@ -15,11 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from localseek.airgap.hook import OFFLINE
 from localseek.engine.process import protocol
 from localseek.engine.process.deaths import death_message, last_lines, lost_worker
 from localseek.errors import EngineError, LocalseekError, UsageError
 from localseek.options import LoadOptions, ModelInfo
-from localseek.system import paths, private
+from localseek.system import environment, paths, private
 from localseek.system.huge_pages import with_huge_pages
 
 QUIT_SECONDS = 3.0
@@ -46,6 +47,7 @@ class Child:
 
     def __init__(self, options: LoadOptions) -> None:
         self.options = options
+        environment.layers_off()  # raises UsageError for what is no layer
         try:
             self.log_path = paths.log_file("engine")
         except LocalseekError:  # a home that cannot be written to: it answers without a log
@@ -59,7 +61,7 @@ class Child:
                 self._log_start = log.tell()
                 self._process = subprocess.Popen(
                     [*program(), *remotes], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                    stderr=log, start_new_session=True, env=with_huge_pages(),
+                    stderr=log, start_new_session=True, env=with_huge_pages() | OFFLINE,
                 )  # fmt: skip
         except OSError as error:
             raise EngineError(f"The engine could not be started: {error}.") from error
@@ -87,9 +89,9 @@ class Child:
             if message["event"] == "loaded":
                 return ModelInfo(**message["info"])
 
-    def ask(self, op: str) -> dict[str, Any]:
+    def ask(self, op: str, **more: str) -> dict[str, Any]:
         """Ask something that needs no model; raises EngineError or UsageError."""
-        self.send(protocol.encode({"op": op, **asdict(self.options)}))
+        self.send(protocol.encode({"op": op, **asdict(self.options), **more}))
         return self._told()
 
     def send(self, line: bytes) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from localseek.engine.process.bridge import LOST
 
-LAST_LINES, LAST_BYTES = 12, 4096  # of a dead engine's log
+LAST_LINES, LAST_BYTES = 12, 1 << 16  # of a dead engine's log
+FRAME = re.compile(r"\(\S*\) ?\[0x[0-9a-f]+\]$")  # of a backtrace, which follows the last words
 TELLING = re.compile(r"GGML_ASSERT|Error\b|error:|out of memory|bad_alloc", re.I)
 NO_MEMORY = re.compile(  # ggml's assertion on its own buffer, C++, Python, devices
     r"mem_buffer != NULL|bad_alloc|MemoryError|out of memory|insufficient memory"
@@ -28,7 +29,8 @@ def last_lines(log: Path, start: int) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    return [line.strip() for line in text.splitlines() if line.strip()][-LAST_LINES:]
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not FRAME.search(line)][-LAST_LINES:]
 
 
 def lost_worker(log: Path, start: int) -> str:

@@ -19,6 +19,8 @@ from localseek.events import (
 )
 from localseek.options import Fixed, LoadOptions, Message, Request, Sampling
 
+NOT_OPTIONS = ("op", "listener", "secret")  # what `prove` has besides
+
 _to_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
@@ -37,7 +39,7 @@ def decode(line: bytes) -> dict[str, Any]:
 
 def decode_load(message: dict[str, Any]) -> LoadOptions:
     """Read load options from a decoded message."""
-    fields = {k: v for k, v in message.items() if k != "op"}
+    fields = {k: v for k, v in message.items() if k not in NOT_OPTIONS}
     fixed = dict(fields.pop("fixed", {}))
     fixed["place"] = tuple((rule, device) for rule, device in fixed.get("place", ()))
     for name in ("devices", "remote"):
