@@ -6,18 +6,20 @@ affected. Knows nothing about engines or answers.
 """
 
 import csv
+import difflib
 import hashlib
 import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from localseek.batch import openai_rows
 from localseek.errors import UsageError
+from localseek.options import Request, Sampling
 
 Kind = Literal["jsonl", "text", "csv", "tsv"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -29,6 +31,8 @@ STANDARD = Path("-")  # standard input
 HASH_DIGITS = 16
 COLUMNS = ("id", "prompt", "system")  # of CSV and TSV that mean something; others fill a template
 MAX_CELL = 16 << 20  # characters; Python's own limit is 128 kB, less than a long document
+OPTIONS = frozenset(one.name for kind in (Sampling, Request) for one in fields(kind))
+LIKE = 0.85  # of difflib's ratio: a misspelt option, not a column with a name of its own
 PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
 
@@ -172,6 +176,8 @@ def check_template(template: str) -> None:
 
 def _filled(index: int, key: str, fields: dict[str, Any], template: str) -> Row:
     """Give a row with its prompt made from a template if there is one."""
+    if problem := _misspelt(fields):
+        return Row(index, key, fields, problem)
     if not template:
         known = {name: value for name, value in fields.items() if name != "text"}
         return Row(index, key, known)
@@ -185,3 +191,12 @@ def _filled(index: int, key: str, fields: dict[str, Any], template: str) -> Row:
     prompt = PLACE.sub(lambda match: braces.get(match[0]) or str(fields[match[1]]), template)
     kept = {name: value for name, value in fields.items() if name not in {*names, "text"}}
     return Row(index, key, {**kept, "prompt": prompt})
+
+
+def _misspelt(names: Iterable[str]) -> str:
+    """Say which name is almost that of an option; others are the user's own."""
+    for name in names:
+        near = difflib.get_close_matches(name, OPTIONS - {name}, n=1, cutoff=LIKE)
+        if near and name not in OPTIONS:
+            return f"There is no option {name!r}. Did you mean {near[0]}?"
+    return ""

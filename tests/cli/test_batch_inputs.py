@@ -105,6 +105,15 @@ def openai_row(number: int, content: object, **body: object) -> str:
     })  # fmt: skip
 
 
+def test_a_misspelt_option_fails_its_row_and_other_names_are_the_users_own(tmp_path):
+    source = tmp_path / "in.jsonl"
+    rows = [{"prompt": "1", "temprature": 1}, {"prompt": "1", "topic": "sums", "top_k": 3}]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    misspelt, other = read_rows(source)
+    assert misspelt.problem == "There is no option 'temprature'. Did you mean temperature?"
+    assert not other.problem and other.fields["topic"] == "sums"
+
+
 def test_rows_of_an_openai_batch_are_answered_in_kind(run_cli, tmp_path, out):
     rows = tmp_path / "in.jsonl"
     parts = [{"type": "text", "text": "say "}, {"type": "text", "text": "two"}]
