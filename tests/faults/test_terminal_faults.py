@@ -64,8 +64,7 @@ class Terminal:
     def gone(self) -> bool:
         if not self._ended:
             self.read()
-        with_status = os.waitpid(self.pid, os.WNOHANG)
-        return with_status[0] == self.pid
+        return os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
 
 
 @pytest.fixture
@@ -147,9 +146,14 @@ def test_the_app_that_was_stopped_draws_itself_again_and_answers(shell):
     python.send_signal(signal.SIGTSTP)
     place = shell.until("Stopped", place)
     shell.press("fg\r")
-    until(lambda: shell.read() or python.status() != psutil.STATUS_STOPPED, "it goes on")
+    place = shell.until("say before", shell.until("fg", place))  # keys are the app's again
     shell.press("say afterwards\r")
-    shell.until("afterwards", place)
+    with History() as history:
+
+        def last() -> str:
+            return history.branch(history.named("").leaf)[-1].content
+
+        until(lambda: shell.read() or last() == "afterwards", "it is answered")
     shell.press("\x11")
     until(lambda: shell.read() or not python.is_running(), "the app has ended")
     with History() as history:
@@ -172,9 +176,10 @@ def test_a_terminal_that_is_closed_ends_program_and_engine_and_keeps_what_was_sa
         opened.press("forever\r")
     opened.until("line 1")  # of a thousand a second, the app does not draw all
     with History() as history:
-        kept = lambda: [  # noqa: E731
-            one.content for one in history.branch(history.named("").leaf)
-        ]
+
+        def kept() -> list[str]:
+            return [one.content for one in history.branch(history.named("").leaf)]
+
         until(lambda: opened.read() or "line 1" in kept()[-1], "a second of it is saved")
         engines = opened.children()
         opened.hang_up()
