@@ -4,11 +4,12 @@
 
 One round: a conversation and a cancelled answer through the Python API, a batch with several at
 once, another model in the same engine and back, `ask`, `chat`, `batch` and `history` as verbs, an
-app with two prompts, a switch of models and a stopped answer, and clients of one `serve`, some of
-whom leave in the middle. A client (this process) and `serve` run from the first round to the last,
-each with its engine. After each round all of them are measured at rest. It fails when the memory
-of one has grown by more than 5 % and a megabyte after the warm-up (the first fifth), or when file
-descriptors, threads, processes or unfinished files are left, or the history is not whole.
+new conversation in the app with a switch of models and a stopped answer, and clients of one
+`serve`, some of whom leave in the middle. A client (this process, the app in it) and `serve` run
+from the first round to the last with their engines. After each round all are measured at rest. It
+fails when the memory of one has grown by more than 5 % and a megabyte after the warm-up (the first
+fifth), or when file descriptors, threads, processes or unfinished files are left, or the history
+is not whole.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import psutil
+from textual.pilot import Pilot
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -99,12 +102,11 @@ class Soak:
         self.server.stdout.close()
 
     def round(self, number: int) -> None:
-        """Use everything once."""
+        """Use everything but the app once."""
         self._api(number)
         self._batch_of_the_api(number)
         self._switch()
         self._verbs(number)
-        asyncio.run(self._app(number))
         self._clients(number)
         self._tidy()
 
@@ -161,46 +163,6 @@ class Soak:
         program.communicate(timeout=60)
         self.written += 1
 
-    async def _app(self, number: int) -> None:
-        chosen = GenerationOptions(self.models[0])
-        vault = Vault()
-        ports = Ports(
-            prepare=partial(app_verb.prepare, chosen, vault), history=vault.open, vault=vault,
-            look_around=partial(app_verb.look_around, chosen),
-        )  # fmt: skip
-        app = LocalseekApp(chosen, ports)
-        async with app.run_test(size=(100, 30)) as pilot:
-
-            async def until(condition) -> None:
-                deadline = time.monotonic() + 60
-                while not condition():
-                    assert time.monotonic() < deadline, app.state
-                    await asyncio.sleep(0.02)
-
-            def ended(count: int) -> bool:
-                turns = app.state.turns
-                return len(turns) == count and turns[-1].phase in ("done", "stopped")
-
-            async def send(text: str) -> None:
-                app.chat.prompt.text = text
-                await pilot.press("enter")
-
-            await until(lambda: app.state.model.phase == "ready")
-            await send(f"What is {number} + 12?")
-            await until(lambda: ended(1))
-            await send(f"/model {self.models[1]}")
-            await until(lambda: app.state.model.phase == "ready")
-            await send("And 7 more?")
-            await until(lambda: ended(2))
-            await send(LONG)
-            await until(lambda: len(app.state.turns) == 3)
-            await pilot.press("escape")
-            await until(lambda: ended(3))
-            await pilot.press("f1")
-            await pilot.press("escape")
-        app.close_session()
-        self.written += 1
-
     def _clients(self, number: int) -> None:
         for leaves in (False, True, False):
             host = self.address.removeprefix("http://").removesuffix("/v1")
@@ -237,6 +199,57 @@ class Soak:
             env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{words}: {done.stderr.decode()}"
+
+
+class Screen:
+    """The app as a user drives it, one conversation a round."""
+
+    def __init__(self, soak: Soak) -> None:
+        self._soak = soak
+        chosen, vault = GenerationOptions(soak.models[0]), Vault()
+        ports = Ports(
+            prepare=partial(app_verb.prepare, chosen, vault), history=vault.open, vault=vault,
+            look_around=partial(app_verb.look_around, chosen),
+        )  # fmt: skip
+        self.app = LocalseekApp(chosen, ports)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, self.app.state
+            await asyncio.sleep(0.02)
+
+    async def _ready(self) -> None:
+        await self._until(lambda: self.app.state.model.phase == "ready")
+
+    async def _send(self, pilot: Pilot[None], text: str) -> None:
+        self.app.chat.prompt.focus()
+        self.app.chat.prompt.put(text)
+        await pilot.press("enter")
+
+    def _ended(self, count: int) -> bool:
+        turns = self.app.state.turns
+        return len(turns) == count and turns[-1].phase in ("done", "stopped")
+
+    async def round(self, pilot: Pilot[None], number: int) -> None:
+        """Talk, switch the model, stop an answer, look at the help and the list."""
+        await self._ready()
+        await pilot.press("ctrl+n")
+        await self._send(pilot, f"What is {number} + 12?")
+        await self._until(lambda: self._ended(1))
+        await self._send(pilot, f"/model {self._soak.models[number % 2]}")
+        await self._ready()
+        await self._send(pilot, "And 7 more?")
+        await self._until(lambda: self._ended(2))
+        await self._send(pilot, LONG)
+        await self._until(lambda: len(self.app.state.turns) == 3)
+        await pilot.press("escape")
+        await self._until(lambda: self._ended(3))
+        for key in ("f1", "escape", "ctrl+r", "escape"):
+            await pilot.press(key)
+            await pilot.pause()
+        await self._until(lambda: not self.app.busy)
+        self._soak.written += 1
 
 
 def growth(values: list[int]) -> tuple[float, float]:
@@ -283,6 +296,29 @@ def report(samples: dict[str, list[Sample]], seconds: float) -> list[str]:
     return wrong
 
 
+async def soaked(soak: Soak, seconds: float, pause: Path | None) -> dict[str, list[Sample]]:
+    """Go round and round; give what was measured after each."""
+    samples, busy, number = dict[str, list[Sample]](), 0.0, 0
+    screen = Screen(soak)
+    async with screen.app.run_test(size=(100, 30)) as pilot:
+        while busy < seconds:
+            while pause and pause.exists():
+                await asyncio.sleep(3)
+            began = time.monotonic()
+            number += 1
+            await screen.round(pilot, number)
+            await asyncio.to_thread(soak.round, number)
+            gc.collect()
+            await asyncio.sleep(0.5)  # what ends by itself has ended
+            for name, pid in soak.watched().items():
+                samples.setdefault(name, []).append(measure(pid))
+            busy += time.monotonic() - began
+            rss = "  ".join(f"{name} {one[-1].rss / 1e6:.1f}MB" for name, one in samples.items())
+            print(f"round {number:4}  {busy / 60:6.1f} min  {rss}", file=sys.__stdout__, flush=True)
+    screen.app.close_session()
+    return samples
+
+
 def main() -> int:
     """Soak, measure, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -293,27 +329,13 @@ def main() -> int:
     arguments = parser.parse_args()
     home = arguments.home or Path(tempfile.mkdtemp(prefix="localseek-soak-"))
     os.environ["LOCALSEEK_HOME"] = str(home)
-    before = set(psutil.pids())
-    soak, samples, busy, number = Soak(home), dict[str, list[Sample]](), 0.0, 0
-    while busy < arguments.minutes * 60:
-        while arguments.pause and arguments.pause.exists():
-            time.sleep(3)
-        began = time.monotonic()
-        number += 1
-        try:
-            soak.round(number)
-        except BaseException:
-            soak.close()
-            raise
-        gc.collect()
-        time.sleep(0.5)  # what ends by itself has ended
-        for name, pid in soak.watched().items():
-            samples.setdefault(name, []).append(measure(pid))
-        busy += time.monotonic() - began
-        rss = "  ".join(f"{name} {taken[-1].rss / 1e6:.1f}MB" for name, taken in samples.items())
-        print(f"round {number:4}  {busy / 60:6.1f} min  {rss}", flush=True)
-    soak.close()
-    wrong = report(samples, busy) + left_behind(home, before)
+    before, soak = set(psutil.pids()), Soak(home)
+    began = time.monotonic()
+    try:
+        samples = asyncio.run(soaked(soak, arguments.minutes * 60, arguments.pause))
+    finally:
+        soak.close()
+    wrong = report(samples, time.monotonic() - began) + left_behind(home, before)
     with contextlib.closing(sqlite3.connect(home / "history" / "history.sqlite3")) as database:
         (sound,) = database.execute("PRAGMA integrity_check").fetchone()
     if sound != "ok":

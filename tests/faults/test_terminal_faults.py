@@ -30,7 +30,7 @@ class Terminal:
         if self.pid == 0:
             os.execvpe(words[0], words, environment)
         self._drawn = b""
-        self._ended = False
+        self._ended = self.gone_already = False
 
     @property
     def seen(self) -> str:
@@ -41,6 +41,7 @@ class Terminal:
             try:
                 self._drawn += os.read(self._keys, 65536)
             except OSError:  # the end of a terminal is an error on Linux
+                os.close(self._keys)
                 self._ended = True
 
     def until(self, words: str, after: int = 0) -> int:
@@ -62,9 +63,16 @@ class Terminal:
         return psutil.Process(self.pid).children(recursive=True)
 
     def gone(self) -> bool:
+        self.gone_already = os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
+        return self.gone_already
+
+    def close(self) -> None:
+        if not self.gone_already:
+            for process in (*self.children(), psutil.Process(self.pid)):
+                process.kill()
+            os.waitpid(self.pid, 0)
         if not self._ended:
-            self.read()
-        return os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
+            os.close(self._keys)
 
 
 @pytest.fixture
@@ -77,16 +85,7 @@ def terminal(environment):
 
     yield start
     for one in opened:
-        for process in [*_family(one.pid)]:
-            process.kill()
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        process = psutil.Process(pid)
-        return [*process.children(recursive=True), process]
-    except psutil.NoSuchProcess:
-        return []
+        one.close()
 
 
 @pytest.fixture
