@@ -6,14 +6,14 @@ starts. Only a bridge to the workers that it names stays outside.
 
 import argparse
 import os
-import sys
+from typing import NoReturn
 
 from localseek.engine.child.faults import keep_words_out_of_tracebacks
 from localseek.system.airgap import isolate
 from localseek.system.dumps import keep_memory_private
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Run the child until its client is done with it."""
     parser = argparse.ArgumentParser(prog="localseek.engine")
     parser.add_argument("--remote", action="append", default=[])
@@ -32,8 +32,8 @@ def main() -> int:
     remotes = bridge.open() if bridge else []
     from localseek.engine.child.worker import main as work  # noqa: PLC0415  (starts threads: numpy)
 
-    return work(reachable, remotes)
+    work(reachable, remotes)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from localseek.engine.child.benchmark import Benchmark
 from localseek.engine.decoding.decoder import Outcome
@@ -46,17 +46,18 @@ class Worker:
     ) -> None:
         self._source, self._sink = source, sink
         self._reachable, self._remotes = reachable, remotes
-        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._messages: queue.Queue[dict[str, Any]] = queue.Queue()
         self._cancelled: set[int] = set()
         self._running, self._abort = 0, AbortFlag()
         self._loaded: Loaded | None = None
         self._benchmark: Benchmark | None = None
         self._saving = threading.RLock()  # held while something is written for a later run
 
-    def run(self) -> None:
-        """Work until told to quit or the client is gone."""
+    def run(self) -> NoReturn:
+        """Work; the listening thread ends it all. Raises BrokenPipeError: nobody hears it."""
         threading.Thread(target=self._listen, daemon=True).start()
-        while (message := self._next()) is not None:
+        while True:
+            message = self._next()
             number = int(message.get("request", 0))
             try:
                 if message["op"] == "load":
@@ -86,7 +87,7 @@ class Worker:
                 )  # fmt: skip
                 self._write(protocol.encode_event(number, failed))
 
-    def _next(self) -> dict[str, Any] | None:
+    def _next(self) -> dict[str, Any]:
         """Give the next message; until one comes, work on what several requests have asked for."""
         scheduler = self._loaded.scheduler if self._loaded else None
         while scheduler and scheduler.busy and self._messages.empty():
@@ -105,7 +106,13 @@ class Worker:
             else:
                 self._messages.put(message)
         # Without a client there is nothing left to do, however busy the main thread is.
-        self._messages.put(None)
+        self.leave()
+
+    def leave(self) -> NoReturn:
+        """End the process once nothing is being written for a later run.
+
+        At once: an interpreter that takes itself and a model apart needs a second or more.
+        """
         with self._saving:
             os._exit(0)
 
@@ -257,7 +264,7 @@ def private_pipes() -> tuple[BinaryIO, BinaryIO]:
     return os.fdopen(source, "rb"), os.fdopen(sink, "wb")
 
 
-def main(reachable: str, remotes: Sequence[Remote] = ()) -> int:
+def main(reachable: str, remotes: Sequence[Remote] = ()) -> NoReturn:
     """Run the child; `reachable` says why it is not cut off from networks, "" when it is.
 
     `remotes` are the workers that a bridge leads to.
@@ -266,6 +273,7 @@ def main(reachable: str, remotes: Sequence[Remote] = ()) -> int:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source, sink = private_pipes()
+    worker = Worker(source, sink, reachable, remotes)
     with contextlib.suppress(BrokenPipeError):
-        Worker(source, sink, reachable, remotes).run()
-    return 0
+        worker.run()
+    worker.leave()
