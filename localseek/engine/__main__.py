@@ -6,11 +6,22 @@ starts. Only a bridge to the workers that it names stays outside.
 
 import argparse
 import os
+import select
+import threading
 from typing import NoReturn
 
 from localseek.engine.child.faults import keep_words_out_of_tracebacks
 from localseek.system.airgap import isolate
 from localseek.system.dumps import keep_memory_private
+
+
+def _end_with_client(started: threading.Event) -> None:
+    """End at once if the client does while this loads; later that is the worker's to see to."""
+    end = select.poll()
+    end.register(0, 0)  # that the other side has closed is always told
+    end.poll()
+    if not started.is_set():
+        os._exit(0)
 
 
 def main() -> NoReturn:
@@ -30,8 +41,11 @@ def main() -> NoReturn:
         bridge = Bridge(arguments.remote, arguments.remote_timeout)
     reachable = isolate(loopback=bridge is not None)
     remotes = bridge.open() if bridge else []
+    started = threading.Event()
+    threading.Thread(target=_end_with_client, args=(started,), daemon=True).start()
     from localseek.engine.child.worker import main as work  # noqa: PLC0415  (starts threads: numpy)
 
+    started.set()
     work(reachable, remotes)
 
 

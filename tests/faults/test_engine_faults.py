@@ -89,11 +89,12 @@ from localseek.options import Fixed, LoadOptions, Message, Request, Sampling
 
 model, doing = sys.argv[1:]
 options = LoadOptions(model, threads=1, fixed=Fixed(mmap=False))
-if doing == "load":
+if doing in ("start", "load"):
     child = Child(options)
     print(child.pid, flush=True)
-    while True:
+    while doing == "load":
         child.load()
+    sys.stdin.read()
 engine = Engine.of(options)
 engine.load()
 print(engine.pid, flush=True)
@@ -103,17 +104,17 @@ while True:
 """
 
 
-@pytest.mark.parametrize("doing", ["load", "prompt", "decode"])
+@pytest.mark.parametrize("doing", ["start", "load", "prompt", "decode"])
 def test_an_engine_whose_client_is_killed_ends_within_a_second_whatever_it_does(
     nano_gguf, environment, doing
 ):
     with inheriting_orphans():
         client = subprocess.Popen(
             [sys.executable, "-c", ORPHANS, str(nano_gguf), doing], env=environment,
-            stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         pid = int(client.stdout.readline())
-        busy = cpu_seconds(pid) + 0.3
+        busy = cpu_seconds(pid) + (0.02 if doing == "start" else 0.5)
         until(lambda: cpu_seconds(pid) > busy, "the engine is at work")
         before = cpu_seconds(pid)
         client.kill()
