@@ -280,7 +280,7 @@ def report(samples: dict[str, list[Sample]], seconds: float) -> list[str]:
     wrong = []
     rounds = len(next(iter(samples.values())))
     print(f"\n{rounds} rounds in {seconds / 60:.1f} minutes")
-    print(f"{'process':12} {'RSS then':>9} {'now':>9} {'growth':>7}  descriptors  threads  children")
+    print("process       RSS then       now  growth  descriptors  threads  children")
     for name, taken in samples.items():
         then, now = growth([one.rss for one in taken])
         cells = []

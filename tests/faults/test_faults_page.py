@@ -7,7 +7,8 @@ NAMED = re.compile(r"`(\w+/test_\w+\.py|test_\w+\.py)`((?:[,;]? `test_\w+`)+)")
 
 
 def test_every_test_that_the_page_of_faults_names_is_there():
-    rows = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| ")][1:]
+    lines = PAGE.read_text("utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("| ") and not line.startswith("| fault ")]
     assert len(rows) > 25
     for row in rows:
         last = row.rstrip(" |").rpartition("|")[2]
