@@ -16,6 +16,7 @@ from time import monotonic, thread_time
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Button, TextArea
@@ -25,6 +26,7 @@ from localseek.options import GenerationOptions, Request
 from localseek.terminal.settings import with_row
 from tui import commands
 from tui.lists import Lists
+from tui.outliving import outliving
 from tui.ports import Ports
 from tui.providers import PROVIDERS
 from tui.screens.chat import ChatScreen
@@ -102,6 +104,10 @@ class LocalseekApp(Lists):
         self.theme = wanted if wanted in self.available_themes else DARK.name
         self.animation_level = ports.preferences.animation or self.animation_level
         self.set_keymap(dict(ports.preferences.keys))
+
+    def get_driver_class(self) -> type[Driver]:
+        """Draw on a terminal that may be closed."""
+        return outliving(super().get_driver_class())
 
     def get_default_screen(self) -> Screen[None]:
         """Start with the chat."""

@@ -5,6 +5,7 @@ and, of two of them, the difference in words. Holds no prompt but the system pro
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from localseek.errors import UsageError
+from localseek.errors import LocalseekError, UsageError
 from localseek.options import GenerationOptions
 from localseek.system import private
 
@@ -90,7 +91,7 @@ def check(output: Path, now: dict[str, Any]) -> None:
 
 
 def write(output: Path, manifest: dict[str, Any]) -> None:
-    """Keep the manifest; raises UsageError if it cannot be written."""
+    """Keep the manifest, whole or not at all; raises LocalseekError if it cannot be written."""
     path = manifest_path(output)
     partial = path.with_name(path.name + ".new")
     try:
@@ -99,7 +100,13 @@ def write(output: Path, manifest: dict[str, Any]) -> None:
             file.write(json.dumps(manifest, indent=1) + "\n")
         partial.replace(path)
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            partial.unlink(missing_ok=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise LocalseekError(
+            f"{path} cannot be written: {error.strerror}.",
+            "Make room and run the same command again." if full else "Give another OUT.",
+        ) from error
 
 
 def _digest(text: str) -> str:

@@ -7,8 +7,11 @@ layers are tried: each would stay outside of those that come later.
 
 import argparse
 import os
+import select
 import signal
 import sys
+import threading
+from typing import NoReturn
 
 from localseek.airgap import layers
 from localseek.airgap.visible import view_of
@@ -19,7 +22,16 @@ from localseek.options import LoadOptions
 from localseek.system.dumps import keep_memory_private
 
 
-def main() -> int:
+def _end_with_client(pipe: int, started: threading.Event) -> None:
+    """End at once if the client does while this loads; later that is the worker's to see to."""
+    end = select.poll()
+    end.register(pipe, 0)  # that the other side has closed is always told
+    end.poll()
+    if not started.is_set():
+        os._exit(0)
+
+
+def main() -> NoReturn:
     """Run the child until its client is done with it; Ctrl-C is the client's to handle."""
     parser = argparse.ArgumentParser(prog="localseek.engine")
     parser.add_argument("--remote", action="append", default=[])
@@ -42,15 +54,19 @@ def main() -> int:
     source, sink = private_pipes()
     first = source.readline()
     if not first:
-        return 0  # the client is gone
+        sys.exit()  # the client is gone
     locked = _history_locked()
     ports = tuple(int(remote.local.rpartition(":")[2]) for remote in remotes)
     narrowed = layers.narrow(left, view_of(_options(first), ports))
     # 3. The work.
+    started = threading.Event()
+    watched = (source.fileno(), started)
+    threading.Thread(target=_end_with_client, args=watched, daemon=True).start()
     from localseek.engine.child.worker import main as work  # noqa: PLC0415  (starts threads: numpy)
     from localseek.engine.loading.surroundings import Surroundings  # noqa: PLC0415
 
-    return work(source, sink, first, Surroundings(narrowed, remotes, locked))
+    started.set()
+    work(source, sink, first, Surroundings(narrowed, remotes, locked))
 
 
 def _options(first: bytes) -> LoadOptions:
@@ -69,4 +85,4 @@ def _history_locked() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -197,7 +197,7 @@ def test_progress_is_told_to_programs_as_lines_of_json(command, environment, tmp
 def test_a_run_killed_again_and_again_ends_with_the_same_answers(
     command, environment, tmp_path, out
 ):
-    count, dice = 120, random.Random(4)
+    count, dice = 60, random.Random(4)
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps({"prompt": f"say {n}"}) + "\n" for n in range(count)))
     words = [*command, "batch", "-m", "tiny", str(source), str(out), "--parallel", "3", "-q"]

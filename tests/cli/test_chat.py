@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import pty
@@ -148,10 +149,10 @@ def terminal(command, environment):
 
     yield start
     for entry in opened:
-        try:
+        with contextlib.suppress(ProcessLookupError):  # its status was asked for
             os.kill(entry.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+            os.waitpid(entry.pid, 0)
+            os.close(entry.descriptor)
 
 
 def test_interrupt_stops_the_answer_and_not_the_chat(terminal):

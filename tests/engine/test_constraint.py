@@ -78,14 +78,14 @@ def answers(path: object, mtp: object, requests: list) -> list[tuple[str, str, s
     return found
 
 
-def test_a_hundred_seeds_give_a_hundred_answers_that_fit_the_schema(nano_gguf, home):
+def test_fifty_seeds_give_fifty_answers_that_fit_the_schema(nano_gguf, home):
     requests = [
         ask(SUM, sampling=shaped(SMALL, temperature=1.0, top_p=1.0, seed=seed), max_tokens=400,
             think=None if seed % 20 == 0 else False)
-        for seed in range(100)
+        for seed in range(50)
     ]  # fmt: skip
     found = answers(nano_gguf, "off", requests)
-    assert len({answer for _, answer, _ in found}) > 40
+    assert len({answer for _, answer, _ in found}) > 20
     for _, answer, reason in found:
         assert reason == "stop"
         assert fits(json.loads(answer), SMALL), answer

@@ -240,7 +240,7 @@ def test_the_child_ends_when_its_client_is_gone(nano_gguf, home):
     child = Child(LoadOptions(str(nano_gguf), threads=1))
     child.load()
     child._process.stdin.close()
-    assert child._process.wait(10) == 0
+    assert child._process.wait(60) == 0
     child.close()
 
 

@@ -247,7 +247,7 @@ def test_a_second_ctrl_c_stops_at_once(command, environment):
             server.process.send_signal(signal.SIGINT)
             with pytest.raises(httpx.ConnectError):
                 while True:  # until the first one is heard
-                    httpx.get(f"{server.client.base_url}/health", timeout=1)
+                    httpx.get(f"{server.client.base_url}/health", timeout=DEADLINE_S)
             server.process.send_signal(signal.SIGINT)
             with pytest.raises(httpx.TransportError):
                 list(lines)

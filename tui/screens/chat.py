@@ -11,12 +11,13 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Button, Footer, Static
+from textual.widgets import Button, Static
 
 from tui.state.views import AppState
 from tui.state.wording import clean
 from tui.widgets.completions import Completions
 from tui.widgets.find import FindLine
+from tui.widgets.keys import Keys
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Status
 from tui.widgets.transcript import Transcript
@@ -63,7 +64,7 @@ class ChatScreen(Screen[None]):
             yield self._completions
             yield self.prompt
             yield self._status
-        yield Footer(compact=True, show_command_palette=False)
+        yield Keys(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         """Tell the app that it can begin."""

@@ -58,5 +58,8 @@ def _keep(here: list[object]) -> None:
     with contextlib.suppress(OSError, LocalseekError):  # then the next list asks again
         target = paths.folder("cache") / FILE
         partial = target.with_name(f"{FILE}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(here))
-        partial.replace(target)
+        try:
+            partial.write_text(json.dumps(here))
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from dataclasses import asdict, replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from localseek.engine.child.benchmark import Benchmark
 from localseek.engine.decoding.decoder import Outcome
@@ -45,17 +45,18 @@ class Worker:
     ) -> None:  # fmt: skip
         self._source, self._sink, self._first = source, sink, first
         self._around, self._remotes = around, around.remotes
-        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._messages: queue.Queue[dict[str, Any]] = queue.Queue()
         self._cancelled: set[int] = set()
         self._running, self._abort = 0, AbortFlag()
         self._loaded: Loaded | None = None
         self._benchmark: Benchmark | None = None
         self._saving = threading.RLock()  # held while something is written for a later run
 
-    def run(self) -> None:
-        """Work until told to quit or the client is gone."""
+    def run(self) -> NoReturn:
+        """Work; the listening thread ends it all. Raises BrokenPipeError: nobody hears it."""
         threading.Thread(target=self._listen, daemon=True).start()
-        while (message := self._next()) is not None:
+        while True:
+            message = self._next()
             number = int(message.get("request", 0))
             try:
                 if message["op"] == "load":
@@ -87,7 +88,7 @@ class Worker:
                 )  # fmt: skip
                 self._write(protocol.encode_event(number, failed))
 
-    def _next(self) -> dict[str, Any] | None:
+    def _next(self) -> dict[str, Any]:
         """Give the next message; until one comes, work on what several requests have asked for."""
         scheduler = self._loaded.scheduler if self._loaded else None
         while scheduler and scheduler.busy and self._messages.empty():
@@ -106,7 +107,13 @@ class Worker:
             else:
                 self._messages.put(message)
         # Without a client there is nothing left to do, however busy the main thread is.
-        self._messages.put(None)
+        self.leave()
+
+    def leave(self) -> NoReturn:
+        """End the process once nothing is being written for a later run.
+
+        At once: an interpreter that takes itself and a model apart needs a second or more.
+        """
         with self._saving:
             os._exit(0)
 
@@ -258,10 +265,9 @@ class Worker:
                 send(Notice(notice))  # the client shows it with the next answer, or at the end
 
 
-def main(
-    source: BinaryIO, sink: BinaryIO, first: bytes, around: Surroundings
-) -> int:  # fmt: skip
+def main(source: BinaryIO, sink: BinaryIO, first: bytes, around: Surroundings) -> NoReturn:
     """Work until the client is done; `first` is the message that was read of `source` already."""
+    worker = Worker(source, sink, first, around)
     with contextlib.suppress(BrokenPipeError):
-        Worker(source, sink, first, around).run()
-    return 0
+        worker.run()
+    worker.leave()

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from localseek.airgap.hook import OFFLINE
 from localseek.engine.process import protocol
@@ -33,6 +33,15 @@ def program() -> list[str]:
     return [sys.executable, "-P", "-m", "localseek.engine"]
 
 
+def _opened_log() -> tuple[Path, BinaryIO]:
+    """Open the engine's log; where it cannot be written, it answers without one."""
+    try:
+        path = paths.log_file("engine")
+        return path, private.opened(path, "ab")
+    except (OSError, LocalseekError):
+        return Path(os.devnull), private.opened(Path(os.devnull), "ab")
+
+
 def refusal(message: dict[str, Any]) -> LocalseekError:
     """Give the error that a child's `Failed` stands for: a user's mistake stays one."""
     kind = UsageError if message.get("wrong_use") else EngineError
@@ -48,16 +57,13 @@ class Child:
     def __init__(self, options: LoadOptions) -> None:
         self.options = options
         environment.layers_off()  # raises UsageError for what is no layer
-        try:
-            self.log_path = paths.log_file("engine")
-        except LocalseekError:  # a home that cannot be written to: it answers without a log
-            self.log_path = Path(os.devnull)
+        self.log_path, log = _opened_log()
         remotes = [word for one in options.fixed.remote for word in ("--remote", one)]
         if remotes:
             remotes += ["--remote-timeout", str(options.fixed.remote_timeout_s)]
         self._write_lock = threading.Lock()
         try:
-            with private.opened(self.log_path, "ab") as log:
+            with log:
                 self._log_start = log.tell()
                 self._process = subprocess.Popen(
                     [*program(), *remotes], stdin=subprocess.PIPE, stdout=subprocess.PIPE,

@@ -57,7 +57,14 @@ def death_message(status: int | None, log: Path, lines: list[str]) -> tuple[str,
             f"A smaller --ctx or model needs less, or close other programs. Its log is {log}.",
         )
     if status == -signal.SIGKILL:
-        return f"The engine {how}.", f"Systems do so when memory runs out. Its log is {log}."
+        mend = "Systems do so when memory runs out: a smaller --ctx or model needs less"
+        return f"The engine {how}.", f"{mend}, or close other programs. Its log is {log}."
+    if status == -signal.SIGBUS:  # a page of a mapped file that the disk does not give
+        return (
+            f"The engine {how}: a file that it reads, the model's most likely, was shortened "
+            "or its disk failed.",
+            f"`localseek models verify` tells whether a model is whole. Its log is {log}.",
+        )
     words = next((line for line in reversed(lines) if TELLING.search(line)), "")
     quoted = f" Its last words: {words[:200]}" if words else ""
     return f"The engine {how}.{quoted}", f"Its log is {log}."

@@ -63,12 +63,16 @@ def open_database(path: Path, key: cipher.Key | None = None) -> sqlite3.Connecti
 
 def _connected(path: Path, key: cipher.Key | None) -> sqlite3.Connection:
     if key is None:
-        return sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
-    try:
-        return cipher.connect(path, key, WAIT_S)
-    except LocalseekError as error:
-        what = f"The history {path} is encrypted, and {error.message}"
-        raise LockedError(what, error.hint) from error
+        connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
+    else:
+        try:
+            connection = cipher.connect(path, key, WAIT_S)
+        except LocalseekError as error:
+            what = f"The history {path} is encrypted, and {error.message}"
+            raise LockedError(what, error.hint) from error
+    # A damaged byte is one sign of a text, and what sqlite3 would say quotes all of it.
+    connection.text_factory = lambda stored: stored.decode("utf-8", "replace")
+    return connection
 
 
 def _check_key(connection: sqlite3.Connection, path: Path, key: cipher.Key | None) -> None:
@@ -113,6 +117,8 @@ def explained(path: Path) -> Iterator[None]:
             raise GoneError("This conversation was deleted by another program.") from error
         kind, words = _words(path, error)
         raise kind(*words) from error
+    except UnicodeDecodeError as error:  # SQLite's own words name a table whose name is damaged
+        raise HistoryError(*_damaged(path)) from error
     except OSError as error:
         raise HistoryError(
             f"The history {path} cannot be opened: {error.strerror}.",
@@ -165,16 +171,30 @@ def _words(
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         what = f"The history {path} is locked by another program."
         return BusyError, (what, "Try again when it has ended.")
-    if primary == sqlite3.SQLITE_FULL:
+    if primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and _is_full(path)):
         return BusyError, (f"The disk of the history {path} is full.", "Make room, then ask again.")
     if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return HistoryError, (
-            f"The history {path} is damaged, and nothing in it was changed.",
-            "Move it elsewhere to begin a new one; `sqlite3 FILE .recover` may save its text.",
-        )
+        return HistoryError, _damaged(path)
+    if primary == sqlite3.SQLITE_IOERR:
+        what = f"The disk of the history {path} fails: {error}."
+        return BusyError, (what, "Check the disk; the file may be whole.")
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         what = f"The history {path} cannot be written: {error}."
         return HistoryError, (what, "Check who owns it.")
     return HistoryError, (
         f"The history {path} cannot be used: {error}.", "Move it elsewhere to begin a new one."
     )  # fmt: skip
+
+
+def _damaged(path: Path) -> tuple[str, str]:
+    return (
+        f"The history {path} is damaged, and nothing in it was changed.",
+        "Move it elsewhere to begin a new one; `sqlite3 FILE .recover` may save its text.",
+    )
+
+
+def _is_full(path: Path) -> bool:
+    """Tell whether the disk has no room: the memory that readers share may find none either."""
+    with contextlib.suppress(OSError):
+        return os.statvfs(path.parent).f_bavail == 0
+    return False

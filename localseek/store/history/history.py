@@ -8,7 +8,6 @@ once. Raises HistoryError (database.py). Knows nothing about engines, terminals 
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -24,9 +23,9 @@ from localseek.store.history.database import (
     transaction,
 )
 from localseek.store.history.records import Deletion, Hit, Message, Saved, title_of
-from localseek.store.history.rows import MESSAGE, SAVED, message_of, saved_of, stored
+from localseek.store.history.rows import LAST_USED, MESSAGE, SAVED, message_of, saved_of, stored
 from localseek.store.history.search import find
-from localseek.system import paths
+from localseek.system import paths, running
 from localseek.text.conversation import Reply
 
 
@@ -76,7 +75,7 @@ class History:
         """Give the conversations, pinned ones first, then the last used; `archived` None: all."""
         with explained(self.path):
             rows = self._db.execute(
-                f"{SAVED} WHERE ?1 IS NULL OR archived = ?1 ORDER BY pinned DESC, used DESC",
+                f"{SAVED} WHERE ?1 IS NULL OR archived = ?1 ORDER BY pinned DESC, {LAST_USED}",
                 (archived,),
             )
             return [saved_of(row) for row in rows]
@@ -101,7 +100,9 @@ class History:
         if not name:
             if not known:
                 raise UsageError("There is no conversation to continue yet.")
-            return max(known, key=lambda one: one.used)
+            with explained(self.path):
+                row = self._db.execute(f"{SAVED} ORDER BY {LAST_USED} LIMIT 1").fetchone()
+            return saved_of(row)
         wanted = " ".join(name.split()).casefold()
         exact = [one for one in known if one.title.casefold() == wanted]
         meant = exact or [one for one in known if one.title.casefold().startswith(wanted)]
@@ -180,7 +181,7 @@ class History:
 
     def begin_answer(self, conversation: int, prompt: int, model: str) -> int:
         """Add an empty answer that this process is going to write; give its number."""
-        return self._add(conversation, prompt, "assistant", "", model, _this_process())
+        return self._add(conversation, prompt, "assistant", "", model, running.this_process())
 
     def write_answer(self, answer: int, reply: Reply) -> None:
         """Write what there is of an answer so far, or all of it once the reply is finished.
@@ -195,7 +196,7 @@ class History:
                 "WHERE id = ?6 AND writer = ?7",
                 (
                     stored(reply.answer), stored(reply.reasoning), reply.finish_reason,
-                    stored(reply.error), stats, answer, _this_process(),
+                    stored(reply.error), stats, answer, running.this_process(),
                 ),
             )  # fmt: skip
 
@@ -204,7 +205,7 @@ class History:
         with transaction(self._db, self.path):
             self._db.execute(
                 "UPDATE message SET writer = ?, finish_reason = '' WHERE id = ? AND writer IS NULL",
-                (_this_process(), answer),
+                (running.this_process(), answer),
             )
 
     def drop_answer(self, answer: int) -> bool:
@@ -327,7 +328,7 @@ class History:
             rows = self._db.execute(
                 "SELECT DISTINCT writer FROM message WHERE writer IS NOT NULL"
             ).fetchall()
-        gone = [writer for (writer,) in rows if not _runs(writer)]
+        gone = [writer for (writer,) in rows if not running.is_running(writer)]
         if gone:
             with transaction(self._db, self.path):
                 self._db.executemany(
@@ -343,20 +344,3 @@ def own_path() -> Path:
         return paths.folder("history") / "history.sqlite3"
     except LocalseekError as error:
         raise HistoryError(error.message, error.hint) from error
-
-
-def _this_process() -> str:
-    """Name this process so that another of the same number is not taken for it."""
-    import psutil  # noqa: PLC0415 — the app's first picture does not wait for it
-
-    return f"{os.getpid()} {psutil.Process().create_time():.2f}"
-
-
-def _runs(writer: str) -> bool:
-    import psutil  # noqa: PLC0415
-
-    number, _, began = writer.partition(" ")
-    try:
-        return f"{psutil.Process(int(number)).create_time():.2f}" == began
-    except (psutil.Error, ValueError):
-        return False

@@ -1,6 +1,7 @@
 """Rows of the database → records, and the columns that these are made of.
 
-Takes tuples, gives the frozen values of records.py. Knows nothing about connections.
+Takes tuples, gives the frozen values of records.py. Of a row that a broken disk has damaged, all
+that can be read. Knows nothing about connections.
 """
 
 import json
@@ -14,6 +15,10 @@ SAVED = """
         (SELECT count(*) FROM message WHERE message.conversation = conversation.id), settings
     FROM conversation
 """
+# By the newest message and not by time: a clock that was wrong, or is, changes no order.
+LAST_USED = (
+    "(SELECT max(id) FROM message WHERE message.conversation = conversation.id) DESC, used DESC"
+)
 MESSAGE = """
     SELECT id, parent, role, content, reasoning, model, finish_reason, error, stats, created
     FROM message
@@ -30,7 +35,7 @@ def saved_of(row: tuple[Any, ...]) -> Saved:
     number, title, system, model, created, used, pinned, archived, leaf, messages, settings = row
     return Saved(
         number, title, system, model, created, used, bool(pinned), bool(archived), leaf, messages,
-        json.loads(settings),
+        _object(settings),
     )  # fmt: skip
 
 
@@ -44,9 +49,19 @@ def message_of(row: tuple[Any, ...]) -> Message:
 
 
 def _stats(text: str | None) -> Stats | None:
-    if text is None:
+    fields = _object(text)
+    try:
+        if fields.get("draft") is not None:
+            fields["draft"] = DraftStats(**fields["draft"])
+        return Stats(**fields) if fields else None
+    except TypeError:  # damaged
         return None
-    fields = json.loads(text)
-    if fields.get("draft") is not None:
-        fields["draft"] = DraftStats(**fields["draft"])
-    return Stats(**fields)
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    """Give what JSON holds, nothing if it is damaged."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
