@@ -106,17 +106,17 @@ def test_an_endless_answer_is_left_at_the_limit(monkeypatch, packed):
 
 
 def test_a_refusal_without_an_end_is_told_as_any_other(monkeypatch):
-    with answering(monkeypatch, b"x" * 65536, status=404, forever=True,
-                   headers=[("X-Error-Code", "RepoNotFound")]):  # fmt: skip
-        with pytest.raises(LocalseekError, match="There is no repository a/b"):
-            look_up("a/b", "main")
+    headers = [("X-Error-Code", "RepoNotFound")]
+    refusing = answering(monkeypatch, b"x" * 65536, status=404, headers=headers, forever=True)
+    with refusing, pytest.raises(LocalseekError, match="There is no repository a/b"):
+        look_up("a/b", "main")
 
 
 def test_a_listing_that_goes_on_elsewhere_is_not_followed(monkeypatch):
     headers = [("Link", '<http://127.0.0.2:9/api/models/a/b/tree/x>; rel="next"')]
-    with answering(monkeypatch, b"[]", headers=headers):
-        with pytest.raises(LocalseekError, match="goes on at another address"):
-            answers.tree("a/b", hub.COMMIT)
+    listing = answering(monkeypatch, b"[]", headers=headers)
+    with listing, pytest.raises(LocalseekError, match="goes on at another address"):
+        answers.tree("a/b", hub.COMMIT)
 
 
 def test_a_licence_cannot_forge_a_line_or_drive_a_terminal(serve, run_cli):
