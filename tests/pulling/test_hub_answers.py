@@ -136,7 +136,7 @@ def test_an_absurdly_long_name_is_cut_in_the_error(serve, run_cli):
     assert len(done.err) < 400
 
 
-def test_a_listing_of_thousands_of_models_is_judged_by_size_at_once(serve, run_cli, monkeypatch):
+def test_a_listing_of_thousands_of_models_is_judged_by_size_at_once(serve, run_cli, machine):
     files = {f"m{n:04}-Q4_K_M.gguf": b"GGUF" for n in range(2000)}
     served = serve({"a/b": files})
     done = run_cli("pull", "a/b:Q4_K_M")

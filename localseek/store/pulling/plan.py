@@ -195,7 +195,8 @@ def write_state(path: Path, value: object) -> None:
             json.dump(value, out, indent=1, ensure_ascii=False)
         unfinished.replace(path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        at = unfinished if error.errno == errno.ELOOP else path
+        raise _unwritable(at, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> LocalseekError:
