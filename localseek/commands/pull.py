@@ -23,7 +23,14 @@ from localseek.store.pulling.room import check_room, missing_bytes
 from localseek.store.pulling.verifying import is_there
 from localseek.system import paths
 from localseek.system.sizes import rough_size
-from localseek.terminal.messages import Status, is_terminal, note, prepare_streams, width_of
+from localseek.terminal.messages import (
+    Status,
+    is_terminal,
+    note,
+    one_line,
+    prepare_streams,
+    width_of,
+)
 
 if TYPE_CHECKING:
     from localseek.commands.parts.pull_choice import Request
@@ -45,12 +52,13 @@ Private and gated repositories: hf auth login, or HF_TOKEN.
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     add = parser.add_argument
-    add("repository", metavar="REPO[:TYPE]", help="owner/name on the Hugging Face Hub")
+    add("repository", metavar="REPO[:TYPE]",
+        help="owner/name on the Hugging Face Hub, or the address of its page")  # fmt: skip
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--type", metavar="TYPE", help="the GGUF of this type, such as Q4_K_M")
     choice.add_argument("--fit", action="store_true", help="the best GGUF that fits in memory here")
     add("--file", metavar="PATTERN", help="only the files whose name matches")
-    add("--revision", metavar="REV", default="main", help="a branch, tag or commit (default: main)")
+    add("--revision", metavar="REV", help="a branch, tag or commit (default: main)")
     add("--update", action="store_true",
         help="take what the revision is now, not what an earlier run has begun with")  # fmt: skip
     add("--to", metavar="FOLDER", type=Path, help="where to put the files (default: the library)")
@@ -102,11 +110,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _request(arguments: argparse.Namespace) -> "Request":
     from localseek.commands.parts.pull_choice import Request
+    from localseek.store.hub.addresses import named
 
-    name, colon, of_name = arguments.repository.partition(":")
-    if colon and (not of_name or arguments.type or arguments.fit):
+    wanted = named(arguments.repository)
+    of_name, revision = wanted.type, arguments.revision or wanted.revision or "main"
+    if of_name and (arguments.type or arguments.fit):
         raise UsageError(
             f"{arguments.repository}: give the type once.", "Write OWNER/NAME:TYPE, or --type TYPE."
+        )
+    if wanted.revision and wanted.revision != revision:
+        raise UsageError(
+            f"The address says {wanted.revision}, and --revision {revision}.", "Give one of them."
         )
     kind = (arguments.type or of_name).upper()
     for option in ("out", "free_source"):
@@ -126,8 +140,9 @@ def _request(arguments: argparse.Namespace) -> "Request":
                 f"There is no type {arguments.convert}.", f"Types: {', '.join(TYPE_NAMES)}."
             )
     return Request(
-        name, arguments.revision, kind, arguments.file or "", arguments.fit, bool(arguments.convert)
-    )
+        wanted.repository, revision, kind, arguments.file or "", arguments.fit,
+        bool(arguments.convert),
+    )  # fmt: skip
 
 
 def _planned(arguments: argparse.Namespace, request: "Request") -> Pull | None:
@@ -203,7 +218,7 @@ def _introduce(plan: Plan, found: Repository) -> None:
     kind = "checkpoint" if plan.checkpoint else f"GGUF {plan.model}".strip()
     count = f"{len(plan.files)} file{'s' * (len(plan.files) != 1)}"
     note(f"{plan.repository}: {kind}, {count}, {rough_size(plan.size_bytes)}")
-    note(f"Licence: {plan.licence}" if plan.licence else "Its card names no licence.")
+    note(f"Licence: {one_line(plan.licence)}" if plan.licence else "Its card names no licence.")
     if found.gated:
         note("It is gated: only those whom its owner lets in can download it.")
 
@@ -223,10 +238,12 @@ def _fetched(pull: Pull, quiet: bool) -> None:
     """Make all files whole, and record what they are."""
     from localseek.commands.parts.pull_progress import shown
     from localseek.store.hub.streaming import opener
+    from localseek.store.pulling.brought import Brought
     from localseek.store.pulling.downloading import Downloader, Tally
 
     plan, folder = pull.plan, pull.folder
     ledger = Ledger(folder)
+    Brought(folder).forget()  # what a stopped --free-source has left is wanted whole now
     with Status("looking at what is here already…"):
         missing = [file for file in plan.files if not is_there(folder, file, ledger)]
     if missing:

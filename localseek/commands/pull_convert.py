@@ -17,6 +17,7 @@ from localseek.commands.parts.pull_progress import shown
 from localseek.errors import UsageError
 from localseek.store import library
 from localseek.store.hub.streaming import opener
+from localseek.store.pulling.brought import Brought
 from localseek.store.pulling.downloading import Downloader, Tally, first_bytes
 from localseek.store.pulling.heads import check_shard_header, write_shard_header
 from localseek.store.pulling.plan import Ledger, Plan, keep_record, save_plan, with_output
@@ -106,24 +107,28 @@ def _while_it_comes(
             "Leave --free-source out.",
         )
     open_stream = opener(plan.repository, plan.commit)
-    ledger = Ledger(folder)
+    ledger, brought = Ledger(folder), Brought(folder)
     try:
         _small_files(plan, folder, open_stream, ledger, quiet)
         _headers(folder, shards, open_stream)
     except KeyboardInterrupt:
         note("Stopped; the same command goes on.")
         raise
-    _check_disk(folder, target, options, shards)
+    kept = [f.name for f in shards if (folder / f.name).exists() and not brought.holds(f.name)]
+    _check_disk(folder, target, options, [file for file in shards if file.name not in kept])
+    if kept:
+        count = f"{len(kept)} shard{'s were' if len(kept) > 1 else ' was'}"
+        note(f"{count} here before: used where needed, and left here.")
     save_plan(folder, pull.key, plan)
     tally = Tally(sum(file.size_bytes for file in shards), len(shards))
-    downloader = Downloader(folder, open_stream, ledger, tally)
-    coming = Coming(folder, shards, downloader, Meter(quiet), quiet)
+    downloader = Downloader(folder, open_stream, ledger, tally, brought)
+    coming = Coming(folder, shards, downloader, brought, Meter(quiet), quiet)
     try:
         result = convert_shown(folder, target, options, coming.meter, shards=coming)
     finally:
         coming.close()
     for shard in shards:  # those that a killed run had used up, and not removed
-        (folder / shard.name).unlink(missing_ok=True)
+        brought.remove(shard.name)
     keep_record(folder, plan, ledger)
     return result
 
@@ -186,15 +191,15 @@ class Coming:
     """The shards as a conversion asks for them; shows the download whenever it has to wait."""
 
     def __init__(
-        self, folder: Path, shards: Sequence[RemoteFile], downloader: Downloader, meter: Meter,
-        quiet: bool,
+        self, folder: Path, shards: Sequence[RemoteFile], downloader: Downloader,
+        brought: Brought, meter: Meter, quiet: bool,
     ) -> None:  # fmt: skip
         from converters.errors import UnfinishedError
 
         self.meter = meter
         self._files = {file.name: file for file in shards}
         self._folder, self._downloader, self._quiet = folder, downloader, quiet
-        self._ahead = ShardsAhead(folder, self._bring, UnfinishedError)
+        self._ahead = ShardsAhead(folder, self._bring, brought.remove, UnfinishedError)
 
     def order(self, names: Sequence[str]) -> None:
         """Begin to download what is still needed."""
@@ -212,7 +217,7 @@ class Coming:
             self._ahead.take(name)
 
     def give_back(self, name: str) -> None:
-        """Remove a shard of which all is made."""
+        """Let go of a shard of which all is made: one that was brought for this is removed."""
         self._ahead.give_back(name)
 
     def close(self) -> None:

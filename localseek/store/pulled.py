@@ -27,7 +27,9 @@ def record(folder: Path, pulled: Pulled) -> None:
     """Write the record whole; raises LocalseekError if it cannot be written."""
     unfinished = folder / f"{RECORD}.new"
     try:
-        unfinished.write_text(json.dumps(asdict(pulled), indent=1) + "\n")
+        unfinished.unlink(missing_ok=True)
+        with unfinished.open("x") as out:  # "x" follows no link
+            out.write(json.dumps(asdict(pulled), indent=1) + "\n")
         unfinished.replace(folder / RECORD)
     except OSError as error:
         raise LocalseekError(f"{folder / RECORD} cannot be written: {error.strerror}.") from error

@@ -23,6 +23,9 @@ class Source:
             self.fetched.append(name)
             self.changed.notify_all()
 
+    def remove(self, name):
+        (self.folder / name).unlink(missing_ok=True)
+
     def wait_for(self, name):
         with self.changed:
             assert self.changed.wait_for(lambda: name in self.fetched, timeout=20)
@@ -35,7 +38,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def ahead(source):
-    shards = ShardsAhead(source.folder, source.fetch, RuntimeError)
+    shards = ShardsAhead(source.folder, source.fetch, source.remove, RuntimeError)
     yield shards
     shards.close()
 
@@ -87,7 +90,7 @@ def test_whoever_waits_is_let_go_when_all_ends(source):
         began.set()
         held.wait(20)
 
-    shards = ShardsAhead(source.folder, fetch, RuntimeError)
+    shards = ShardsAhead(source.folder, fetch, source.remove, RuntimeError)
     shards.order(["a"])
     ended = []
 

@@ -18,7 +18,13 @@ from localseek.store.pulling.choosing import Model
 from localseek.store.pulling.downloading import first_bytes
 from localseek.store.pulling.heads import remote_info
 from localseek.store.pulling.plan import Plan
-from localseek.store.pulling.remote import OpenStream, RemoteFile, Repository, check_name
+from localseek.store.pulling.remote import (
+    OpenStream,
+    RemoteFile,
+    Repository,
+    brief,
+    check_name,
+)
 from localseek.system import hardware
 from localseek.system.machine import Machine
 from localseek.system.sizes import rough_size
@@ -108,13 +114,15 @@ class Chooser:
             best = fitting.best_fitting(models, machine_here(), self.open_info)
         if best is None:
             least = min(models, key=lambda model: model.size_bytes)
-            how = f"--type {least.type}" if least.type else f"--file '{least.name}*'"
+            how = f"--type {least.type}" if least.type else f"--file '{least.name[:100]}*'"
+            name = least.type or brief(least.name)
             raise LocalseekError(
                 f"None of the {len(models)} models of {request_name(self.request)} fits in memory; "
-                f"the smallest, {least.type or least.name}, has {rough_size(least.size_bytes)}.",
+                f"the smallest, {name}, has {rough_size(least.size_bytes)}.",
                 f"{how} takes it all the same: what does not fit is read from the disk, slowly.",
             )
-        note(f"{best.model.type or best.model.name} is the best that fits: {best.fit.why}.")
+        name = best.model.type or brief(one_line(best.model.name))
+        note(f"{name} is the best that fits: {best.fit.why}.")
         return best.model
 
     def _matches(self, file: RemoteFile) -> bool:
@@ -131,7 +139,7 @@ class Chooser:
 
     def _nothing(self) -> LocalseekError:
         request = self.request
-        names = ", ".join(sorted(file.name for file in self.found.files)[:8]) or "no files"
+        names = ", ".join(sorted(brief(file.name) for file in self.found.files)[:8]) or "no files"
         what = f" and that matches {request.pattern}" if request.pattern else ""
         if request.checkpoint:
             return UsageError(
@@ -161,7 +169,7 @@ def _row(one: fitting.Candidate) -> tuple[str, str, str, str]:
     files = one.model.files
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     fits = "lacks parts" if one.model.lacking else "yes" if one.fit.fits else "no"
-    name = one_line(files[0].name)
+    name = brief(one_line(files[0].name))
     return one.model.type or "-", f"{name}{more}", rough_size(one.model.size_bytes), fits
 
 

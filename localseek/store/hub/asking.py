@@ -4,14 +4,12 @@ Takes a name and a revision, gives a `Repository`. Tokens come from where huggin
 them (HF_TOKEN, its token file) and from nowhere else. Only the named repository is asked for.
 """
 
-
-import huggingface_hub
 from huggingface_hub import constants, errors
-from huggingface_hub.hf_api import ModelInfo, RepoFile
 from huggingface_hub.utils import logging, validate_repo_id  # type: ignore[attr-defined]  # its list
 
 from localseek.errors import LocalseekError
-from localseek.store.hub.explaining import explained, passing
+from localseek.store.hub.answers import commit_of, described, entry, licence_of, tree
+from localseek.store.hub.explaining import explained, no_hub, passing
 from localseek.store.pulling.downloading import FIRST_WAIT_S, LONGEST_ASKED_S, wait
 from localseek.store.pulling.remote import RemoteFile, Repository
 
@@ -41,41 +39,23 @@ def look_up(repository: str, revision: str) -> Repository:
 
 
 def _asked(repository: str, revision: str) -> Repository:
-    api = huggingface_hub.HfApi()
-    info = api.model_info(
-        repository, revision=revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
-    )
-    if not info.sha:
-        raise LocalseekError(f"{constants.ENDPOINT} does not say at which commit {repository} is.")
-    files = _files(api, info)
-    licence, link = _licence(info, repository)
-    return Repository(repository, info.sha, licence, link, bool(info.gated), files)
+    found = described(repository, revision)
+    commit = commit_of(found)
+    licence, link = licence_of(found, repository)
+    files = _files(repository, commit, found.get("siblings") or [])
+    return Repository(repository, commit, licence, link, bool(found.get("gated")), files)
 
 
-def _files(api: huggingface_hub.HfApi, info: ModelInfo) -> tuple[RemoteFile, ...]:
-    listed = info.siblings or []
-    if all(one.size is not None for one in listed):
-        return tuple(
-            RemoteFile(
-                one.rfilename, one.size or 0, one.lfs.sha256 if one.lfs else "", one.blob_id or ""
-            )
-            for one in listed
-        )
-    # A mirror that leaves sizes out of its answer may still list the tree.
-    tree = api.list_repo_tree(info.id, recursive=True, revision=info.sha)
-    return tuple(
-        RemoteFile(one.path, one.size, one.lfs.sha256 if one.lfs else "", one.blob_id or "")
-        for one in tree
-        if isinstance(one, RepoFile)
-    )
-
-
-def _licence(info: ModelInfo, repository: str) -> tuple[str, str]:
-    """Give a licence's name, and a link if it is one of the repository's own."""
-    card = info.card_data
-    names = getattr(card, "license", None)
-    name = ", ".join(map(str, names)) if isinstance(names, list) else str(names or "")
-    own, link = (str(getattr(card, f"license_{key}", None) or "") for key in ("name", "link"))
-    if link and "://" not in link:
-        link = f"{constants.ENDPOINT}/{repository}/blob/{info.sha}/{link.lstrip('./')}"
-    return (own if own and name in ("", "other") else name), link
+def _files(repository: str, commit: str, listed: object) -> tuple[RemoteFile, ...]:
+    if not isinstance(listed, list):
+        raise no_hub("it lists no files")
+    files = [entry(one, "rfilename", "blobId") for one in listed]
+    if None in files:  # a mirror that leaves sizes out of its answer may still list the tree
+        several = tree(repository, commit)
+        files = [
+            entry(one, "path", "oid") for one in several
+            if isinstance(one, dict) and one.get("type") == "file"
+        ]  # fmt: skip
+        if None in files:
+            raise no_hub("it leaves out how large its files are")
+    return tuple(file for file in files if file is not None)

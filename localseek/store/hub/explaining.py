@@ -4,11 +4,18 @@ Takes whatever it raised. The library's HTTP client is another in nearly every m
 its own errors are told apart by their status, and all others are failed connections.
 """
 
+from typing import Any
+
 from huggingface_hub import constants, errors, get_token
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # documented, but not in a list
+    hf_raise_for_status,
+)
 
 from localseek.errors import LocalseekError, UsageError
 from localseek.store.pulling.remote import TransientError
 
+HUB = "huggingface.co"  # where HF_ENDPOINT does not say another
+MOST_REFUSAL_BYTES = 1 << 16  # of what a server says beside an error's status
 PASSING = (408, 425, 429, 500, 502, 503, 504, 520, 522, 524)  # HTTP statuses
 
 
@@ -34,6 +41,35 @@ def explained(repository: str, error: Exception) -> LocalseekError:
     return LocalseekError(
         f"{repository} could not be downloaded: {_first_line(error)}.",
         "Check the connection; the same command goes on where it stopped.",
+    )
+
+
+def no_hub(why: str) -> LocalseekError:
+    """Put into one line that an answer is not one of a hub."""
+    hint = "Try again later."
+    if f"https://{HUB}" != constants.ENDPOINT:
+        hint = "Check HF_ENDPOINT; unset it to ask the hub itself."
+    return LocalseekError(f"What {constants.ENDPOINT} answers is not a hub's answer: {why}.", hint)
+
+
+def raise_refusal(response: Any) -> None:
+    """Raise the library's error for a status that is one; `response` is not read yet."""
+    if response.status_code < 400:
+        return
+    said = bytearray()
+    for chunk in response.iter_raw():  # the library would read all that comes
+        said += chunk
+        if len(said) >= MOST_REFUSAL_BYTES or "content-encoding" in response.headers:
+            break
+    headers = {
+        name: value for name, value in response.headers.items()
+        if name.lower() not in ("content-length", "content-encoding", "transfer-encoding")
+    }  # fmt: skip
+    text = b"" if "content-encoding" in response.headers else bytes(said[:MOST_REFUSAL_BYTES])
+    hf_raise_for_status(
+        type(response)(
+            response.status_code, headers=headers, content=text, request=response.request
+        )
     )
 
 

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from huggingface_hub import constants, get_session, hf_hub_url
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # documented, but not in a list
     build_hf_headers,
-    hf_raise_for_status,
 )
 
 from localseek.errors import LocalseekError
-from localseek.store.hub.explaining import explained, passing
+from localseek.store.hub.explaining import explained, passing, raise_refusal
 from localseek.store.pulling.remote import OpenStream, RemoteFile, TransientError
 
 
@@ -39,7 +38,7 @@ def opener(repository: str, commit: str) -> OpenStream:
                         "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
                     )
                 )
-                hf_raise_for_status(response)
+                raise_refusal(response)
                 first = _first(response.status_code, response.headers.get("Content-Range"), start)
             except Exception as error:
                 raise _sorted(repository, error) from error

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from localseek.errors import LocalseekError, UsageError
 from localseek.gguf.info import SPLIT_NAME
-from localseek.store.pulling.remote import RemoteFile
+from localseek.store.pulling.remote import RemoteFile, brief
 from localseek.system.sizes import rough_size
 
 NO_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
@@ -30,6 +30,7 @@ INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLES = ("model.safetensors", "pytorch_model.bin")
 UNLISTED = (r"model-\d{5}-of-\d{5}\.safetensors", r"pytorch_model-\d{5}-of-\d{5}\.bin")
 BESIDE = ("*.json", "*.jinja", "LICENSE*", "LICENCE*")  # a checkpoint's small files
+MOST_NAMED = 40  # models in one message
 MOST_INDEX_BYTES = 100_000_000  # V3's has 9 MB
 
 
@@ -109,11 +110,12 @@ def only_one(repository: str, models: Sequence[Model], listed: bool = False) -> 
     middle = models[len(models) // 2]
     middle = next((model for model in models if model.type == USUAL), middle)
     by_type = _typed(models)
-    how = f"{repository}:{middle.type}" if by_type else f"{repository} --file '{middle.name}*'"
+    which = f":{middle.type}" if by_type else f" --file '{middle.name[:100]}*'"
     names = "" if listed else f": {_listed(models)}"
     raise UsageError(
         f"{repository} holds {len(models)} models{names}.",
-        f"Write which, such as localseek pull {how}, or --fit for the best that fits here.",
+        f"Write which, such as localseek pull {repository}{which}, or --fit for the best that "
+        "fits here.",
     )
 
 
@@ -129,7 +131,12 @@ def _offer(models: Sequence[Model]) -> str:
 def _listed(models: Sequence[Model]) -> str:
     """Name models by their types where these tell them apart, with sizes."""
     by_type = _typed(models)
-    words = [f"{m.type if by_type else m.name} ({rough_size(m.size_bytes)})" for m in models]
+    words = [
+        f"{m.type if by_type else brief(m.name)} ({rough_size(m.size_bytes)})"
+        for m in models[:MOST_NAMED]
+    ]
+    if len(models) > MOST_NAMED:
+        words.append(f"and {len(models) - MOST_NAMED:,} more")
     return ", ".join(words) or "no GGUF models"
 
 
@@ -138,7 +145,7 @@ def whole(repository: str, model: Model) -> Model:
     if model.lacking:
         raise LocalseekError(
             f"{repository} lacks {model.lacking} of {len(model.files) + model.lacking} parts of "
-            f"{model.name}.",
+            f"{brief(model.name)}.",
             "It may still be uploaded: try again later, or choose another.",
         )
     return model
@@ -175,7 +182,7 @@ def _shards(
         missing = [name for name in names if name not in here]
         if missing:
             raise LocalseekError(
-                f"{repository} lacks {missing[0]}, which its {INDEXES[kind]} names.",
+                f"{repository} lacks {brief(missing[0])}, which its {INDEXES[kind]} names.",
                 "It may still be uploaded: try again later.",
             )
         return tuple(here[name] for name in names)

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from localseek.errors import LocalseekError
-from localseek.store.pulling.plan import Ledger, part_path
+from localseek.store.pulling.brought import Brought
+from localseek.store.pulling.plan import Ledger, linked, opened, part_path
 from localseek.store.pulling.remote import OpenStream, RemoteFile, TransientError
 from localseek.store.pulling.room import ELSEWHERE
 from localseek.store.pulling.verifying import Digest, digest_of
@@ -80,8 +81,12 @@ class Tally:
 class Downloader:
     """Downloads files into a folder; `stop` ends all of it within a chunk or a wait."""
 
-    def __init__(self, folder: Path, open_stream: OpenStream, ledger: Ledger, tally: Tally) -> None:
-        self.folder, self.tally, self.ledger = folder, tally, ledger
+    def __init__(
+        self, folder: Path, open_stream: OpenStream, ledger: Ledger, tally: Tally,
+        brought: Brought | None = None,
+    ) -> None:  # fmt: skip
+        """`brought` hears of each file that this download brings."""
+        self.folder, self.tally, self.ledger, self.brought = folder, tally, ledger, brought
         self._open = open_stream
         self.stop = threading.Event()
 
@@ -150,6 +155,8 @@ class Downloader:
         try:
             return self._grow(file)
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise linked(self._part(file)) from error
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise LocalseekError(
                 f"{file.name} cannot be written: {error.strerror}.",
@@ -159,7 +166,7 @@ class Downloader:
 
     def _grow(self, file: RemoteFile) -> Digest:
         part = self._part(file)
-        with open(part, "ab", buffering=0) as out:
+        with os.fdopen(opened(part, os.O_WRONLY | os.O_APPEND), "ab", buffering=0) as out:
             have = out.tell()
             if have > file.size_bytes:
                 out.truncate(0)
@@ -207,6 +214,8 @@ class Downloader:
         path = self.folder / file.name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if self.brought is not None:
+                self.brought.enter(file.name, self._part(file))
             self._part(file).replace(path)
         except OSError as error:
             raise LocalseekError(f"{path} cannot be written: {error.strerror}.") from error

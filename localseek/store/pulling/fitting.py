@@ -14,8 +14,11 @@ from localseek.gguf.info import GGUFInfo
 from localseek.options import LoadOptions
 from localseek.placing.fits import Fit, fit
 from localseek.store.pulling.choosing import Model
+from localseek.store.pulling.remote import brief
 from localseek.system.machine import Machine
 from localseek.system.sizes import rough_size
+
+MOST_PLANNED = 200  # models of a list: planning takes 2 ms for each, and more for large ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ def candidates(
     models: Sequence[Model], machine: Machine, open_info: OpenInfo
 ) -> tuple[list[Candidate], str]:
     """Judge every model by the head of the smallest, and say what was assumed."""
+    if len(models) > MOST_PLANNED:
+        return [Candidate(model, by_size(model, machine)) for model in models], "by size alone"
     smallest = min(models, key=lambda model: model.size_bytes)
     options = LoadOptions(model="", mtp="off")  # what drafts need is little, and may be left out
     try:
@@ -50,7 +55,8 @@ def candidates(
             ]
     except LocalseekError:
         return [Candidate(model, by_size(model, machine)) for model in models], "by size alone"
-    return found, f"planned with the head of {smallest.type or smallest.name}, the sizes scaled"
+    name = smallest.type or brief(smallest.name)
+    return found, f"planned with the head of {name}, the sizes scaled"
 
 
 def by_size(model: Model, machine: Machine) -> Fit:

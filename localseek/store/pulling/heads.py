@@ -81,7 +81,9 @@ def write_shard_header(folder: Path, shard: RemoteFile, read: ReadRange) -> None
         raise _broken(shard) from error
     unfinished = path.with_name(f"{path.name}.new")
     try:
-        unfinished.write_bytes(table[:end] + _trailer(shard))
+        unfinished.unlink(missing_ok=True)
+        with unfinished.open("xb") as out:  # "x" follows no link
+            out.write(table[:end] + _trailer(shard))
         unfinished.replace(path)
     except OSError as error:
         raise LocalseekError(f"{path} cannot be written: {error.strerror}.") from error

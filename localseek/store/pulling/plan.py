@@ -6,9 +6,11 @@ FOLDER/.localseek-pull. Knows nothing about networks.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -47,7 +49,7 @@ def request_key(*words: str) -> str:
 
 def save_plan(folder: Path, key: str, plan: Plan) -> None:
     """Keep a plan in the folder; raises LocalseekError."""
-    _write(_state(folder) / f"plan-{key}.json", asdict(plan))
+    write_state(_state(folder) / f"plan-{key}.json", asdict(plan))
 
 
 def load_plan(folder: Path, key: str) -> Plan | None:
@@ -95,7 +97,7 @@ def claimed(folder: Path) -> Iterator[None]:
     """Keep other pulls out of a folder while the block runs; raises LocalseekError."""
     path = _state(folder) / "lock"
     try:
-        lock = path.open("w")
+        lock = os.fdopen(opened(path, os.O_WRONLY), "w")
     except OSError as error:
         raise _unwritable(path, error) from error
     with lock as file:
@@ -134,7 +136,7 @@ class Ledger:
         """Note that a file was verified just now; raises LocalseekError."""
         with self._lock:
             self._entries[name] = [sha256, *self._marks(name)]
-            _write(self._path, self._entries)
+            write_state(self._path, self._entries)
 
     def _marks(self, name: str) -> list[str | int]:
         try:
@@ -170,20 +172,36 @@ def _state(folder: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(path, error) from error
+    if path.is_symlink():
+        raise linked(path)
     return path
 
 
-def _write(path: Path, value: object) -> None:
-    """Write JSON whole or not at all."""
+def linked(path: Path) -> LocalseekError:
+    """Say that a link stands where one of our own files or folders has to be."""
+    return LocalseekError(f"{path} is a link, and pull writes through none.", "Remove it.")
+
+
+def opened(path: Path, flags: int) -> int:
+    """Open one of our files to write, or make it; raises OSError for a link in its place."""
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
+def write_state(path: Path, value: object) -> None:
+    """Write JSON whole or not at all; raises LocalseekError."""
     unfinished = path.with_suffix(".new")
     try:
-        unfinished.write_text(json.dumps(value, indent=1, ensure_ascii=False), "utf-8")
+        with os.fdopen(opened(unfinished, os.O_WRONLY | os.O_TRUNC), "w", encoding="utf-8") as out:
+            json.dump(value, out, indent=1, ensure_ascii=False)
         unfinished.replace(path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        at = unfinished if error.errno == errno.ELOOP else path
+        raise _unwritable(at, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> LocalseekError:
+    if error.errno == errno.ELOOP:
+        return linked(path)
     return LocalseekError(
         f"{path} cannot be written: {error.strerror}.",
         "Set LOCALSEEK_HOME to another folder, or give one with --to.",

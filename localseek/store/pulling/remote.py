@@ -10,6 +10,9 @@ from pathlib import PurePosixPath
 
 from localseek.errors import LocalseekError
 
+MOST_SHOWN = 120  # characters of a name in a message
+MOST_PART_BYTES, MOST_NAME = 255, 1024  # what Linux takes of a name; of a path, less our folder
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
@@ -50,6 +53,11 @@ class TransientError(Exception):
 OpenStream = Callable[[RemoteFile, int, int], AbstractContextManager[tuple[int, Iterator[bytes]]]]
 
 
+def brief(name: str) -> str:
+    """Give a name for a message: all of it, or the beginning and the end of an absurd one."""
+    return name if len(name) <= MOST_SHOWN else f"{name[: MOST_SHOWN - 20]}…{name[-19:]}"
+
+
 def check_name(name: str) -> None:
     """Raise LocalseekError for a name that leaves the folder, or is one of ours, or unprintable."""
     path = PurePosixPath(name)
@@ -57,6 +65,12 @@ def check_name(name: str) -> None:
     odd = odd or any(part.startswith(".localseek") for part in path.parts)
     if not name or odd or path.is_absolute() or ".." in path.parts or str(path) != name:
         raise LocalseekError(
-            f"The repository has a file named {name!r}, which is not safe to write.",
+            f"The repository has a file named {brief(name)!r}, which is not safe to write.",
+            "Choose others with --file.",
+        )
+    longest = max(len(part.encode(errors="replace")) for part in path.parts)
+    if longest > MOST_PART_BYTES or len(name) > MOST_NAME:
+        raise LocalseekError(
+            f"The repository has a file named {brief(name)!r}, which is too long for a disk.",
             "Choose others with --file.",
         )

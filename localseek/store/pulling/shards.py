@@ -18,10 +18,14 @@ class ShardsAhead:
     """Shards that come and go; its methods are called by the conversion, from any thread."""
 
     def __init__(
-        self, folder: Path, fetch: Callable[[str], None], failure: Callable[[str], Exception]
-    ) -> None:
-        """`fetch` makes FOLDER/name whole and verified; `failure` makes the reader's error."""
-        self._folder, self._fetch, self._failure = folder, fetch, failure
+        self, folder: Path, fetch: Callable[[str], None], remove: Callable[[str], None],
+        failure: Callable[[str], Exception],
+    ) -> None:  # fmt: skip
+        """`fetch` makes FOLDER/name whole and verified; `remove` lets it go, or leaves it there.
+
+        `failure` makes the reader's error.
+        """
+        self._folder, self._fetch, self._remove, self._failure = folder, fetch, remove, failure
         self._changed = threading.Condition()
         self._wanted: list[str] = []  # still to be fetched, in order
         self._here: set[str] = set()
@@ -57,9 +61,9 @@ class ShardsAhead:
             self._asked.discard(name)
 
     def give_back(self, name: str) -> None:
-        """Remove a shard that is not needed any more, and make room for the next."""
+        """Let a shard go that is not needed any more, and make room for the next."""
         try:
-            (self._folder / name).unlink(missing_ok=True)
+            self._remove(name)
         except OSError as error:
             raise self._failure(f"{self._folder / name}: {error.strerror}") from error
         with self._changed:
