@@ -166,7 +166,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether a database's error says that the disk is full; SQLCipher's export has no code."""
+    """Tell whether an error says that the disk is full; that of SQLCipher's export has no code."""
     if not isinstance(error, cipher.database_errors()):
         return False
     return _primary(error) == sqlite3.SQLITE_FULL or "disk is full" in str(error)

@@ -84,7 +84,7 @@ def drop(other: Path, path: Path) -> None:
 
 
 def _erase(path: Path) -> None:
-    """Overwrite and remove a file; one that is a link or a backup's too (`cp -al`) is removed only."""
+    """Overwrite and remove a file; a link or a backup's file (`cp -al`) is removed only."""
     with contextlib.suppress(FileNotFoundError):
         facts = path.lstat()
         if stat.S_ISLNK(facts.st_mode) or facts.st_nlink > 1:
