@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from localseek.commands.parts import ciphering
+from localseek.commands.parts.actions import action
 from localseek.commands.parts.unlocking import open_history
 from localseek.store.history import export
 from localseek.store.history.history import History
@@ -41,32 +42,41 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(
         dest="action", metavar="list|search|show|export|rename|pin|archive|delete|encrypt|decrypt"
     )
-    shown = actions.add_parser("list", help="the conversations, the last used first")
+    # fmt: off
+    add = actions.add_parser
+    shown = action(add, "list", "the conversations, the last used first",
+        "localseek history list\nlocalseek history list --archived --json", "a JSON array")
     shown.add_argument("--archived", action="store_true", help="the archived ones instead")
-    found = actions.add_parser("search", help="titles and texts that hold every word")
-    found.add_argument("words", nargs="+", metavar="WORD")
-    one = actions.add_parser("show", help="a conversation, reasoning folded away")
+    found = action(add, "search", "titles and texts that hold every word",
+        "localseek history search 北京 weather", "a JSON array")
+    found.add_argument("words", nargs="+", metavar="WORD", help="a word, or a part of one")
+    one = action(add, "show", "a conversation, reasoning folded away",
+        "localseek history show 12\nlocalseek history show --reasoning \"Why is the sky\"")
     one.add_argument("--reasoning", action="store_true", help="show the reasoning too")
-    saved = actions.add_parser("export", help="a conversation as Markdown, or JSON with variants")
+    saved = action(add, "export", "a conversation as Markdown, or JSON with variants",
+        "localseek history export 12 -o sky.md", "or write JSON")
     saved.add_argument("-o", "--output", metavar="FILE", type=Path,
-        help="a new file (default: standard output); .json: as JSON")  # fmt: skip
-    named = actions.add_parser("rename", help="give a conversation another title")
-    pinned = actions.add_parser("pin", help="keep a conversation at the top; --off undoes it")
-    away = actions.add_parser("archive", help="take a conversation off the list; --off undoes it")
-    gone = actions.add_parser("delete", help="delete conversations for good")
-    sealed = actions.add_parser("encrypt", help="encrypt all with a passphrase, or change it")
+        help="a new file (default: standard output); .json: as JSON")
+    named = action(add, "rename", "give a conversation another title",
+        "localseek history rename 12 Blue skies")
+    pinned = action(add, "pin", "keep a conversation at the top; --off undoes it",
+        "localseek history pin 12\nlocalseek history pin 12 --off")
+    away = action(add, "archive", "take a conversation off the list; --off undoes it",
+        "localseek history archive 12\nlocalseek history archive 12 --off")
+    gone = action(add, "delete", "delete conversations for good", "localseek history delete 12 13")
+    sealed = action(add, "encrypt", "encrypt all with a passphrase, or change it",
+        "localseek history encrypt\nlocalseek history encrypt --new-passphrase-file new.txt",
+        more=ciphering.ENCRYPT_HELP)
     ciphering.add_arguments(sealed)
-    actions.add_parser("decrypt", help="store all without encryption again")
-    for action in (one, saved, named, pinned, away):
-        action.add_argument("name", metavar="NAME", help="a number, or how the title begins")
-    named.add_argument("title", nargs="+", metavar="TITLE")
+    action(add, "decrypt", "store all without encryption again", "localseek history decrypt",
+        more=ciphering.DECRYPT_HELP)
+    for part in (one, saved, named, pinned, away):
+        part.add_argument("name", metavar="NAME", help="a number, or how the title begins")
+    named.add_argument("title", nargs="+", metavar="TITLE", help="the words of its new title")
     gone.add_argument("names", nargs="+", metavar="NAME", help="numbers, or how titles begin")
-    for action in (pinned, away):
-        action.add_argument("--off", action="store_true", help="undo it")
-    for action in (shown, found, one, saved):
-        # SUPPRESS: else an action's default would overwrite a --json that stands before it.
-        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
-            help="print JSON")  # fmt: skip
+    for part in (pinned, away):
+        part.add_argument("--off", action="store_true", help="undo it")
+    # fmt: on
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -77,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         ciphering.encrypt(arguments)
         return 0
     if arguments.action == "decrypt":
-        ciphering.decrypt()
+        ciphering.decrypt(arguments)
         return 0
     with open_history() as history:
         if arguments.action == "search":
@@ -89,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
             note(f"Deleted: {', '.join(one.title for one in meant.values())}.")
             if not deletion.overwritten:
                 note(STILL_THERE)
+            if arguments.json:
+                print(json.dumps({"deleted": list(meant), "overwritten": deletion.overwritten}))
         elif arguments.action in ("show", "export"):
             _write(history, history.named(arguments.name), arguments)
         elif arguments.action in ("rename", "pin", "archive"):
@@ -154,6 +166,8 @@ def _change(history: History, one: Saved, arguments: argparse.Namespace) -> None
         history.change(one.id, pinned=not arguments.off)
     else:
         history.change(one.id, archived=not arguments.off)
+    if arguments.json:
+        print(json.dumps(asdict(history.conversation(one.id)), ensure_ascii=False))
 
 
 def _when(seconds: float) -> str:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from localseek.commands.parts.actions import action
 from localseek.terminal.messages import Status, complain, note, prepare_streams, width_of
 
 if TYPE_CHECKING:
@@ -28,29 +29,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(
         dest="action", metavar="list|show|verify|rename|remove|sequences"
     )
-    shown = actions.add_parser("list", help="the models on this machine")
+    # fmt: off
+    add = actions.add_parser
+    shown = action(add, "list", "the models on this machine",
+        "localseek models list\nlocalseek models list --names", "a JSON array")
     shown.add_argument("--names", action="store_true",
-        help="only their names, a line each, at once: what a shell completes")  # fmt: skip
-    show = actions.add_parser("show", help="what a model file says about itself")
+        help="only their names, a line each, at once: what a shell completes")
+    show = action(add, "show", "what a model file says about itself",
+        "localseek models show ./r1.gguf --json | jq .tensor_types")
     show.add_argument("name", metavar="NAME", help="a model's name, a GGUF file, or nano")
-    checked = actions.add_parser("verify", help="every value checked, alone or against its source")
+    checked = action(add, "verify", "every value checked, alone or against its source",
+        "localseek models verify ./r1.gguf --against ./DeepSeek-R1")
     checked.add_argument("name", metavar="NAME", help="a model's name, a GGUF file, or nano")
     checked.add_argument("--against", type=Path, metavar="SOURCE",
-        help="compare with the checkpoint folder or GGUF file that it was made from")  # fmt: skip
+        help="compare with the checkpoint folder or GGUF file that it was made from")
     checked.add_argument("--threads", type=int, metavar="N", help="default: one a processor")
-    renamed = actions.add_parser("rename", help="give a model of the library another name")
+    renamed = action(add, "rename", "give a model of the library another name",
+        "localseek models rename deepseek-r1-distill-qwen-7b:q4_k_m r1-small")
     renamed.add_argument("name", metavar="NAME", help="a model of the library")
     renamed.add_argument("new", metavar="NEW", help="its new name, without folder and ending")
-    removed = actions.add_parser("remove", help="delete models of the library")
+    removed = action(add, "remove", "delete models of the library",
+        "localseek models remove r1-small\nlocalseek models remove r1-small r1-large --yes")
     removed.add_argument("names", nargs="+", metavar="NAME", help="models of the library")
     removed.add_argument("--yes", action="store_true", help="do not ask")
-    kept = actions.add_parser("sequences", help="what --prompt-cache has saved")
+    kept = action(add, "sequences", "what --prompt-cache has saved",
+        "localseek models sequences\nlocalseek models sequences --clear")
     kept.add_argument("--clear", action="store_true", help="remove all of it")
-    for action in (shown, show, checked, renamed, removed, kept):
-        what = "a JSON array" if action is shown else "one JSON object"
-        # SUPPRESS: else an action's default would overwrite a --json that stands before it.
-        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
-            help=f"print {what}")  # fmt: skip
+    # fmt: on
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -5,6 +5,7 @@ gone. Takes paths; knows nothing about what is in the files.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -18,6 +19,7 @@ OTHERS = 0o077  # what a group and everybody else may do
 WORDS = ("history", "sequences", "drafting", "logs", "recovered")  # folders, with their files
 OTHER = ("models", "checkpoints", "settings.toml")  # tightened themselves, not what is in them
 ZEROS = bytes(1 << 20)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # where zeros want blocks of their own: holes, btrfs
 READING_S = 5.0  # to read some gigabytes of a saved sequence
 
 
@@ -105,8 +107,12 @@ def erase(path: Path) -> None:
         path.unlink()
         return
     with os.fdopen(descriptor, "wb", buffering=0) as file:
-        if _nobody_reads(file):
-            overwrite(file)
+        try:
+            if _nobody_reads(file):
+                overwrite(file)
+        except OSError as error:
+            if error.errno not in NO_ROOM:  # else what would keep the disk full goes all the same
+                raise
         path.unlink(missing_ok=True)
 
 

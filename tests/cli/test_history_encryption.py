@@ -1,3 +1,4 @@
+import json
 import os
 import pty
 import select
@@ -28,6 +29,7 @@ def typed(monkeypatch) -> list[str]:
     """What somebody types where a passphrase is asked for; the questions are kept beside it."""
     answers: list[str] = []
     monkeypatch.setattr(unlocking, "ask", lambda question: answers.pop(0))
+    monkeypatch.setattr(unlocking, "has_terminal", lambda: True)
     return answers
 
 
@@ -43,15 +45,15 @@ def shown(run_cli) -> str:
 
 def test_encrypting_and_decrypting_keep_every_word(talked, typed):
     before = shown(talked)
-    typed += ["secret", "secret"]
+    typed += ["secrets!", "secrets!"]
     outcome = talked("history", "encrypt")
     assert outcome.err.splitlines() == [
         "Without the passphrase nobody can read the history again, you included.",
         f"Encrypted: {Vault().path}.",
     ]
-    typed += ["secret"]
+    typed += ["secrets!"]
     assert shown(talked) == before
-    typed += ["secret"]
+    typed += ["secrets!"]
     assert "Not encrypted any more: " in talked("history", "decrypt").err
     assert shown(talked) == before and typed == []
 
@@ -113,6 +115,43 @@ def test_a_passphrase_that_cannot_be_meant_changes_nothing(talked, typed, answer
     outcome = talked("history", "encrypt")
     assert outcome.status == 2 and words in outcome.err and "Nothing was changed." in outcome.err
     assert not Vault().encrypted
+
+
+def test_a_short_passphrase_is_taken_with_a_note(talked, typed):
+    typed += ["7 chars", "7 chars"]
+    outcome = talked("history", "encrypt")
+    assert outcome.status == 0 and "fewer than 8 characters is soon guessed" in outcome.err
+
+
+def test_a_new_passphrase_of_several_lines_is_refused(talked, tmp_path):
+    file = tmp_path / "p"
+    file.write_text("one line\nanother\n")
+    file.chmod(0o600)
+    outcome = talked("history", "encrypt", "--new-passphrase-file", str(file))
+    assert outcome.status == 2 and f"{file} holds several lines." in outcome.err
+    assert not Vault().encrypted
+
+
+def test_a_plain_history_without_a_terminal_is_not_called_encrypted(talked, monkeypatch):
+    monkeypatch.setattr(unlocking, "has_terminal", lambda: False)
+    outcome = talked("history", "encrypt")
+    assert outcome.status == 2
+    assert outcome.err == (
+        "localseek: There is no terminal to ask for a new passphrase. "
+        "--new-passphrase-file names a file that holds it.\n"
+    )
+
+
+def test_a_backup_that_is_a_hard_link_stays_and_is_told(talked, typed, tmp_path):
+    os.link(Vault().path, tmp_path / "backup")
+    typed += ["secrets!", "secrets!"]
+    outcome = talked("history", "encrypt", "--json")
+    assert "The file before has other names" in outcome.err and "it is in plain." in outcome.err
+    assert json.loads(outcome.out) == {
+        "path": str(Vault().path), "encrypted": True, "overwritten": False,
+    }  # fmt: skip
+    with History(tmp_path / "backup") as history:
+        assert [one.title for one in history.conversations()] == ["say one"]
 
 
 def test_a_plain_history_has_nothing_to_decrypt(talked):

@@ -1,3 +1,4 @@
+import argparse
 import json
 import signal
 import sqlite3
@@ -7,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from localseek.commands import history, models
 from localseek.store.history.history import History
 
 DEADLINE_S = 30.0
@@ -181,3 +183,24 @@ def test_kill_9_in_mid_answer_loses_at_most_the_last_second(command, environment
     kept = answer.content.splitlines()
     assert kept == [f"line {number}" for number in range(len(kept))]
     assert len(kept) >= seen_early > 0
+
+
+@pytest.mark.parametrize("verb", [history, models])
+def test_every_action_has_a_description_an_example_json_and_words_for_its_arguments(verb):
+    parser = argparse.ArgumentParser(prog="localseek x")
+    verb.configure(parser)
+    (actions,) = (one for one in parser._actions if isinstance(one.choices, dict))
+    assert len(actions.choices) >= 6
+    for name, action in actions.choices.items():
+        named = f"localseek {verb.__name__.rpartition('.')[2]} {name}"
+        assert action.description and named in action.epilog
+        assert all(one.help for one in action._actions)
+        assert "--json" in action.format_help()
+
+
+def test_what_is_changed_and_deleted_is_told_as_json(run_cli, talked):
+    renamed = json.loads(run_cli("history", "rename", "--json", "1", "A", "title").out)
+    assert (renamed["id"], renamed["title"]) == (1, "A title")
+    assert json.loads(run_cli("history", "pin", "--json", "1").out)["pinned"] is True
+    outcome = run_cli("history", "delete", "--json", "1", "2")
+    assert json.loads(outcome.out) == {"deleted": [1, 2], "overwritten": True}

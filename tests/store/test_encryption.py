@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from localseek.store.history import cipher, conversion, leftovers
+from localseek.store.history import cipher, conversion, database, leftovers
 from localseek.store.history.conversion import SEQUENCES, convert
 from localseek.store.history.database import (
     BusyError,
@@ -220,6 +220,108 @@ def test_a_full_disk_leaves_the_history_as_it_was(home, keys, monkeypatch):
         convert(path, None, keys[0], home / "sequences")
     assert contents(path) == before and len(list((home / "sequences").iterdir())) == 1
     assert path.read_bytes()[:16] == MAGIC
+
+
+def test_too_little_room_is_said_before_anything_is_touched(home, keys, monkeypatch):
+    path = fill(home)
+    before = path.read_bytes()
+    usage = shutil.disk_usage(home)._replace(free=2 * len(before) - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda where: usage)
+    with pytest.raises(BusyError, match=r"cannot be converted: No space .*needed.*Nothing was ch"):
+        convert(path, None, keys[0], home / "sequences")
+    assert path.read_bytes() == before
+    assert {one.name for one in path.parent.iterdir()} == {path.name, "converting.lock"}
+
+
+class Tight:
+    """A connection on whose disk a new file has room for three pages."""
+
+    def __init__(self, connection) -> None:
+        self.connection = connection
+
+    def execute(self, statement: str, *values):
+        done = self.connection.execute(statement, *values)
+        if statement.startswith("ATTACH"):
+            self.connection.execute("PRAGMA fresh.max_page_count = 3")
+        return done
+
+
+def test_a_disk_that_gets_full_on_the_way_is_said_and_cleared_at_once(home, keys, monkeypatch):
+    path = fill(home)
+    before, write = contents(path), conversion._write
+    monkeypatch.setattr(
+        conversion, "_write", lambda connection, *words: write(Tight(connection), *words)
+    )
+    with pytest.raises(BusyError, match="No space left on device. Nothing was changed"):
+        convert(path, None, keys[0], home / "sequences")
+    assert {one.name for one in path.parent.iterdir()} == {path.name, "converting.lock"}
+    assert contents(path) == before
+
+
+def test_a_symbolic_link_stays_and_what_it_leads_to_is_converted(home, keys, tmp_path):
+    path = fill(home)
+    before = contents(path)
+    elsewhere = tmp_path / "elsewhere" / "历史 😀"
+    elsewhere.parent.mkdir()
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    assert convert(path, None, keys[0], home / "sequences")
+    assert path.is_symlink() and cipher.is_encrypted(elsewhere)
+    assert contents(path, keys[0])[:3] == before[:3]
+    assert {one.name for one in elsewhere.parent.iterdir()} == {elsewhere.name, "converting.lock"}
+    begun = elsewhere.with_name(elsewhere.name + leftovers.NEW)
+    begun.write_text("left by a kill")
+    leftovers.clear_away(home)
+    assert not begun.exists()
+    convert(path, keys[0], None, home / "sequences")
+    assert contents(path) == before
+
+
+def test_a_link_that_an_earlier_version_took_for_the_old_file_is_cleared_away(home, keys):
+    path = fill(home)
+    convert(path, None, keys[0], home / "sequences")
+    zeros = home / "zeros"
+    zeros.write_bytes(bytes(5000))
+    path.with_name(path.name + leftovers.OLD).symlink_to(zeros)
+    leftovers.clear_away(home)
+    assert {one.name for one in path.parent.iterdir()} == {path.name, "converting.lock"}
+    convert(path, keys[0], None, home / "sequences")
+    assert len(contents(path)[0]) == 2 and zeros.exists()
+
+
+def test_a_backup_made_of_hard_links_is_not_overwritten(home, keys):
+    path = fill(home)
+    name = sequence_of(home, path)
+    backup = home / "backup"
+    backup.mkdir()
+    for one in (path, home / "sequences" / name):
+        os.link(one, backup / one.name)
+    before = contents(backup / path.name)
+    assert not convert(path, None, keys[0], home / "sequences")
+    assert contents(backup / path.name) == before and len(contents(path, keys[0])[0]) == 2
+    assert (backup / name).read_text() == SECRET and not (home / "sequences" / name).exists()
+    assert convert(path, keys[0], keys[1], home / "sequences")
+
+
+def test_what_was_converted_meanwhile_is_not_called_damaged(home, keys, monkeypatch):
+    path = fill(home)
+    with pytest.raises(BusyError, match=r"Another process is converting .* Try again\."):
+        History(path, key=keys[0])  # decrypted after somebody was asked for its passphrase
+    connected = database._connected
+
+    def overtaken(path: Path, key):
+        connection = connected(path, key)
+        copy = path.with_name("copy")
+        shutil.copyfile(path, copy)
+        path.write_bytes(bytes(path.stat().st_size))
+        copy.replace(path)
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_connected", overtaken)
+        with pytest.raises(BusyError, match=r"Another process is converting .* Try again\."):
+            History(path)
+    assert len(contents(path)[0]) == 2
 
 
 STEPS = [(os, "link"), (os, "fsync"), (os, "close"), (Path, "replace"), (Path, "unlink"),

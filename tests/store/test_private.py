@@ -150,3 +150,15 @@ def test_the_engine_and_a_verb_with_words_dump_no_core(environment, tmp_path):
     assert chat.stdout.readline() == "one\n"
     assert limit(chat.pid) == ["0", "0"]
     chat.communicate(timeout=30)
+
+
+def test_a_file_that_a_full_disk_cannot_overwrite_is_removed_all_the_same(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"words")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(private, "overwrite", full)
+    private.erase(path)
+    assert not path.exists()

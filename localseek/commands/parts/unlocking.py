@@ -117,18 +117,25 @@ def passphrase_in(name: str) -> str:
     raise UsageError(f"{name} holds no passphrase.", "It is a line of text.")
 
 
+def has_terminal() -> bool:
+    """Tell whether somebody can be asked, wherever the standard streams lead."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 def ask(question: str) -> str:
     """Ask for a passphrase on the terminal, without echo; "" if none is given.
 
     Raises LockedError without a terminal.
     """
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError as error:
+    if not has_terminal():
         raise LockedError(
             "The history is encrypted, and there is no terminal to ask for its passphrase.",
             "LOCALSEEK_PASSPHRASE_FILE names a file that holds it.",
-        ) from error
+        )
     try:
         return getpass.getpass(question)
     except EOFError:

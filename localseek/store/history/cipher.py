@@ -19,6 +19,7 @@ from types import ModuleType
 from localseek.errors import LocalseekError
 
 SALT_BYTES, RANDOM_BYTES = 16, 12
+PLAIN = b"SQLite format 3\0"  # how every plain database begins: sqlite.org/fileformat.html
 ITERATIONS = 256_000  # of PBKDF2-HMAC-SHA512: SQLCipher 4's default, about 0.2 s
 KEY_BYTES = 32
 INSTALL = 'Install it: pip install "localseek[encrypt]".'
@@ -37,6 +38,11 @@ def is_encrypted(path: Path) -> bool:
     For a process that has it not open: closing a file takes SQLite's locks on it away.
     """
     return _is_salt(_beginning(path))
+
+
+def is_plain(path: Path) -> bool:
+    """Tell whether a file is a database that is not encrypted; for whom `is_encrypted` is."""
+    return _beginning(path) == PLAIN
 
 
 def new_salt() -> bytes:

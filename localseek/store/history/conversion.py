@@ -7,8 +7,10 @@ read them. Saved sequences are encrypted, or made plain again, with it.
 """
 
 import contextlib
+import errno
 import os
 import secrets
+import shutil
 import sqlite3
 import struct
 import sys
@@ -23,48 +25,73 @@ from localseek.store.history.database import (
     BusyError,
     HistoryError,
     explained,
+    is_full,
     open_database,
 )
 from localseek.store.history.migrations import MIGRATIONS
 from localseek.store.sequences import SequenceStore
 from localseek.system import private
+from localseek.system.sizes import rough_size
 
 SEQUENCES = "sequences"  # the name of their key, in the encrypted database
 SEQUENCE_KEY_BYTES = 32
+ROOM = 2  # times the size of the old file: the new one, and as much for all others meanwhile
 LOCKED_FROM, LOCKED_BYTES = 0x4000_0002, 510  # what of its file SQLite locks (os.h: SHARED_FIRST)
 
 
-def convert(path: Path, old: Key | None, new: Key | None, folder: Path) -> None:
+def convert(path: Path, old: Key | None, new: Key | None, folder: Path) -> bool:
     """Make the history at `path`, which `old` opens, one that `new` opens; None: not encrypted.
 
-    `folder` is that of the saved sequences. For a process that has the history not open. Raises
-    HistoryError, and leaves all as it was.
+    `folder` is that of the saved sequences. For a process that has the history not open. Tells
+    whether the old file was overwritten: one that has other names is a backup's too, and is not.
+    Raises HistoryError, and leaves all as it was.
     """
+    path = leftovers.linked(path)
     with explained(path), leftovers.converting(path) as alone:
         if not alone:
             raise BusyError("Another process is converting the history.", "Wait for its end.")
         leftovers.drop_files(path)
+        private.make_folder(folder)
+        _check_room(path, folder if (old is None) != (new is None) else None)
         open_database(path, old).close()  # made, brought up to date, its key checked
         if who := users(path):
             raise BusyError(f"The history {path} is open in {who}.", "Close it first.")
-        private.make_folder(folder)
-        before = path.stat().st_ino
+        before = path.stat()
         try:
             _replace(path, old, new, folder)
         except BaseException as error:
             with contextlib.suppress(OSError):
                 _clear(path, folder)
-            if not isinstance(error, OSError):
+            if not isinstance(error, OSError) and not is_full(error):
                 raise
-            what = f"The history {path} cannot be converted: {error.strerror}."
-            if path.stat().st_ino == before:
-                raise BusyError(what, "Nothing was changed.") from error
+            if path.stat().st_ino == before.st_ino:
+                reason = os.strerror(errno.ENOSPC) if is_full(error) else error.strerror
+                raise _cannot(path, reason) from error
         _clear(path, folder)
+        return before.st_nlink == 1
 
 
 def _clear(path: Path, folder: Path) -> None:
-    leftovers.drop_files(path)
-    leftovers.drop_other_sequences(folder, path)
+    try:
+        leftovers.drop_files(path)
+    finally:
+        leftovers.drop_other_sequences(folder, path)
+
+
+def _cannot(path: Path, reason: object) -> BusyError:
+    return BusyError(f"The history {path} cannot be converted: {reason}.", "Nothing was changed.")
+
+
+def _check_room(path: Path, folder: Path | None) -> None:
+    """Raise BusyError unless the new file has room, and the sequences in `folder` written anew."""
+    log = path.with_name(path.name + "-wal")
+    needed = ROOM * sum(one.stat().st_size for one in (path, log) if one.exists())
+    if folder is not None and folder.stat().st_dev == path.parent.stat().st_dev:
+        needed += sum(one.size_bytes for one in SequenceStore(folder).list())
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        short = f"{rough_size(needed)} are needed, {rough_size(free)} are free"
+        raise _cannot(path, f"{os.strerror(errno.ENOSPC)} ({short})")
 
 
 def users(path: Path) -> str:
@@ -98,11 +125,14 @@ def _replace(path: Path, old: Key | None, new: Key | None, folder: Path) -> None
         _write(connection, fresh, new, folder)
         _sync(fresh)
         _sync(folder)
-        _second_name(path)
+        alone = os.fstat(content.fileno()).st_nlink == 1
+        if alone:
+            _second_name(path)
         fresh.replace(path)  # from here on it is the new history
         _sync(path.parent)
         # Before the lock goes: who waits for it finds zeros, and never reads or writes this file.
-        private.overwrite(content)
+        if alone:
+            private.overwrite(content)
 
 
 @contextlib.contextmanager
@@ -115,7 +145,9 @@ def _alone(path: Path, key: Key | None) -> Iterator[sqlite3.Connection]:
     try:
         log = path.with_name(path.name + "-wal")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the log is there now
-        _second_name(log)
+        alone = log.exists() and log.stat().st_nlink == 1
+        if alone:
+            _second_name(log)
         with contextlib.ExitStack() as stack:
             logged: BinaryIO | None = None
             with contextlib.suppress(FileNotFoundError):
@@ -123,7 +155,7 @@ def _alone(path: Path, key: Key | None) -> Iterator[sqlite3.Connection]:
             (mode,) = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
             if mode != "delete":
                 raise BusyError(f"The history {path} is in use.", "Try again.")
-            if logged is not None:
+            if logged is not None and alone:
                 private.overwrite(logged)
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("BEGIN EXCLUSIVE")

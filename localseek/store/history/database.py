@@ -16,6 +16,7 @@ from localseek.store.history import cipher
 from localseek.store.history.migrations import MIGRATIONS
 from localseek.system import private
 
+UNREADABLE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 WAIT_S = 3.0  # for another window's write; each of them takes milliseconds
 
 
@@ -51,14 +52,23 @@ def open_database(path: Path, key: cipher.Key | None = None) -> sqlite3.Connecti
     with explained(path):
         if not path.exists():
             os.close(private.descriptor_of(path, os.O_WRONLY))
+        before = path.stat().st_ino
         connection = _connected(path, key)
         try:
             _check_key(connection, path, key)
             _prepare(connection, path)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if _primary(error) in UNREADABLE and path.stat().st_ino != before:
+                raise converted(path) from error  # what was opened is the file before
             raise
         return connection
+
+
+def converted(path: Path) -> BusyError:
+    """Give the error for a history that is another file than it was a moment ago."""
+    what = f"Another process is converting the history {path}, or has just done so."
+    return BusyError(what, "Try again.")
 
 
 def _connected(path: Path, key: cipher.Key | None) -> sqlite3.Connection:
@@ -81,7 +91,11 @@ def _check_key(connection: sqlite3.Connection, path: Path, key: cipher.Key | Non
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except cipher.database_errors() as error:
         # Only now: this process has no connection to it that a second look could take locks from.
-        if _primary(error) != sqlite3.SQLITE_NOTADB or not cipher.is_encrypted(path):
+        if _primary(error) != sqlite3.SQLITE_NOTADB:
+            raise
+        if key is not None and cipher.is_plain(path):
+            raise converted(path) from error
+        if not cipher.is_encrypted(path):
             raise
         if key is None:
             what = f"The history {path} is encrypted."
@@ -157,7 +171,14 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _primary(error: Exception) -> int | None:
+def is_full(error: BaseException) -> bool:
+    """Tell whether an error says that the disk is full; that of SQLCipher's export has no code."""
+    if not isinstance(error, cipher.database_errors()):
+        return False
+    return _primary(error) == sqlite3.SQLITE_FULL or "disk is full" in str(error)
+
+
+def _primary(error: BaseException) -> int | None:
     """Give SQLite's code of an error, without its detail."""
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else int(code) & 0xFF
@@ -171,9 +192,9 @@ def _words(
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         what = f"The history {path} is locked by another program."
         return BusyError, (what, "Try again when it has ended.")
-    if primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and _is_full(path)):
+    if is_full(error) or (primary == sqlite3.SQLITE_IOERR and _is_full(path)):
         return BusyError, (f"The disk of the history {path} is full.", "Make room, then ask again.")
-    if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+    if primary in UNREADABLE:
         return HistoryError, _damaged(path)
     if primary == sqlite3.SQLITE_IOERR:
         what = f"The disk of the history {path} fails: {error}."
@@ -181,6 +202,9 @@ def _words(
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         what = f"The history {path} cannot be written: {error}."
         return HistoryError, (what, "Check who owns it.")
+    if primary == sqlite3.SQLITE_IOERR:
+        what = f"The history {path} cannot be used: {error}."
+        return HistoryError, (what, "Check the disk, and whether it has room.")
     return HistoryError, (
         f"The history {path} cannot be used: {error}.", "Move it elsewhere to begin a new one."
     )  # fmt: skip

@@ -7,6 +7,8 @@ whole at every moment, and everything here is overwritten and removed. Knows no 
 
 import contextlib
 import fcntl
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,15 +26,22 @@ def history_file(home: Path) -> Path:
     return home / "history" / HISTORY
 
 
+def linked(history: Path) -> Path:
+    """Give the file that a symbolic link leads to; SQLite keeps its log beside that one."""
+    return Path(os.path.realpath(history))
+
+
 def clear_away(home: Path) -> None:
     """Remove what is left of conversions that were killed; one that runs is left alone."""
-    history = history_file(home)
+    link = history_file(home)
+    history = linked(link)
     with contextlib.suppress(OSError):
-        if not history.parent.is_dir() or not _found(home, history):
+        if not link.parent.is_dir() or not (_found(home, history) or _beside(link)):
             return
         with converting(history) as alone:
             if alone:
-                drop_files(history)
+                for path in {link, history}:  # a localseek before wrote beside the link
+                    drop_files(path)
                 drop_other_sequences(home / "sequences", history)
 
 
@@ -49,12 +58,21 @@ def converting(history: Path) -> Iterator[bool]:
 
 
 def drop_files(history: Path) -> None:
-    """Overwrite and remove an unfinished new file and the old one's other name."""
+    """Overwrite and remove an unfinished new file and the old one's other name.
+
+    Raises the first OSError when all that can go is gone.
+    """
+    failed: list[OSError] = []
     for part in PARTS:
         path = history.with_name(history.name + part)
-        drop(path.with_name(path.name + OLD), path)
         new = history.with_name(history.name + NEW + part)
-        private.erase(new)
+        for other in (path.with_name(path.name + OLD), new):
+            try:
+                drop(other, path)
+            except OSError as error:
+                failed.append(error)
+    if failed:
+        raise failed[0]
 
 
 def drop(other: Path, path: Path) -> None:
@@ -62,7 +80,17 @@ def drop(other: Path, path: Path) -> None:
     if path.exists() and other.exists() and other.samefile(path):
         other.unlink()
     else:
-        private.erase(other)
+        _erase(other)
+
+
+def _erase(path: Path) -> None:
+    """Overwrite and remove a file; a link or a backup's file (`cp -al`) is removed only."""
+    with contextlib.suppress(FileNotFoundError):
+        facts = path.lstat()
+        if stat.S_ISLNK(facts.st_mode) or facts.st_nlink > 1:
+            path.unlink()
+        else:
+            private.erase(path)
 
 
 def drop_other_sequences(folder: Path, history: Path) -> None:
@@ -73,17 +101,21 @@ def drop_other_sequences(folder: Path, history: Path) -> None:
     encrypted = is_encrypted(history)
     for path in _others(folder, encrypted):
         if encrypted:
-            private.erase(path)
+            _erase(path)
         else:
             path.unlink(missing_ok=True)
 
 
 def _found(home: Path, history: Path) -> bool:
     """Tell whether there is anything to clear away."""
+    return _beside(history) or bool(_others(home / "sequences", is_encrypted(history)))
+
+
+def _beside(history: Path) -> bool:
     names = {path.name for path in history.parent.iterdir()}
-    beside = any(history.name + part + OLD in names for part in PARTS)
-    beside |= any(history.name + NEW + part in names for part in PARTS)
-    return beside or bool(_others(home / "sequences", is_encrypted(history)))
+    left = {history.name + part + OLD for part in PARTS}
+    left |= {history.name + NEW + part for part in PARTS}
+    return not names.isdisjoint(left)
 
 
 def _others(folder: Path, encrypted: bool) -> list[Path]:

@@ -63,19 +63,21 @@ class Vault:
         """Give the key of the saved sequences in hexadecimal, "" where they are not encrypted."""
         return self._sequence_key.hex()
 
-    def encrypt(self, passphrase: str) -> None:
+    def encrypt(self, passphrase: str) -> bool:
         """Encrypt the history, or give it another passphrase; raises HistoryError.
 
-        Nothing may have it open, this vault's own `History` neither.
+        Nothing may have it open, this vault's own `History` neither. Tells whether the file before
+        was overwritten: one that has other names, as backups make them, is not.
         """
         if self._own:
             own_path()
-        self._convert(cipher.derive(passphrase, cipher.new_salt()))
+        return self._convert(cipher.derive(passphrase, cipher.new_salt()))
 
-    def decrypt(self) -> None:
-        """Store the history without encryption again; raises HistoryError."""
-        self._convert(None)
+    def decrypt(self) -> bool:
+        """Store the history without encryption again, as `encrypt` does; raises HistoryError."""
+        return self._convert(None)
 
-    def _convert(self, new: cipher.Key | None) -> None:
-        convert(self.path, self._key, new, paths.folder("sequences"))
+    def _convert(self, new: cipher.Key | None) -> bool:
+        overwritten = convert(self.path, self._key, new, paths.folder("sequences"))
         self.encrypted, self._key = new is not None, new
+        return overwritten
