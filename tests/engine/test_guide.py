@@ -253,3 +253,13 @@ def test_a_hostile_form_is_bounded_in_time_and_memory(guides, model, name):
         assert "\n" not in str(error)
     assert time.process_time() - started < 5.0
     assert psutil.Process().memory_info().rss - before < 200e6
+
+
+@pytest.mark.parametrize("asked", [{"grammar": "root ::= root"}, {"schema": '{"$ref": "#"}'}])
+def test_what_refers_to_itself_without_an_end_is_refused_in_plain_words(guides, asked):
+    with pytest.raises(UsageError) as caught:
+        guides.guide(Sampling(**asked)).mask()
+    assert str(caught.value) == (
+        "No answer fits the schema or grammar: it refers to itself without an end. "
+        "Give it a way that ends."
+    )

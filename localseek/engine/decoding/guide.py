@@ -108,6 +108,11 @@ class Guide:
     @staticmethod
     def _raise_refusal(matcher: "LLMatcher") -> None:
         if matcher.is_error():
+            if "NoExtensionBias" in matcher.get_error():  # llguidance's word for an empty language
+                raise UsageError(
+                    "No answer fits the schema or grammar: it refers to itself without an end.",
+                    "Give it a way that ends.",
+                )
             raise UsageError(
                 f"The schema or grammar cannot be followed: {readable(matcher.get_error())}.",
                 "Make it smaller or plainer.",
