@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from localseek.engine.llama import Model
 from localseek.errors import EngineError, UsageError
 from localseek.options import Sampling
-from localseek.text.grammars import compiled, limits, readable
+from localseek.text.grammars import NO_WAY_ON, compiled, limits, readable
 from localseek.text.reasoning import CLOSE, OPEN
 
 if TYPE_CHECKING:
@@ -108,10 +108,10 @@ class Guide:
     @staticmethod
     def _raise_refusal(matcher: "LLMatcher") -> None:
         if matcher.is_error():
-            if "NoExtensionBias" in matcher.get_error():  # llguidance's word for an empty language
+            if NO_WAY_ON in matcher.get_error():
                 raise UsageError(
-                    "No answer fits the schema or grammar: it refers to itself without an end.",
-                    "Give it a way that ends.",
+                    "The schema or grammar has no way on from what was written.",
+                    "Give each of its rules a way that ends.",
                 )
             raise UsageError(
                 f"The schema or grammar cannot be followed: {readable(matcher.get_error())}.",
