@@ -7,6 +7,7 @@ answers at once. Knows nothing about what a verb does.
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -54,7 +55,19 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
-        raise UsageError(f"{message}.", f"See {self.prog} --help.")
+        raise UsageError(f"{message}.", f"{_near_choice(message)}See {self.prog} --help.")
+
+
+def _near_choice(message: str) -> str:
+    """Give argparse's choices that are near what was written, as a question."""
+    found = re.search(r"invalid choice: '(.+)' \(choose from (.+)\)$", message)
+    if found is None:
+        return ""
+    import difflib  # noqa: PLC0415  # `--help` needs none of it
+
+    choices = [choice.strip("' ") for choice in found[2].split(",")]
+    near = difflib.get_close_matches(found[1], choices, n=2, cutoff=0.5)
+    return f"Did you mean {' or '.join(near)}? " if near else ""
 
 
 def main(ready: Callable[[str], None] = lambda _verb: None) -> int:
@@ -91,7 +104,12 @@ def _run(words: list[str], ready: Callable[[str], None]) -> int:
         return 0
     verb = words[0] if words and not words[0].startswith("-") else ""
     if verb and verb not in VERBS:
-        raise UsageError(f"There is no verb {verb!r}.", f"The verbs are: {', '.join(VERBS)}.")
+        import difflib  # noqa: PLC0415  # `--help` needs none of it
+
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        offer = f"Did you mean {near[0]}? " if near else ""
+        offer += f"The verbs are: {', '.join(VERBS)}."
+        raise UsageError(f"There is no verb {verb!r}.", offer)
     module = importlib.import_module(f"localseek.commands.{verb or 'app'}")
     parser = Parser(
         prog=f"localseek {verb}".strip(),

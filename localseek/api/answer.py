@@ -63,7 +63,7 @@ class Answer:
 
     def close(self) -> None:
         """Cancel if it is not over, and wait for the end."""
-        if not self._over:
+        if not self._over and not self._switchboard.forked:
             self.cancel()
             for _ in self:
                 pass
@@ -73,6 +73,8 @@ class Answer:
 
     def __next__(self) -> Event:
         """Wait for the next event; raises StopIteration after the last."""
+        if not self._over:
+            self._switchboard.check_process()
         event = self._events.get() if not self._over else None
         if event is None:
             self._events.put(None)  # for whoever else waits

@@ -44,7 +44,7 @@ class AsyncAnswer:
     ) -> None:  # fmt: skip
         """Begin; `ended` is given the whole reply."""
         self.request = request
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._so_far, self._over = Reply(), False
         self._engine, self._ended = engine, ended  # which lives as long as this does
         tell = partial(told, asyncio.get_running_loop(), self._events)
@@ -83,7 +83,7 @@ class AsyncAnswer:
 
     async def aclose(self) -> None:
         """Cancel if it is not over, and wait for the end."""
-        if not self._over:
+        if not self._over and not self._engine.switchboard.forked:
             self.cancel()
             async for _ in self:
                 pass
@@ -95,11 +95,15 @@ class AsyncAnswer:
         """Wait for the next event; a task that is cancelled here cancels the answer."""
         if self._over:
             raise StopAsyncIteration
+        self._engine.switchboard.check_process()
         try:
             event = await self._events.get()
         except asyncio.CancelledError:
             self.abandon()
             raise
+        if event is None or self._over:  # another task has read the end, or was cancelled
+            self._events.put_nowait(None)  # for whoever else waits
+            raise StopAsyncIteration
         reply = self._so_far = self._so_far.after(event)
         if isinstance(event, Finished | Failed):
             self._end(reply)
@@ -108,6 +112,7 @@ class AsyncAnswer:
     def _end(self, reply: Reply) -> None:
         if not self._over:
             self._over, self._so_far = True, reply
+            self._events.put_nowait(None)
             self._ended(reply)
 
     async def __aenter__(self) -> Self:
@@ -134,6 +139,7 @@ class AsyncBatch(Generic[Owner]):
         self._rows = Rows[Owner](lambda _count: None, in_order)
         self._flights: dict[Row[Owner], Flight] = {}
         self._events: asyncio.Queue[tuple[Row[Owner], Event]] = asyncio.Queue()
+        self._reading = asyncio.Lock()  # another task that reads finds what is left, or the end
 
     def cancel(self) -> None:
         """End what is in flight and begin nothing more; replies to come are "cancelled"."""
@@ -153,7 +159,8 @@ class AsyncBatch(Generic[Owner]):
     async def __anext__(self) -> tuple[Owner, Reply]:
         """Wait for the next reply; a task that is cancelled here cancels the batch."""
         try:
-            return await self._next()
+            async with self._reading:
+                return await self._next()
         except asyncio.CancelledError:
             self.cancel()
             raise

@@ -14,7 +14,16 @@ from typing import Any, Self
 from localseek.api.async_answer import AsyncAnswer, AsyncBatch
 from localseek.api.conversation import Talk
 from localseek.api.engine import Engine, Progress, Say, prepared, to_log
-from localseek.api.keywords import Prompt, load_options, messages_from, request_of, with_options
+from localseek.api.keywords import (
+    Prompt,
+    check_prompts,
+    load_options,
+    messages_from,
+    model_name,
+    request_base,
+    request_of,
+    with_options,
+)
 from localseek.errors import EngineError, UsageError
 from localseek.options import DEFAULT_MODEL, LoadOptions, Message, ModelInfo, Request
 from localseek.text.conversation import Reply
@@ -32,7 +41,7 @@ class AsyncEngine:
         say: Say = to_log, **options: Any,
     ) -> None:  # fmt: skip
         """Name the model and its options, as for `Engine`; `async with` or `load` loads it."""
-        self._model, self._options = model, load_options(options)
+        self._model, self._options = model_name(model), load_options(options)
         self._progress, self._say = progress, say
         self._engine: Engine | None = None
         self._making = asyncio.Lock()
@@ -46,13 +55,23 @@ class AsyncEngine:
 
     @property
     def engine(self) -> Engine:
-        """Give the engine itself, for what needs no waiting (`info`, `alive`, `waiting`, `kill`).
+        """Give the engine itself, for what needs no waiting (`alive`, `kill`).
 
         Raises EngineError if it is not loaded.
         """
         if self._engine is None:
             raise EngineError("The engine is not loaded.", "Use async with, or await load().")
         return self._engine
+
+    @property
+    def info(self) -> ModelInfo:
+        """Give what is known of the model; raises EngineError if it is not loaded."""
+        return self.engine.info
+
+    @property
+    def waiting(self) -> int:
+        """Give how many requests wait for a place."""
+        return self._engine.waiting if self._engine is not None else 0
 
     async def load(self) -> ModelInfo:
         """Find the model, start the process if none runs, and wait until it is loaded."""
@@ -87,7 +106,8 @@ class AsyncEngine:
         request: Request | None = None, **options: Any,
     ) -> AsyncBatch[int]:  # fmt: skip
         """Answer many prompts, `parallel` at once; see `Engine.batch`."""
-        base = with_options(request or Request(), options)
+        check_prompts(prompts)
+        base = with_options(request_base(request), options)
         asked = _requests_for(prompts, base, options.get("system") or "")
         return AsyncBatch(self.engine, asked, self.load, in_order)
 
@@ -127,6 +147,8 @@ class AsyncConversation(Talk):
         **options: Any,
     ) -> None:  # fmt: skip
         """Begin, or go on after `messages`; options count for every prompt that has no others."""
+        if not isinstance(engine, AsyncEngine):
+            raise UsageError(f"The engine is {engine!r}, not an AsyncEngine.", "Make one.")
         super().__init__(system, messages, request, options)
         self._engine = engine
         self._answer: AsyncAnswer | None = None

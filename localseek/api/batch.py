@@ -3,6 +3,7 @@
 Requests are drawn from their source when a place is free, so it may be of any length.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from queue import SimpleQueue
@@ -41,6 +42,8 @@ class Batch(Generic[Owner]):
         self._rows = Rows[Owner](died, in_order)
         self._flights: dict[Row[Owner], Flight] = {}
         self._events: SimpleQueue[tuple[Row[Owner], Event]] = SimpleQueue()
+        # Whoever else reads finds what is left, or the end. A signal handler may close it.
+        self._reading = threading.RLock()
 
     def cancel(self) -> None:
         """End what is in flight and begin nothing more, from any thread.
@@ -53,6 +56,8 @@ class Batch(Generic[Owner]):
 
     def close(self) -> None:
         """Cancel, and wait for the ends."""
+        if self._switchboard.forked:
+            return
         self.cancel()
         for _ in self:
             pass
@@ -62,6 +67,11 @@ class Batch(Generic[Owner]):
 
     def __next__(self) -> tuple[Owner, Reply]:
         """Wait for the next reply."""
+        self._switchboard.check_process()
+        with self._reading:
+            return self._next()
+
+    def _next(self) -> tuple[Owner, Reply]:
         while True:
             self._fill()
             if (found := self._rows.take()) is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from localseek.api.answer import Answer
 from localseek.api.engine import Engine
-from localseek.api.keywords import messages_from, with_options
+from localseek.api.keywords import messages_from, request_base, with_options
 from localseek.errors import UsageError
 from localseek.options import Message, Request
 from localseek.text.answers import checked
@@ -25,7 +25,7 @@ class Talk:
         self, system: str, messages: Sequence[Message | Mapping[str, str]],
         request: Request | None, options: Mapping[str, Any],
     ) -> None:  # fmt: skip
-        self._base = with_options(request or Request(), {"system": system, **options})
+        self._base = with_options(request_base(request), {"system": system, **options})
         self._transcript = Transcript(system)
         if messages:
             self._take_over(messages)
@@ -64,6 +64,8 @@ class Talk:
 
     def _take_over(self, messages: Sequence[Message | Mapping[str, str]]) -> None:
         """Go on from messages that were said elsewhere; raises UsageError."""
+        if isinstance(messages, str) or not isinstance(messages, Sequence):
+            raise UsageError("messages is not a list of messages.")
         given = [*messages_from([*messages, Message("user", "-")])[:-1]]
         if given[0].role == "system":
             said = given.pop(0).content
@@ -89,6 +91,8 @@ class Conversation(Talk):
         **options: Any,
     ) -> None:  # fmt: skip
         """Begin, or go on after `messages`; options count for every prompt that has no others."""
+        if not isinstance(engine, Engine):
+            raise UsageError(f"The engine is {engine!r}, not an Engine.", "Make one: Engine(…).")
         super().__init__(system, messages, request, options)
         self._engine = engine
         self._answer: Answer | None = None

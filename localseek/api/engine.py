@@ -13,7 +13,16 @@ from typing import Any, Self
 
 from localseek.api.answer import Answer
 from localseek.api.batch import Asked, Batch
-from localseek.api.keywords import Prompt, load_options, messages_from, request_of, with_options
+from localseek.api.keywords import (
+    Prompt,
+    check_prompts,
+    load_options,
+    messages_from,
+    model_name,
+    request_base,
+    request_of,
+    with_options,
+)
 from localseek.api.models import completed, find_runnable_model
 from localseek.api.rows import Owner
 from localseek.api.switchboard import Switchboard
@@ -34,7 +43,7 @@ def to_log(text: str) -> None:
 
 def prepared(model: str | os.PathLike[str], options: LoadOptions, say: Say) -> LoadOptions:
     """Give how a model is loaded, its file found and checked; raises ModelError."""
-    name = os.fspath(model)
+    name = model_name(model)
     path = find_runnable_model(name, say)
     found, notice = completed(GenerationOptions(name, load=options), path)
     if notice:
@@ -136,7 +145,8 @@ class Engine:
         Prompts are drawn when there is a place; one that is none gets a failed reply. The replies
         come as they are whole, or `in_order`.
         """
-        base = with_options(request or Request(), options)
+        check_prompts(prompts)
+        base = with_options(request_base(request), options)
         asked = requests_for(prompts, base, options.get("system") or "")
         return Batch(self.switchboard, asked, in_order=in_order, owner=self)
 
@@ -172,6 +182,7 @@ class Engine:
         self.switchboard.close()
 
     def __enter__(self) -> Self:
+        self.switchboard.check_open()
         return self
 
     def __exit__(self, *_: object) -> None:

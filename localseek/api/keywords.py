@@ -9,7 +9,8 @@ import argparse
 import difflib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import reprlib
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -49,9 +50,28 @@ def check_names(given: Iterable[str], known: frozenset[str] | set[str], others: 
         raise UsageError(f"There is no option {name!r}.", hint)
 
 
+def request_base(request: Request | None) -> Request:
+    """Give the request that keywords come on top of; raises UsageError for what is none."""
+    if request is None:
+        return Request()
+    if not isinstance(request, Request):
+        raise UsageError(f"request is {request!r}, not a Request.", "Options can be keywords.")
+    return request
+
+
+def model_name(model: Any) -> str:
+    """Give what names a model, a text or a path, as a text; raises UsageError."""
+    try:
+        return os.fsdecode(model)
+    except TypeError as error:
+        raise UsageError(
+            f"The model is {model!r}, neither a name nor a path.", 'Write "nano", for one.'
+        ) from error
+
+
 def request_of(prompt: Prompt, base: Request | None, options: Mapping[str, Any]) -> Request:
     """Give what the engine is asked: `base` with the messages of a prompt and with options."""
-    made = with_options(base or Request(), options)
+    made = with_options(request_base(base), options)
     return replace(made, messages=messages_from(prompt, options.get("system") or ""))
 
 
@@ -75,11 +95,21 @@ def messages_from(prompt: Prompt, system: str = "") -> tuple[Message, ...]:
     """Give the messages of a prompt, a text or a list of messages; raises UsageError."""
     if isinstance(prompt, str):
         return messages_of({"prompt": prompt}, system)
-    if not isinstance(prompt, Sequence):
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray | memoryview):
         raise UsageError("The prompt is neither a text nor a list of messages.")
     given = [asdict(one) if isinstance(one, Message) else one for one in prompt]
     plain = [dict(one) if isinstance(one, Mapping) else one for one in given]
     return messages_of({"messages": plain}, system)
+
+
+def check_prompts(prompts: Any) -> None:
+    """Raise UsageError for what holds no prompts, a single one too."""
+    single = isinstance(prompts, str | bytes | bytearray | Mapping | Message)
+    if single or not isinstance(prompts, Iterable | AsyncIterable):
+        raise UsageError(
+            f"prompts is {reprlib.repr(prompts)}, not a list of prompts.",
+            "Write [prompt] for a single one, or use reply(…).",
+        )
 
 
 def load_options(options: Mapping[str, Any]) -> LoadOptions:

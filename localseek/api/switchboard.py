@@ -17,7 +17,7 @@ from typing import Any
 
 from localseek.engine.process import protocol
 from localseek.engine.process.client import Child, refusal
-from localseek.errors import EngineError, LocalseekError
+from localseek.errors import EngineError, LocalseekError, UsageError
 from localseek.events import Event, Failed, Finished, Notice, Stats
 from localseek.options import LoadOptions, ModelInfo, Request
 
@@ -43,6 +43,23 @@ class Errand:
 
     number: int
     box: SimpleQueue[dict[str, Any] | LocalseekError] = field(default_factory=SimpleQueue)
+
+
+@dataclass(eq=False, slots=True)
+class _Told:
+    """The caller's function that hears of a load; its error is not the engine's."""
+
+    tell: Callable[[float], None] | None
+    error: BaseException | None = None
+
+    def hear(self, done: float) -> None:
+        """Pass it on."""
+        try:
+            if self.tell is not None:
+                self.tell(done)
+        except BaseException as error:
+            self.error = error
+            raise
 
 
 class Switchboard:
@@ -76,6 +93,11 @@ class Switchboard:
         return self._ready and child is not None and child.alive
 
     @property
+    def forked(self) -> bool:
+        """Tell whether this is a fork's copy: the child is its parent's."""
+        return os.getpid() != self._pid
+
+    @property
     def waiting(self) -> int:
         """Give how many requests wait for a place."""
         return len(self._waiting)
@@ -83,9 +105,12 @@ class Switchboard:
     def load(self, progress: Callable[[float], None] | None) -> ModelInfo:
         """Start a child if none runs, wait for its model; raises what went wrong.
 
-        `progress` is called with 0..1 on the switchboard's thread, now and in later loads.
+        `progress` is called with 0..1 on the switchboard's thread, now and in later loads; what it
+        raises ends the load and is raised here.
         """
-        self._check()
+        self.check_open()
+        if progress is not None and not callable(progress):
+            raise UsageError(f"progress is {progress!r}, not a function.", "It is given 0 to 1.")
         with self._lock:
             self._progress = progress or self._progress
             if self.alive and self.info is not None:
@@ -103,13 +128,13 @@ class Switchboard:
 
     def submit(self, request: Request, tell: Callable[[Event], object]) -> Flight:
         """Put a request in line; `tell` gets its events, the last one `Finished` or `Failed`."""
-        self._check()
+        self.check_open()
         with self._lock:
             self._number += 1
             number = self._number
         flight = Flight(number, protocol.encode_request(number, request), tell)
         with self._lock:
-            self._check()  # once more: it may have been closed meanwhile
+            self.check_open()  # once more: it may have been closed meanwhile
             self._waiting.append(flight)
             self._wake()
         self._fill()
@@ -117,7 +142,7 @@ class Switchboard:
 
     def cancel(self, flight: Flight) -> None:
         """End a request: at once if it waits, else as soon as the child hears of it."""
-        if os.getpid() != self._pid:
+        if self.forked:
             return
         with self._lock:
             flight.cancelled = True
@@ -132,6 +157,8 @@ class Switchboard:
 
     def cancel_all(self) -> None:
         """End all requests, and the errand."""
+        if self.forked:
+            return
         with self._lock:
             flights = [*self._waiting, *self._running.values()]
             errand, child = self._errand, self.child
@@ -142,7 +169,7 @@ class Switchboard:
 
     def run_errand(self, line_of: Callable[[int], bytes]) -> dict[str, Any]:
         """Send the line of an errand, wait for what the child says; raises EngineError."""
-        self._check()
+        self.check_open()
         with self._errands:
             with self._lock:
                 child = self.child
@@ -161,20 +188,20 @@ class Switchboard:
 
     def kill(self) -> None:
         """End the child at once; what is in flight fails. Takes no lock: signal handlers may."""
-        if (child := self.child) is not None and os.getpid() == self._pid:
+        if (child := self.child) is not None and not self.forked:
             self._ready = False  # what is asked from now on is for the next one
             child.kill()
 
     def abandon(self) -> None:
         """Close without waiting and without a lock: for finalizers and the interpreter's exit."""
-        if os.getpid() == self._pid:
+        if not self.forked:
             self._closed = True
             self.kill()
 
     def close(self) -> None:
         """End the child and the thread; what is in flight fails. May be called again."""
-        if os.getpid() != self._pid:
-            return  # a fork's copy: the child is its parent's
+        if self.forked:
+            return
         with self._lock:
             self._closed = True
             waiting, self._waiting = [*self._waiting], deque()
@@ -194,14 +221,19 @@ class Switchboard:
         for text in late:
             self._say(text)
 
-    def _check(self) -> None:
-        if os.getpid() != self._pid:
+    def check_open(self) -> None:
+        """Raise EngineError if it was closed, or belongs to the process that forked this one."""
+        self.check_process()
+        if self._closed:
+            raise EngineError(*CLOSED)
+
+    def check_process(self) -> None:
+        """Raise EngineError in a forked process: nothing would ever come here."""
+        if self.forked:
             raise EngineError(
                 "An engine cannot be used in a process that was forked after it was made.",
                 "Make one there.",
             )
-        if self._closed:
-            raise EngineError(*CLOSED)
 
     def _wake(self) -> None:
         """Let there be a thread; with the lock held."""
@@ -250,7 +282,7 @@ class Switchboard:
         while True:
             try:
                 self._run()
-            except Exception as error:  # noqa: BLE001 — else whoever waits would wait for ever
+            except BaseException as error:  # noqa: BLE001 — else whoever waits would wait for ever
                 self._refuse(error)
             with self._lock:
                 if self._closed or not (self._waiting or self._loading):
@@ -265,9 +297,12 @@ class Switchboard:
                 self.child = child
                 if self._closed:
                     raise EngineError(*CLOSED)
+            told = _Told(self._progress)
             try:
-                info = child.load(self._progress)
+                info = child.load(told.hear)
             except (ValueError, KeyError, TypeError) as error:
+                if error is told.error:
+                    raise
                 raise EngineError(_nonsense(error)) from error
             with self._lock:
                 self.info, self._ready = info, True
@@ -333,7 +368,7 @@ class Switchboard:
         if errand is not None:
             errand.box.put(EngineError(failed.message, failed.hint))
 
-    def _refuse(self, error: Exception) -> None:
+    def _refuse(self, error: BaseException) -> None:
         """Tell all who wait that no child can be had."""
         with self._lock:
             waiting, self._waiting = [*self._waiting], deque()

@@ -101,7 +101,8 @@ def _closing(summary: dict[str, Any]) -> str:
     took = rough_time(summary["seconds"])
     if summary["generated_tokens"]:
         took += f", {summary['tokens_per_second']:,.0f} tok/s"
-    return f"{summary['rows']} rows: {', '.join(parts)} ({took})."
+    noun = "row" if summary["rows"] == 1 else "rows"
+    return f"{summary['rows']} {noun}: {', '.join(parts)} ({took})."
 
 
 class Work:

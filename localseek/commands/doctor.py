@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import platform
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -17,7 +18,7 @@ from localseek.errors import LocalseekError
 from localseek.system import hardware, paths
 from localseek.system.sizes import rough_size
 from localseek.terminal import settings
-from localseek.terminal.messages import has_colours, one_line, prepare_streams
+from localseek.terminal.messages import has_colours, one_line, prepare_streams, width_of
 
 EXAMPLES = """examples:
   localseek doctor
@@ -29,6 +30,7 @@ COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "missing": "\x1b[31m"}
 LITTLE_MEMORY = 4 * 10**9  # bytes; a 4-bit model of 3 B parameters and its cache
 LITTLE_DISK = 5 * 10**9  # bytes; the smallest useful model
 NARROW = 60  # columns below which the app's lines break
+LEAST_VALUE = 20  # columns; in less, lists are left to the terminal
 REBUILD = "uv sync --reinstall-package llama-cpp-python"
 OPEN = ("reachable", "refused", "switched off")  # how facts begin that tell of something not held
 LACKS = {  # facts of the engine that should not be "no", and how to mend them
@@ -70,17 +72,22 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({"ok": healthy, "checks": [asdict(check) for check in checks]}))
     else:
         width = max(len(check.name) for check in checks)
+        columns = width_of(sys.stdout)
         for check in checks:
-            print(_line(check, width))
+            print(_line(check, width, columns))
     return 0 if healthy else 1
 
 
-def _line(check: Check, width: int) -> str:
+def _line(check: Check, width: int, columns: int | None) -> str:
     state = f"{check.state:7}"
     if has_colours(sys.stdout):
         state = f"{COLOURS[check.state]}{state}\x1b[0m"
-    text = f"{state} {check.name:{width}}  {one_line(check.value)}"
-    return f"{text}\n{'':{width + 10}}→ {one_line(check.remedy)}" if check.remedy else text
+    indent = " " * (width + 10)
+    value = one_line(check.value)
+    if columns is not None and columns - len(indent) > LEAST_VALUE and ", " in value:
+        value = f"\n{indent}".join(textwrap.wrap(value, columns - len(indent)))
+    text = f"{state} {check.name:{width}}  {value}"
+    return f"{text}\n{indent}→ {one_line(check.remedy)}" if check.remedy else text
 
 
 def _versions() -> Iterator[Check]:
@@ -107,9 +114,22 @@ def _engine(remote: list[str]) -> Iterator[Check]:
     for name, value in facts.items():
         remedy = LACKS.get(name, "") if value == "no" else ""
         lost = name.startswith("worker") and not value.startswith("RPC")
-        open_ = value.startswith(OPEN)
-        state: State = "warn" if remedy or lost or open_ else "ok"
-        yield Check(f"engine: {name.replace('_', ' ')}", state, value, remedy)
+        state: State = "warn" if remedy or lost or value.startswith(OPEN) else "ok"
+        told = _features(value) if name == "system" else value
+        yield Check(f"engine: {name.replace('_', ' ')}", state, told, remedy)
+
+
+def _features(raw: str) -> str:
+    """Give what is on of llama.cpp's `CPU : SSE3 = 1 | AVX2 = 0 | …`, `CPU: SSE3`."""
+    found: dict[str, list[str]] = {}
+    device = ""
+    for piece in raw.split("|"):
+        before, colon, entry = piece.rpartition(" : ")
+        device = before.strip() if colon else device
+        name, _, value = (part.strip() for part in entry.partition("="))
+        if name and value != "0":
+            found.setdefault(device, []).append(name if value in ("", "1") else f"{name} {value}")
+    return "; ".join(f"{of}: {', '.join(on)}".removeprefix(": ") for of, on in found.items())
 
 
 def _machine() -> Iterator[Check]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localseek.commands.parts.actions import action
-from localseek.terminal.messages import Status, complain, note, prepare_streams, width_of
+from localseek.terminal.messages import Status, complain, note, one_line, prepare_streams, width_of
 
 if TYPE_CHECKING:
     from localseek.store.models.catalogue import Model
@@ -110,6 +110,7 @@ def _list(as_json: bool) -> int:
     from localseek.store.models import catalogue
     from localseek.store.models.files import EMBEDDED
     from localseek.store.models.fitting import fit_of
+    from localseek.store.models.names import digits
     from localseek.system import paths
     from localseek.system.machine import imagined
 
@@ -123,6 +124,9 @@ def _list(as_json: bool) -> int:
         print(json.dumps([model_list.as_object(*one) for one in listed]))
     elif listed:
         print("\n".join(model_list.lines(listed, width_of(sys.stdout))))
+        for model, _ in known:
+            if model.name.endswith(digits(model.path)):  # which say nothing
+                note(f"{one_line(model.name)} is {one_line(str(model.path))}")
     if not as_json and not any(EMBEDDED in model.names for model in models):
         there = (nano.CHECKPOINT / "config.json").is_file()
         place = f"Put GGUF files into {paths.models()}, or make them with localseek convert."

@@ -11,6 +11,7 @@ from localseek.store.models import catalogue
 from localseek.store.models.catalogue import Model
 from localseek.store.models.files import EMBEDDED, library_name
 from localseek.store.models.programs import TITLES, removal
+from localseek.system import paths
 from localseek.system.in_use import mapping_processes
 from localseek.system.sizes import rough_size
 from localseek.terminal.messages import is_terminal, note, one_line
@@ -103,7 +104,10 @@ def _of_library(name: str, models: list[Model], done: str) -> Model:
     if name == EMBEDDED and not any(one.place.called == EMBEDDED for one in models):
         raise ModelError("nano was not prepared yet: there is no file.", "Nothing has to be done.")
     path = Path(name).expanduser()
-    model = catalogue.at(path, models) if path.is_file() else library.look_up(name, models)
+    if path.is_file():
+        model = catalogue.at(path, models)
+    else:
+        model = library.look_up(name, models, to_get=False)
     if model is None:
         raise ModelError(
             f"{name} is not in the library: only what is in it can be {done}.",
@@ -114,5 +118,12 @@ def _of_library(name: str, models: list[Model], done: str) -> Model:
             f"{model.name} belongs to {TITLES[model.place.program]}; only the library's models "
             f"can be {done} here.",
             f"There: {removal(model.place)}" if done == "removed" else "",
+        )
+    real = model.path.parent.resolve()
+    if not real.is_relative_to(paths.models().resolve()):
+        raise ModelError(
+            f"{model.name} lies behind a link, in {real}; only what is in the library itself "
+            f"can be {done}.",
+            "The system's own commands do it there, or remove the link.",
         )
     return model

@@ -55,7 +55,7 @@ def checked_name(new: str) -> str:
     if not name.strip():
         why = "it is empty"
     elif found := REFUSED.search(name):
-        shown = "a space" if found[0].isspace() else repr(found[0])
+        shown = "a space" if found[0] == " " else repr(found[0])
         why = f"{shown} cannot stand in it"
     elif name[0] in ".-":
         why = f"it begins with {name[0]!r}"

@@ -24,6 +24,7 @@ from localseek.system import paths, private
 __all__ = ["EMBEDDED", "Preparation", "embedded", "library_name", "look_up", "model_files",
            "resolve"]  # fmt: skip
 EMBEDDED_LEFTOVER = re.compile(r"\.nano-Q8_0-[0-9a-f]{12}\.gguf\..+")  # unfinished
+MOST_NAMED = 8  # models in an error's one line
 Convert = Callable[[Path, Path], None]  # a checkpoint folder, the GGUF to make of it
 
 
@@ -68,8 +69,11 @@ def _by_place(called: dict[Path, str], name: str) -> list[Path]:
     return []
 
 
-def look_up(name: str, models: list[Model] | None = None) -> Model:
-    """Find the model that a name means among those listed; raises ModelError with near names."""
+def look_up(name: str, models: list[Model] | None = None, to_get: bool = True) -> Model:
+    """Find the model that a name means among those listed; raises ModelError with near names.
+
+    `to_get`: the error says how to get one too.
+    """
     listed = all_models() if models is None else models
     placed = _by_place({one.path: one.place.called for one in listed if one.in_library}, name)
     found = [one for one in listed if one.path in placed]
@@ -78,7 +82,7 @@ def look_up(name: str, models: list[Model] | None = None) -> Model:
         return found[0]
     if found:
         raise _several(name, [one.name for one in found])
-    raise _unknown(name, listed)
+    raise _unknown(name, listed, to_get)
 
 
 def _several(name: str, names: list[str]) -> ModelError:
@@ -100,7 +104,7 @@ def _only_model(folder: Path) -> Path:
     )
 
 
-def _unknown(name: str, models: list[Model]) -> ModelError:
+def _unknown(name: str, models: list[Model], to_get: bool) -> ModelError:
     """Say that there is no such model, and which of the names there are is near."""
     wanted = name.removesuffix(".gguf")
     owners: dict[str, list[str]] = {}
@@ -115,11 +119,14 @@ def _unknown(name: str, models: list[Model]) -> ModelError:
         for owner in owners.get(one, [one]):
             offered.setdefault(owner, one if len(owners.get(one, [])) < 2 else owner)
     first = list(offered.values())[:3]
-    there = ", ".join(list(dict.fromkeys([EMBEDDED, *(one.name for one in models)]))[:8])
+    names = [*dict.fromkeys([EMBEDDED, *(one.name for one in models)])]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    there = ", ".join(names[:MOST_NAMED]) + more
     offer = f"Did you mean {' or '.join(first)}?" if first else f"There is: {there}."
     return ModelError(
         f"There is no model {name!r}, neither as a file nor among those here.",
-        f"{offer} To get one: localseek convert CHECKPOINT {paths.models()}/NAME.gguf",
+        f"{offer} To get one: localseek convert CHECKPOINT {paths.models()}/NAME.gguf"
+        if to_get else offer,
     )
 
 

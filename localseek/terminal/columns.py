@@ -6,7 +6,7 @@ Takes rows of text whose first is the heading, gives lines. Knows nothing about 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 
 GAP = "  "
 
@@ -44,6 +44,16 @@ def _padded(cell: str, wide: int, left: bool) -> str:
     """Fill a cell up to so many columns; Chinese characters take two each."""
     room = " " * (wide - cell_len(cell))
     return cell + room if left else room + cell
+
+
+def shortened(text: str, width: int) -> str:
+    """Give text of at most `width` columns, with … in the middle if it has more."""
+    if cell_len(text) <= width:
+        return text
+    end = text[len(text) // 2 :]
+    while cell_len(end) > (width - 1) // 2:
+        end = end[1:]
+    return f"{set_cell_size(text, width - 1 - cell_len(end)).rstrip()}…{end}"
 
 
 def folded(lines: Iterable[str], width: int | None) -> Iterator[str]:

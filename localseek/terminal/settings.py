@@ -305,8 +305,10 @@ def with_row(options: GenerationOptions, row: Mapping[str, Any]) -> GenerationOp
             raise UsageError(f"{name} is {row[name]!r}, not a number {error}.") from error
     if row.get("stop") is not None:
         stop = [row["stop"]] if isinstance(row["stop"], str) else row["stop"]
-        if not isinstance(stop, list) or not all(isinstance(s, str) and s for s in stop):
+        if not isinstance(stop, list) or not all(isinstance(s, str) for s in stop):
             raise UsageError("stop is neither a string nor a list of strings.")
+        if not all(stop):
+            raise UsageError("stop holds an empty string.", "Leave it out, or write what ends it.")
         changes["stop"] = tuple(stop)
     for name, kind in (("system", str), ("think", bool)):
         if row.get(name) is not None:

@@ -20,6 +20,7 @@ LARK = re.compile(r"^\s*(?:%llguidance\b|\??start\s*(?:\[[^\]]*\])?\s*:(?!:=))",
 # White space that may come before the first character: models put some after their reasoning.
 # Where only one text can follow, no_forcing allows every way to write it, not the usual one alone.
 LEAD = '%llguidance {"no_forcing": true}\nstart: space @answer\nspace: /[ \\t\\n]/{0,8}\n'
+NO_WAY_ON = "NoExtensionBias"  # llguidance's word where no token fits
 SPACE = r"( |\n[ \t]{0,20})"  # between the parts of JSON: a model may like more of it too well
 MAX_SCHEMA, MAX_GRAMMAR = 1_000_000, 200_000  # characters; what takes a second or two to read
 MAX_LEXER_STATES = 50_000  # of 1 to 2 kB each, as llguidance says
@@ -39,8 +40,12 @@ def limits() -> "LLParserLimits":
 
 def compiled(schema: str, grammar: str) -> str:
     """Give llguidance's grammar for a schema that was checked or, without one, for a grammar."""
-    form = _from_schema(schema) if schema else {"lark_grammar": _lark(grammar)}
+    form = _form(schema, grammar)
     return json.dumps({"grammars": [{"lark_grammar": LEAD}, {"name": "answer", **form}]})
+
+
+def _form(schema: str, grammar: str) -> dict[str, Any]:
+    return _from_schema(schema) if schema else {"lark_grammar": _lark(grammar)}
 
 
 def check(schema: str = "", grammar: str = "") -> None:
@@ -61,6 +66,23 @@ def check(schema: str = "", grammar: str = "") -> None:
         if messages[0].startswith("no tokenizer"):
             raise UsageError("The grammar names tokens in angle brackets: write their text.")
         raise UsageError(f"The {what} is not taken: {readable(messages[0])}.")
+    if grammar or '"$ref"' in schema:  # else nothing refers to itself
+        _check_begins(what, _form(schema, grammar))
+
+
+def _check_begins(what: str, form: dict[str, Any]) -> None:
+    """Raise UsageError where no first character fits, as in `root ::= root`."""
+    from llguidance import LLMatcher, LLTokenizer  # noqa: PLC0415  # `--help` needs none of it
+
+    grammars = [{"lark_grammar": "start: @answer"}, {"name": "answer", **form}]
+    text = json.dumps({"grammars": grammars})
+    matcher = LLMatcher(LLTokenizer("byte"), text, log_level=0, limits=limits())
+    matcher.compute_bitmask()
+    if matcher.is_error() and NO_WAY_ON in matcher.get_error():
+        raise UsageError(
+            f"No answer fits the {what}: it refers to itself without an end.",
+            "Give it a way that ends.",
+        )
 
 
 def readable(message: str) -> str:

@@ -16,7 +16,7 @@ from localseek import (
     UsageError,
 )
 
-from .conftest import gone
+from .conftest import GONE_S, gone
 
 
 async def test_an_answer_is_awaited_whole_or_streamed(tiny):
@@ -33,6 +33,37 @@ async def test_an_answer_is_awaited_whole_or_streamed(tiny):
     assert gone(pid)
     with pytest.raises(EngineError, match="was closed"):
         engine.stream("x")
+
+
+async def test_several_tasks_may_wait_for_one_answer(tiny):
+    async with AsyncEngine(tiny) as engine:
+        answer = engine.stream("say hi")
+        async with asyncio.timeout(GONE_S):
+            replies = await asyncio.gather(answer.reply, answer.reply, answer.reply)
+        assert [reply.answer for reply in replies] == ["hi"] * 3
+        assert engine.info.parallel == 1 and engine.waiting == 0
+
+
+async def test_a_task_that_waits_for_the_answer_of_a_cancelled_one_hears_of_it(tiny):
+    async with AsyncEngine(tiny) as engine:
+        answer = engine.stream("ponder")
+        tasks = [asyncio.create_task(answer.reply) for _ in range(2)]
+        await asyncio.sleep(0)  # both wait now
+        tasks[0].cancel()
+        async with asyncio.timeout(GONE_S):
+            assert (await tasks[1]).finish_reason == "cancelled"
+
+
+async def test_several_tasks_may_read_one_batch(tiny):
+    async with AsyncEngine(tiny, parallel=2) as engine:
+        batch = engine.batch([f"say {n}" for n in range(9)])
+
+        async def read() -> list[int]:
+            return [index async for index, _ in batch]
+
+        async with asyncio.timeout(GONE_S):
+            found = await asyncio.gather(read(), read(), read())
+        assert sorted(itertools.chain(*found)) == [*range(9)]
 
 
 async def test_several_tasks_are_answered_at_once_and_others_wait(tiny):

@@ -267,6 +267,53 @@ def test_a_forked_process_is_told_that_it_needs_an_engine_of_its_own(engine):
     assert engine.reply("say fine").answer == "fine"
 
 
+def test_an_answer_that_was_open_at_a_fork_is_an_error_in_the_child_and_goes_on_here(engine):
+    answer, batch = engine.stream("forever"), engine.batch(["forever"])
+    next(answer)
+    read, write = os.pipe()
+    if (pid := os.fork()) == 0:
+        signal.alarm(int(GONE_S))  # what hangs ends
+        said = []
+        for ask in (lambda: list(answer), lambda: answer.reply, lambda: next(batch)):
+            try:
+                ask()
+            except EngineError as error:
+                said.append(str(error))
+        answer.close()
+        batch.close()
+        engine.cancel()
+        os.write(write, "\n".join(said).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        assert pipe.read().count("forked after it was made. Make one there.") == 3
+    os.waitpid(pid, 0)
+    assert any(isinstance(event, AnswerDelta) for event in answer)
+    answer.close()
+    assert engine.reply("say fine").answer == "fine"
+
+
+@pytest.mark.parametrize("error", [SystemExit("enough"), KeyboardInterrupt(), ValueError("mine")])
+def test_what_progress_raises_ends_the_load_and_is_the_callers(tiny, error):
+    def tell(_done: float) -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        Engine(tiny, progress=tell)
+    assert caught.value is error
+
+
+def test_progress_that_is_no_function_is_refused(tiny):
+    with pytest.raises(UsageError, match="progress is 5, not a function"):
+        Engine(tiny, progress=5)
+
+
+def test_a_closed_engine_is_not_entered(single):
+    single.close()
+    with pytest.raises(EngineError, match="was closed"), single:
+        pass
+
+
 def test_ctrl_c_in_an_answer_leaves_the_engine_usable(single):
     answer = single.stream("forever")
     next(answer)

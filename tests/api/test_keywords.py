@@ -1,9 +1,21 @@
 import json
+import os
 from dataclasses import fields
 
 import pytest
 
-from localseek import Fixed, LoadOptions, Message, Request, Sampling, UsageError
+from localseek import (
+    AsyncConversation,
+    AsyncEngine,
+    Conversation,
+    Engine,
+    Fixed,
+    LoadOptions,
+    Message,
+    Request,
+    Sampling,
+    UsageError,
+)
 from localseek.api.keywords import load_options, request_of, with_options
 from localseek.terminal import settings
 
@@ -62,6 +74,40 @@ def test_what_keywords_leave_out_is_taken_from_a_request():
     assert (made.sampling.temperature, made.sampling.top_p) == (0.7, 0.5)
 
 
+@pytest.mark.parametrize("base", [5, 0, "", {}])
+def test_a_request_of_another_kind_is_refused(base):
+    with pytest.raises(UsageError, match="not a Request"):
+        request_of("x", base, {})
+
+
+@pytest.mark.parametrize("model", [None, 5, object()])
+def test_a_model_of_another_kind_is_refused_before_anything_starts(model):
+    for kind in (Engine, AsyncEngine):
+        with pytest.raises(UsageError, match="neither a name nor a path"):
+            kind(model)
+
+
+def test_a_path_of_bytes_is_a_path(tiny, home):
+    with Engine(os.fsencode(home / "models" / "tiny.gguf")) as engine:
+        assert engine.reply("say fine").answer == "fine"
+
+
+@pytest.mark.parametrize("prompts", ["abc", b"abc", {"role": "x"}, Message("user", "x"), 5, None])
+def test_a_batch_of_no_prompts_is_refused_at_once(engine, prompts):
+    for one in (engine, AsyncEngine.of(engine)):
+        with pytest.raises(UsageError, match=r"not a list of prompts\. Write \[prompt\]"):
+            one.batch(prompts)
+
+
+def test_a_conversation_needs_an_engine_and_messages(engine):
+    for kind in (Conversation, AsyncConversation):
+        with pytest.raises(UsageError, match="The engine is None, not an"):
+            kind(None)
+    for messages in ("abc", 5):
+        with pytest.raises(UsageError, match="not a list of messages"):
+            Conversation(engine, messages=messages)
+
+
 def test_a_prompt_is_a_text_or_messages():
     said = [{"role": "user", "content": "1"}, Message("assistant", "2"), Message("user", "3")]
     wanted = (Message("user", "1"), Message("assistant", "2"), Message("user", "3"))
@@ -79,7 +125,10 @@ def test_a_prompt_is_a_text_or_messages():
         ("x", {"temperature": "hot"}, "temperature is 'hot', not a number from 0 to 100."),
         ("x", {"seed": -1}, "seed is -1, not a number from 0 to 4,294,967,295."),
         ("x", {"raw": 1}, "raw is 1, not a bool."),
-        ("x", {"stop": ""}, "stop is neither a string nor a list of strings."),
+        ("x", {"stop": ""}, "stop holds an empty string."),
+        ("x", {"stop": ["a", ""]}, "stop holds an empty string."),
+        ("x", {"stop": [5]}, "stop is neither a string nor a list of strings."),
+        (b"x", {}, "neither a text nor a list of messages"),
         ("x", {"schema": "{"}, "schema is not JSON"),
         ("x", {"schema": object()}, "schema is not JSON"),
         ("x", {"schema": {"type": "nonsense"}}, "nonsense"),

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from fakes import programs as fake
 from fakes.gguf_file import write_experts
+from rich.cells import cell_len
 
 from localseek import nano
 from localseek.commands.parts import devices
@@ -41,6 +42,30 @@ def test_the_list_tells_what_is_elsewhere_and_what_cannot_run(run_cli, user, hom
         "vision:q8_0                         mllama (unknown)    Q8_0    13.0 kB  2,048    no   "
         "no                        Ollama\n"
     )
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_list_stays_a_table_on_a_narrow_terminal(run_cli, user, home, monkeypatch, columns):
+    fake.hub(user, "bartowski/R1", "DeepSeek-R1-Distill-Qwen-7B-Q4_K_M.gguf", **R1)
+    fake.model(home / "models" / f"{'very-long-' * 12}-Q8_0.gguf")
+    fake.model(home / "models" / f"{'模型' * 30}-Q8_0.gguf")
+    monkeypatch.setattr("localseek.commands.models.width_of", lambda _: columns)
+    lines = run_cli("models", "list").out.splitlines()
+    assert len(lines) == 5 and max(map(cell_len, lines)) <= columns
+    assert lines[0].startswith("NAME") and "FITS" in lines[0]
+    assert ("MTP" in lines[0]) == (columns == 120)
+    assert any("very-long" in line and "…" in line and "ng-:q8_0 " in line or "long:q8_0 " in line
+               for line in lines)  # fmt: skip
+    assert any(line.startswith("deepseek-r1-distill-qwen-7b:q4_k_m ") for line in lines)
+
+
+def test_what_lies_behind_a_link_is_used_and_never_changed(run_cli, home, tmp_path):
+    path = fake.model(tmp_path / "disk" / "far-Q8_0.gguf")
+    (home / "models" / "link").symlink_to(tmp_path / "disk")
+    for words in (("remove", "far", "--yes"), ("rename", "far", "near")):
+        outcome = run_cli("models", *words)
+        assert outcome.status == 1 and "far:q8_0 lies behind a link, in" in outcome.err
+    assert path.is_file() and "far:q8_0" in run_cli("models", "list").out
 
 
 def test_the_list_for_machines_keeps_its_fields_and_has_new_ones(run_cli, user):

@@ -65,6 +65,7 @@ def test_an_unknown_verb_is_answered_with_the_verbs(run_cli):
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err == (
         "localseek: There is no verb 'aks'. "
+        "Did you mean ask? "
         "The verbs are: ask, chat, batch, serve, convert, plan, bench, pull, models, history, "
         "worker, doctor, completion.\n"
     )

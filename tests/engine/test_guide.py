@@ -253,3 +253,19 @@ def test_a_hostile_form_is_bounded_in_time_and_memory(guides, model, name):
         assert "\n" not in str(error)
     assert time.process_time() - started < 5.0
     assert psutil.Process().memory_info().rss - before < 200e6
+
+
+@pytest.mark.parametrize(
+    ("what", "asked"),
+    [
+        ("grammar", {"grammar": "root ::= root"}),
+        ("grammar", {"grammar": 'root ::= x "a"\nx ::= root'}),
+        ("schema", {"schema": '{"$ref": "#"}'}),
+    ],
+)
+def test_what_refers_to_itself_without_an_end_is_refused_in_plain_words(what, asked):
+    with pytest.raises(UsageError) as caught:
+        check(**asked)
+    assert str(caught.value) == (
+        f"No answer fits the {what}: it refers to itself without an end. Give it a way that ends."
+    )

@@ -62,7 +62,7 @@ def test_all_parts_are_renamed_and_the_record_of_the_download_follows(repository
         ("-x", "it begins with '-'"), ("nano", "that is the embedded model's"),
         ("Nano", "that is the embedded model's"), ("a b", "a space cannot stand in it"),
         ("a:q4", "':' cannot stand in it"), ("a@b", "'@' cannot stand in it"),
-        ("$x", "'$' cannot stand in it"), ("a\n", "a space cannot stand in it"),
+        ("$x", "'$' cannot stand in it"), ("a\n", r"'\n' cannot stand in it"),
         ("a\0", r"'\x00' cannot stand in it"),
         ("a-00001-of-00002", "it ends like a part of a model"),
         ("x" * 231, "it is longer than 230 bytes"), ("模" * 77, "it is longer than 230 bytes"),

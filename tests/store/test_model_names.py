@@ -81,8 +81,7 @@ def test_files_of_one_name_are_told_apart_by_program_then_owner_then_place(model
     fake.llama_cpp(user, "m-Q8_0.gguf", **one)
     found = [model.name for model in catalogue.all_models()]
     assert {"m:q8_0", "m:q8_0@lmstudio-team-a", "m:q8_0@llamacpp"} < set(found)
-    digits = [name for name in found if re.fullmatch(r"m:q8_0@lmstudio-[0-9a-f]{6}", name)]
-    assert len(digits) == 2 and len(set(found)) == 5
+    assert {"m:q8_0@lmstudio-r", "m:q8_0@lmstudio-s"} < set(found) and len(set(found)) == 5
     for name in found:
         assert library.look_up(name).name == name
     assert library.look_up("m:q8_0").in_library
@@ -103,6 +102,35 @@ def test_two_library_files_of_one_name_are_told_apart_by_their_folders(models):
         write_dense(models / owner / "m-Q8_0.gguf")
     assert [model.name for model in catalogue.all_models()] == ["m:q8_0@a", "m:q8_0@b"]
     assert library.look_up("a/m-Q8_0").path.parent.name == "a"
+
+
+def test_library_files_of_one_owner_are_told_apart_by_folder_and_last_by_digits(models):
+    for folder in ("", "a/r", "a/s", "b/x/t", "b/y/t"):
+        fake.model(models / folder / "m-Q8_0.gguf")
+    found = sorted(model.name for model in catalogue.all_models())
+    assert found[2:] == ["m:q8_0@models", "m:q8_0@r", "m:q8_0@s"]
+    assert all(re.fullmatch(r"m:q8_0@[0-9a-f]{6}", name) for name in found[:2])
+    assert all(library.look_up(name).name == name for name in found)
+
+
+def test_folders_that_are_links_are_followed_and_the_folder_itself_goes_first(models, tmp_path):
+    fake.model(tmp_path / "disk" / "far-Q8_0.gguf")
+    fake.model(models / "z" / "near-Q8_0.gguf")
+    (models / "link").symlink_to(tmp_path / "disk")
+    (models / "a").symlink_to(models / "z")
+    (models / "z" / "loop").symlink_to(models)
+    found = {model.name: model.path for model in catalogue.all_models()}
+    assert found == {
+        "far:q8_0": models / "link" / "far-Q8_0.gguf",
+        "near:q8_0": models / "z" / "near-Q8_0.gguf",
+    }
+
+
+def test_more_names_than_fit_are_counted(models):
+    for number in range(9):
+        fake.model(models / f"qwerty{number}-Q8_0.gguf")
+    with pytest.raises(ModelError, match=r"There is: nano, .*qwerty6:q8_0 and 2 more\. To get"):
+        library.look_up("zzzzzzzz")
 
 
 def test_no_other_model_is_called_nano(models):

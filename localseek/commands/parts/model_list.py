@@ -6,15 +6,20 @@ Takes the catalogue and the machine, gives lines of text or plain objects. Reads
 from collections.abc import Iterable
 from typing import Any
 
+from rich.cells import cell_len
+
 from localseek.gguf.architectures import KNOWN
 from localseek.placing.fits import Fit
 from localseek.store.models.catalogue import Model
 from localseek.store.models.facts import Facts
 from localseek.store.models.programs import TITLES
 from localseek.system.sizes import rough_size
-from localseek.terminal.columns import table
+from localseek.terminal.columns import GAP, shortened, table
 from localseek.terminal.messages import one_line
 
+DROPPED = ("MTP", "CONTEXT", "FAMILY", "WHERE", "TYPE")  # on a narrow terminal, in this order
+NAME_ROOM = 36  # columns that a name gets before other columns go; known models' names fit
+LEAST_NAME = 16  # columns below which a name says nothing; then each value gets a line
 HEADINGS = ("NAME", "FAMILY", "TYPE", "SIZE", "CONTEXT", "MTP", "FITS", "WHERE")
 
 
@@ -57,12 +62,32 @@ def facts_object(facts: Facts) -> dict[str, Any]:
 
 
 def lines(listed: Iterable[tuple[Model, Facts, Fit]], width: int | None) -> list[str]:
-    """Lay the models out in columns; where they are is told if any is outside of the library."""
+    """Lay the models out in columns; where they are is told if any is outside of the library.
+
+    Where the terminal is too narrow, columns go, the least important first, and names are shortened
+    in the middle.
+    """
     models = list(listed)
     rows = [HEADINGS, *(_row(*one) for one in models)]
     if all(model.in_library for model, _, _ in models):
         rows = [row[:-1] for row in rows]
+    if width is not None:
+        rows = _narrowed(rows, width)
     return table(rows, width, left=len(rows[0]))
+
+
+def _narrowed(rows: list[tuple[str, ...]], width: int) -> list[tuple[str, ...]]:
+    wanted = min(NAME_ROOM, max(cell_len(row[0]) for row in rows))
+    for heading in ("", *DROPPED):
+        if heading in rows[0]:
+            at = rows[0].index(heading)
+            rows = [(*row[:at], *row[at + 1 :]) for row in rows]
+        columns = [*zip(*rows, strict=True)][1:]
+        room = width - sum(len(GAP) + max(map(cell_len, column)) for column in columns)
+        if room >= wanted:
+            break
+    room = max(room, LEAST_NAME)
+    return [(shortened(row[0], room), *row[1:]) for row in rows]
 
 
 def _row(model: Model, facts: Facts, fit: Fit) -> tuple[str, ...]:

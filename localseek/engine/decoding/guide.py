@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from localseek.engine.llama import Model
 from localseek.errors import EngineError, UsageError
 from localseek.options import Sampling
-from localseek.text.grammars import compiled, limits, readable
+from localseek.text.grammars import NO_WAY_ON, compiled, limits, readable
 from localseek.text.reasoning import CLOSE, OPEN
 
 if TYPE_CHECKING:
@@ -108,6 +108,11 @@ class Guide:
     @staticmethod
     def _raise_refusal(matcher: "LLMatcher") -> None:
         if matcher.is_error():
+            if NO_WAY_ON in matcher.get_error():
+                raise UsageError(
+                    "The schema or grammar has no way on from what was written.",
+                    "Give each of its rules a way that ends.",
+                )
             raise UsageError(
                 f"The schema or grammar cannot be followed: {readable(matcher.get_error())}.",
                 "Make it smaller or plainer.",

@@ -2,7 +2,7 @@
 
 A file that is seen in two places is one model. Names come from the file alone (names.py); where two
 files would have the same one, the library's keeps it, and the others get `@` and their program,
-then their owner, then digits of their place. Reads headers only where it is asked to.
+then their owner, their folder, digits of their place. Reads headers only where it is asked to.
 """
 
 import os
@@ -132,9 +132,9 @@ def _parts(model: Model) -> tuple[str, str]:
 
 
 def _apart(plain: str, places: dict[int, Place]) -> dict[int, str]:
-    """Tell files of one name apart: by program, then by owner, then by their place."""
+    """Tell files of one name apart: by program, owner, folder, then by their place."""
     found: dict[int, str] = {}
-    for ways in (_program, _owner, _digits):
+    for ways in WAYS:
         rest = {index: place for index, place in places.items() if index not in found}
         groups: defaultdict[str, list[int]] = defaultdict(list)
         for index, place in rest.items():
@@ -153,8 +153,15 @@ def _owner(place: Place) -> str:
     return "-".join(part for part in (place.program, names.safe(place.owner)) if part)
 
 
+def _folder(place: Place) -> str:
+    return "-".join(part for part in (place.program, names.safe(place.path.parent.name)) if part)
+
+
 def _digits(place: Place) -> str:
     return "-".join(part for part in (place.program, names.digits(place.path)) if part)
+
+
+WAYS = (_program, _owner, _folder, _digits)  # in which places of one name differ
 
 
 def _answers(model: Model, shown: str, base: str, tag: str) -> tuple[str, ...]:
@@ -163,7 +170,7 @@ def _answers(model: Model, shown: str, base: str, tag: str) -> tuple[str, ...]:
     places = (model.place, *model.also)
     called = [one.called for one in places if one.program in ("", "ollama")]
     called += [one.removesuffix(":latest") for one in called if one.endswith(":latest")]
-    marks = [way(one) for one in places for way in (_program, _owner, _digits)]
+    marks = [way(one) for one in places for way in WAYS]
     placed = [f"{name}@{mark}" for mark in marks if mark for name in (plain, base)]
     found = [shown, plain, base, *called, *placed]
     return tuple(dict.fromkeys(found))
@@ -173,6 +180,8 @@ def spoken(models: Iterable[Model]) -> list[str]:
     """Give the names that a shell offers: those shown, and Ollama's own."""
     found = [EMBEDDED]
     for model in models:
+        if model.problem:
+            continue
         found.append(model.name)
         if model.place.program == "ollama":
             found.append(model.place.called)

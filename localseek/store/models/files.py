@@ -16,7 +16,7 @@ EMBEDDED_FILE = re.compile(r"nano-Q8_0-[0-9a-f]{12}\.gguf")  # 12 digits: librar
 
 def model_files() -> list[Path]:
     """List the library's GGUF files: the first part of each split model, no unfinished files."""
-    found = files_below(paths.models(), ".gguf", follow=False)
+    found = files_below(paths.models(), ".gguf")
     return [path for path in found if not is_later_part(path)]
 
 

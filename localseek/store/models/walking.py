@@ -34,7 +34,9 @@ def _walk(root: Path, suffix: str, follow: bool) -> Iterator[Path]:
                 continue
             if _is_folder(entry, follow):
                 if depth < MOST_DEPTH:
-                    waiting.append((entry.path, depth + 1))
+                    # Links come last: a folder that is in here itself goes by its own name.
+                    turn = 0 if entry.is_symlink() else len(waiting)
+                    waiting.insert(turn, (entry.path, depth + 1))
             elif entry.name.endswith(suffix) and _is_file(entry):
                 yield Path(entry.path)
 
