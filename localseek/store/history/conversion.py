@@ -65,7 +65,8 @@ def convert(path: Path, old: Key | None, new: Key | None, folder: Path) -> bool:
             if not isinstance(error, OSError) and not is_full(error):
                 raise
             if path.stat().st_ino == before.st_ino:
-                reason = os.strerror(errno.ENOSPC) if is_full(error) else error.strerror
+                full = os.strerror(errno.ENOSPC)
+                reason = error.strerror if isinstance(error, OSError) else full
                 raise _cannot(path, reason) from error
         _clear(path, folder)
         return before.st_nlink == 1
