@@ -65,8 +65,8 @@ def convert(path: Path, old: Key | None, new: Key | None, folder: Path) -> bool:
             if not isinstance(error, OSError) and not is_full(error):
                 raise
             if path.stat().st_ino == before.st_ino:
-                reason = os.strerror(errno.ENOSPC) if is_full(error) else error.strerror
-                raise _cannot(path, reason) from error
+                full = os.strerror(errno.ENOSPC)
+                raise _cannot(path, error.strerror if isinstance(error, OSError) else full) from error
         _clear(path, folder)
         return before.st_nlink == 1
 
