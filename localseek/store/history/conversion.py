@@ -65,9 +65,8 @@ def convert(path: Path, old: Key | None, new: Key | None, folder: Path) -> bool:
             if not isinstance(error, OSError) and not is_full(error):
                 raise
             if path.stat().st_ino == before.st_ino:
-                full = os.strerror(errno.ENOSPC)
-                reason = error.strerror if isinstance(error, OSError) else full
-                raise _cannot(path, reason) from error
+                reason = error.strerror if isinstance(error, OSError) else None
+                raise _cannot(path, reason or os.strerror(errno.ENOSPC)) from error
         _clear(path, folder)
         return before.st_nlink == 1
 
