@@ -3,7 +3,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 PAGE = TESTS.parent / "docs" / "faults.md"
-NAMED = re.compile(r"`(\w+/test_\w+\.py|test_\w+\.py)`((?:[,;]? `test_\w+`)+)")
+NAMED = re.compile(r"`tests/(\w+/test_\w+\.py|test_\w+\.py)`((?:[,;]? `test_\w+`)+)")
 
 
 def test_every_test_that_the_page_of_faults_names_is_there():

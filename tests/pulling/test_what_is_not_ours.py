@@ -85,6 +85,7 @@ def test_links_in_place_of_our_files_are_not_followed(served, run_cli, folder, t
     found = asking.look_up("a/Split", "main")
     planted = [part_path(folder, file) for file in found.files if file.name == ONE]
     for link in (*planted, state / "lock", state / "verified.new"):
+        link.unlink(missing_ok=True)  # of the pull before
         link.symlink_to(mine)
         done = run_cli("pull", "a/Split")
         assert done.status == 1 and "is a link, and pull writes through none" in done.err, link
