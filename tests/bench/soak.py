@@ -3,13 +3,13 @@
     python tests/bench/soak.py [--minutes 120] [--home FOLDER] [--report FILE.json]
 
 One round: a conversation and a cancelled answer through the Python API, a batch with several at
-once, another model in the same engine and back, `ask`, `chat`, `batch` and `history` as verbs, an
+once, another model in the same engine and back, `ask`, `chat`, `batch` and `history` as verbs, a
 new conversation in the app with a switch of models and a stopped answer, and clients of one
 `serve`, some of whom leave in the middle. A client (this process, the app in it) and `serve` run
 from the first round to the last with their engines. After each round all are measured at rest. It
-fails when the memory of one has grown by more than 5 % and a megabyte after the warm-up (the first
-fifth), or when file descriptors, threads, processes or unfinished files are left, or the history
-is not whole.
+fails when the memory of one has grown by more than 5 % and a megabyte after the warm-up (a fifth
+of the rounds, ten at least), or when file descriptors, threads, processes or unfinished files are
+left, or the history is not whole.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ from tui.app import LocalseekApp  # noqa: E402
 from tui.ports import Ports  # noqa: E402
 
 GROWTH, SLACK_BYTES = 0.05, 1 << 20
+WARM_ROUNDS = 10  # at least: until then Textual's caches fill up
 LONG = "Write all the numbers: " + "7 " * 300
 TOKEN = "soak"
 UNFINISHED = (".partial", ".new", ".tmp")
@@ -253,10 +254,10 @@ class Screen:
 
 
 def growth(values: list[int]) -> tuple[float, float]:
-    """Give the medians of the second fifth and the last: after the warm-up, and at the end."""
+    """Give medians of a fifth of the rounds: those after the warm-up, and the last ones."""
     fifth = max(1, len(values) // 5)
-    settled = values[fifth : 2 * fifth] or values
-    return statistics.median(settled), statistics.median(values[-fifth:])
+    warm = min(max(fifth, WARM_ROUNDS), len(values) - fifth)
+    return statistics.median(values[warm : warm + fifth]), statistics.median(values[-fifth:])
 
 
 def left_behind(home: Path, before: set[int]) -> list[str]:

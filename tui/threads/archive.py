@@ -57,7 +57,7 @@ class Archive(Background):
         self._opener = opener
         self._gate = threading.Event()
         if held:
-            self.submit(lambda: self._gate.wait() and None)
+            self.submit(self._wait_at_the_gate)
         else:
             self._gate.set()
         self._history: History | None = None
@@ -71,6 +71,9 @@ class Archive(Background):
         """Go on with what waited; if the history cannot be opened, without it."""
         self._failed |= not opened
         self._gate.set()
+
+    def _wait_at_the_gate(self) -> None:
+        self._gate.wait()
 
     # What the state shows
 
