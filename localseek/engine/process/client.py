@@ -24,6 +24,7 @@ from localseek.system import environment, paths, private
 from localseek.system.huge_pages import with_huge_pages
 
 QUIT_SECONDS = 3.0
+DYING_SECONDS = 10.0  # its pipes close before the system has cleared its memory away
 SAVE_SECONDS = 120.0  # a long sequence of a large model has some gigabytes to write
 
 
@@ -123,7 +124,7 @@ class Child:
     def death(self) -> tuple[str, str, list[str]]:
         """Say how it ended, what to do, and the last lines of its log."""
         try:
-            status: int | None = self._process.wait(1.0)
+            status: int | None = self._process.wait(DYING_SECONDS)
         except subprocess.TimeoutExpired:
             status = None
         lines = last_lines(self.log_path, self._log_start)
