@@ -15,6 +15,8 @@ from pathlib import Path
 
 from converters.errors import ConvertError, OptionError
 from converters.kernels.quantize import load_kernels, make_tables
+from converters.planning.plan import Mtp, Plan, make_plan
+from converters.planning.requantize import plan_requantized
 from converters.source.checkpoint import Checkpoint
 from converters.source.folders import followed
 from converters.source.gguf_source import GGUFFile, is_part
@@ -23,8 +25,6 @@ from converters.types.fitting import Fitted
 from converters.types.imatrix import Imatrix, open_imatrix
 from converters.types.recipe import KEEP
 from converters.writing.freeing import FreedShards, refuse_unfreeable
-from converters.writing.plan import Mtp, Plan, make_plan
-from converters.writing.requantize import plan_requantized
 from converters.writing.writer import WriteOptions, journal_path, source_bytes, write_file
 
 

@@ -14,7 +14,7 @@ from fakes import gguf_file
 
 from converters import ConvertOptions, convert
 from localseek import cli, nano
-from localseek.commands.parts import devices
+from localseek.commands.library import devices
 from localseek.engine.llama import Model
 from localseek.engine.process import client
 from localseek.nano import prompts

@@ -22,10 +22,11 @@ ALLOWED = {
     "localseek/commands/app.py": {"tui"},
     "localseek/commands/convert.py": {"converters"},
     "localseek/commands/parts/convert_table.py": {"converters"},
+    "localseek/commands/parts/converting.py": {"converters"},
     "localseek/commands/plan.py": {"converters"},
     "localseek/commands/pull.py": {"converters"},
-    "localseek/commands/pull_convert.py": {"converters"},
-    "localseek/commands/verify.py": {"converters"},
+    "localseek/commands/library/pull_convert.py": {"converters"},
+    "localseek/commands/library/verify.py": {"converters"},
 }
 TRAINING = {"model", "muon", "train", "export", "data", "vocabulary"}
 # All of the engine's rooms that others know: plain values, and what a log says.

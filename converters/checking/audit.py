@@ -27,14 +27,14 @@ from converters.kernels.dequantize import dequantize_rows
 from converters.kernels.dtypes import PLAIN_DTYPES, Bytes, decode_rows
 from converters.kernels.quantize import is_valid
 from converters.kernels.workers import work_off
+from converters.planning.plan import Mtp, Plan, PlannedTensor
+from converters.planning.requantize import kind_of
 from converters.source.checkpoint import Checkpoint
 from converters.source.gguf_source import GGUFFile
 from converters.source.source import Source, StoredTensor
 from converters.source.stored import TABLE_DTYPES
 from converters.types.mixtures import Shape
 from converters.types.recipe import KEEP
-from converters.writing.plan import Mtp, Plan, PlannedTensor
-from converters.writing.requantize import kind_of
 from converters.writing.schedule import shards_of
 from converters.writing.tiles import TILE_ELEMENTS, Tile, TileReader, plan_runs, whole_numbers
 

@@ -20,6 +20,8 @@ from converters.checking.estimate import expected_seconds
 from converters.convert import ConvertOptions, open_any, plan_conversion, thread_count
 from converters.kernels.quantize import load_kernels
 from converters.layout import RawValue
+from converters.planning.plan import Plan, PlannedTensor
+from converters.planning.split import split_plan
 from converters.source.checkpoint import Checkpoint
 from converters.source.gguf_reader import decode_value
 from converters.source.gguf_source import GGUFFile
@@ -29,8 +31,6 @@ from converters.source.stored import resolve
 from converters.types.fitting import Fitted
 from converters.types.groups import GROUPS, Group, active_parameters, group_of
 from converters.types.imatrix import open_imatrix
-from converters.writing.plan import Plan, PlannedTensor
-from converters.writing.split import split_plan
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from converters.kernels.quantize import library_path
+from converters.planning.origin import add_texts
+from converters.planning.plan import Plan
 from converters.source.source import Source
 from converters.writing import tiles
-from converters.writing.origin import add_texts
-from converters.writing.plan import Plan
 from localseek.gguf import head as reader
 
 

@@ -30,10 +30,10 @@ from converters.kernels.dtypes import (
 )
 from converters.kernels.quantize import is_in_range, is_valid, quantize_rows, row_bytes
 from converters.layout import Piece
+from converters.planning.plan import Plan, PlannedTensor
 from converters.source.source import Source, StoredTensor
 from converters.source.stored import Weight, resolve
 from converters.writing.output import Output
-from converters.writing.plan import Plan, PlannedTensor
 
 # 4 MiB of float32: large enough that Python's share of the work is lost in the kernels' (measured:
 # 2 ns a value over Q8_0's 10), small enough that a few threads need some tens of MB.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from converters.errors import ConvertError
+from converters.planning.plan import Plan
 from converters.source.gguf_reader import read_head
-from converters.writing.plan import Plan
 
 
 def verify_file(path: Path, plan: Plan) -> None:

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from converters.errors import ConvertError, MismatchError, UnfinishedError
 from converters.kernels.workers import work_off
+from converters.planning.plan import Plan
 from converters.source.shards import Shards, Standing
 from converters.source.source import Source
 from converters.writing.journal import Journal
 from converters.writing.output import Output
-from converters.writing.plan import Plan
 from converters.writing.saver import Saver
 from converters.writing.schedule import Batch, order_by_shard, shards_used
 from converters.writing.spans import is_in

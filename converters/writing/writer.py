@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.errors import ConvertError, MismatchError, RefusedError, UnfinishedError
+from converters.planning.plan import Plan
+from converters.planning.split import part_paths, split_plan
 from converters.source.shards import Shards
 from converters.source.source import Source
 from converters.writing.freeing import check_room, is_freed_for, refuse_away
 from converters.writing.journal import Journal
 from converters.writing.output import Output, Part
-from converters.writing.plan import Plan
 from converters.writing.provenance import conversion_fingerprint
-from converters.writing.split import part_paths, split_plan
 from converters.writing.tiles import plan_tiles
 from converters.writing.verify import verify_file
 from converters.writing.working import Report, Work, give_back, is_useless

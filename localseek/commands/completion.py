@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the script."""
     prepare_streams()
-    from localseek.commands.parts import completing
+    from localseek.commands.library import completing
 
     text = completing.script(whole_parser(), arguments.shell)
     print(json.dumps({"shell": arguments.shell, "script": text}) if arguments.json else text)

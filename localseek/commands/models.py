@@ -65,11 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "show":
         return _show(arguments.name, arguments.json)
     if arguments.action == "verify":
-        from localseek.commands import verify
+        from localseek.commands.library import verify
 
         return verify.run(arguments)
     if arguments.action in ("rename", "remove"):
-        from localseek.commands import tidying
+        from localseek.commands.library import tidying
 
         return (tidying.rename if arguments.action == "rename" else tidying.remove)(arguments)
     if arguments.action == "sequences":
@@ -90,7 +90,7 @@ def _names() -> int:
 def _show(name: str, as_json: bool) -> int:
     """Print all that is known of a model."""
     from localseek.api.models import find_model
-    from localseek.commands.parts import model_page
+    from localseek.commands.library import model_page
     from localseek.gguf.info import read_info
     from localseek.store.models import catalogue
 
@@ -104,7 +104,7 @@ def _show(name: str, as_json: bool) -> int:
 def _list(as_json: bool) -> int:
     """Print all models; the library's damaged files are named and make the exit status 1."""
     from localseek import nano
-    from localseek.commands.parts import model_list
+    from localseek.commands.library import model_list
     from localseek.options import LoadOptions
     from localseek.store import changing
     from localseek.store.models import catalogue
@@ -151,7 +151,7 @@ def _complain(models: "list[Model]") -> int:
 
 
 def _machine() -> "Machine":
-    from localseek.commands.parts import devices
+    from localseek.commands.library import devices
     from localseek.errors import EngineError
     from localseek.system import hardware
 

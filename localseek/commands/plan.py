@@ -136,7 +136,7 @@ def _info_from_config(source: Path, type_name: str) -> GGUFInfo:
     """Give the facts of the file that a conversion would write."""
     from converters.checking.config_only import open_source
     from converters.errors import ConvertError, OptionError
-    from converters.writing.plan import make_plan
+    from converters.planning.plan import make_plan
 
     try:
         with open_source(source) as checkpoint:

@@ -3,10 +3,10 @@
 import argparse
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localseek.commands.library.pull_choice import Chooser, Pull, Request, as_object, listing
 from localseek.errors import LocalseekError, UsageError
 from localseek.store.pulling.plan import (
     Ledger,
@@ -33,7 +33,6 @@ from localseek.terminal.messages import (
 )
 
 if TYPE_CHECKING:
-    from localseek.commands.parts.pull_choice import Request
     from localseek.store.pulling.fitting import Candidate
 
 EXAMPLES = """examples:
@@ -71,16 +70,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print the result as one JSON object")
 
 
-@dataclass(frozen=True, slots=True)
-class Pull:
-    """A request with its plan, and the folder that the files go to."""
-
-    request: "Request"
-    key: str
-    folder: Path
-    plan: Plan
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Download and say what to do next."""
     prepare_streams()
@@ -100,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         ) from error
     with claimed(pull.folder):
         if arguments.convert:
-            from localseek.commands import pull_convert
+            from localseek.commands.library import pull_convert
 
             return pull_convert.run(arguments, pull, quiet, _fetched, _facts(pull))
         _fetched(pull, quiet)
@@ -108,8 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _request(arguments: argparse.Namespace) -> "Request":
-    from localseek.commands.parts.pull_choice import Request
+def _request(arguments: argparse.Namespace) -> Request:
     from localseek.store.hub.addresses import named
 
     wanted = named(arguments.repository)
@@ -145,9 +133,8 @@ def _request(arguments: argparse.Namespace) -> "Request":
     )  # fmt: skip
 
 
-def _planned(arguments: argparse.Namespace, request: "Request") -> Pull | None:
+def _planned(arguments: argparse.Namespace, request: Request) -> Pull | None:
     """Find out what to download; None when only a list was asked for."""
-    from localseek.commands.parts.pull_choice import Chooser
     from localseek.store.hub import asking, streaming
 
     key = request_key(
@@ -179,14 +166,14 @@ def _planned(arguments: argparse.Namespace, request: "Request") -> Pull | None:
     return Pull(request, key, _folder(arguments, request, plan.checkpoint), plan)
 
 
-def _folder(arguments: argparse.Namespace, request: "Request", checkpoint: bool) -> Path:
+def _folder(arguments: argparse.Namespace, request: Request, checkpoint: bool) -> Path:
     if arguments.to is not None:
         return Path(arguments.to).expanduser()
     root = paths.home() / ("checkpoints" if checkpoint else "models")
     return root / request.repository  # with its owner: two may use the same name
 
 
-def _begun(arguments: argparse.Namespace, request: "Request", key: str) -> Pull | None:
+def _begun(arguments: argparse.Namespace, request: Request, key: str) -> Pull | None:
     """Find what an earlier run of the same command has set out to fetch."""
     for checkpoint in (True, False):
         folder = _folder(arguments, request, checkpoint)
@@ -225,7 +212,6 @@ def _introduce(plan: Plan, found: Repository) -> None:
 
 def _list(arguments: argparse.Namespace, judged: "list[Candidate]", assumed: str) -> None:
     """Show the models of a repository: what was asked for on stdout, else beside the error."""
-    from localseek.commands.parts.pull_choice import as_object, listing
 
     stream = sys.stdout if arguments.dry_run else sys.stderr
     if arguments.dry_run and arguments.json:
@@ -236,7 +222,7 @@ def _list(arguments: argparse.Namespace, judged: "list[Candidate]", assumed: str
 
 def _fetched(pull: Pull, quiet: bool) -> None:
     """Make all files whole, and record what they are."""
-    from localseek.commands.parts.pull_progress import shown
+    from localseek.commands.library.pull_progress import shown
     from localseek.store.hub.streaming import opener
     from localseek.store.pulling.brought import Brought
     from localseek.store.pulling.downloading import Downloader, Tally

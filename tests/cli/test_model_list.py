@@ -7,7 +7,7 @@ from fakes.gguf_file import write_experts
 from rich.cells import cell_len
 
 from localseek import nano
-from localseek.commands.parts import devices
+from localseek.commands.library import devices
 from localseek.errors import EngineError
 from localseek.store import changing, pulled
 from localseek.store.pulled import Pulled

@@ -20,9 +20,9 @@ from converters import ConvertError, ConvertOptions, convert, preview
 from converters.checking.config_only import ConfigOnly
 from converters.convert import plan_conversion
 from converters.errors import MismatchError
+from converters.planning.origin import source_fingerprint
 from converters.source.checkpoint import Checkpoint
 from converters.writing import saver, tiles
-from converters.writing.origin import source_fingerprint
 from converters.writing.schedule import Batch, order_by_shard, peak_held, shards_of
 from converters.writing.tiles import plan_runs
 

@@ -7,8 +7,8 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from converters.metadata.chat_template import known_template, missing_template
+from converters.planning.plan import make_plan
 from converters.source.checkpoint import Checkpoint
-from converters.writing.plan import make_plan
 
 CHAT = [
     {"role": "system", "content": "S1"},

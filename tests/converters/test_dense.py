@@ -17,9 +17,9 @@ from converters import ConvertOptions, convert
 from converters.errors import ConvertError
 from converters.families import find_family
 from converters.metadata.rope import read_rope_layout
+from converters.planning.plan import make_plan
 from converters.source.checkpoint import Checkpoint
 from converters.source.config import Config
-from converters.writing.plan import make_plan
 
 HERE = Path(__file__).parent
 SMALL = dense.Dims(64, 64, 1, 4, 2)

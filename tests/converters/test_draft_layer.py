@@ -7,10 +7,10 @@ import checkpoints
 import pytest
 
 from converters import KEEP, ConvertError, ConvertOptions, convert
+from converters.planning.origin import source_fingerprint
 from converters.source.checkpoint import Checkpoint
 from converters.source.gguf_reader import decode_value, read_head
 from converters.source.gguf_source import GGUFFile
-from converters.writing.origin import source_fingerprint
 
 
 def without_layer(checkpoint: Path, target: Path, kind: str = "Q4_0") -> Path:

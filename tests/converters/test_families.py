@@ -15,9 +15,9 @@ from converters.families import deepseek_v2, deepseek_v3, find_family
 from converters.layout import Described
 from converters.metadata.sampling import sampling_metadata
 from converters.metadata.tokenizer import tokenizer_metadata
+from converters.planning.plan import make_plan
 from converters.source.checkpoint import Checkpoint
 from converters.source.config import Config
-from converters.writing.plan import make_plan
 
 V3 = checkpoints.v3_config(checkpoints.Dims())
 

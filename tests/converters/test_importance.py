@@ -18,13 +18,13 @@ from imatrices import Seen
 
 from converters import ConvertError, ConvertOptions, convert, preview
 from converters.kernels.quantize import USES_IMPORTANCE, quantize_rows, row_bytes
+from converters.planning.plan import make_plan
 from converters.source.checkpoint import Checkpoint
 from converters.types.imatrix import Imatrix
 from converters.types.importance import match_importance
 from converters.types.mixtures import Shape
 from converters.types.recipe import TENSOR_TYPES
 from converters.writing import tiles
-from converters.writing.plan import make_plan
 from converters.writing.provenance import conversion_fingerprint
 
 # Wide enough for I-quants; heads of 64 make attn_k_b a stack of transposed pieces.

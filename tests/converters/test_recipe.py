@@ -12,11 +12,11 @@ from converters.errors import ConvertError
 from converters.families import deepseek_v3
 from converters.kernels.quantize import NEEDS_IMPORTANCE, requires_importance
 from converters.layout import Target
+from converters.planning.plan import Plan, make_plan
 from converters.source.checkpoint import Checkpoint
 from converters.source.config import Config
 from converters.types.mixtures import MIXTURES, Facts, Shape
 from converters.types.recipe import NEED_IMATRIX, TENSOR_TYPES, choose_types
-from converters.writing.plan import Plan, make_plan
 
 GOLDEN = golden_types.load()
 

@@ -13,9 +13,9 @@ from gguf import GGUFReader
 from converters import KEEP, ConvertError, ConvertOptions, ConvertResult, convert
 from converters.header import Entry, encode_head
 from converters.layout import RawValue
+from converters.planning.origin import gguf_fingerprint
 from converters.source.gguf_reader import decode_value, read_head
 from converters.source.gguf_source import GGUFFile
-from converters.writing.origin import gguf_fingerprint
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_requantized.json").read_text())
 

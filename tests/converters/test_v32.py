@@ -15,9 +15,9 @@ from converters import ConvertOptions, audit, convert
 from converters.errors import ConvertError
 from converters.families import deepseek_v32
 from converters.layout import Target
+from converters.planning.plan import make_plan
 from converters.source.checkpoint import Checkpoint
 from converters.source.config import Config
-from converters.writing.plan import make_plan
 from localseek import Engine
 from localseek.events import AnswerDelta, Finished, ReasoningDelta
 from localseek.gguf.info import read_info

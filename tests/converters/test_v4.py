@@ -16,10 +16,10 @@ from gguf.quants import dequantize
 from converters import ConvertError, ConvertOptions, audit, convert
 from converters.families import deepseek_v4
 from converters.kernels.dtypes import decode_fp4_rows, repack_fp4
+from converters.planning.plan import make_plan
 from converters.source.checkpoint import Checkpoint
 from converters.source.config import Config
 from converters.source.gguf_source import GGUFFile
-from converters.writing.plan import make_plan
 from localseek import Engine
 from localseek.errors import ModelError
 from localseek.events import Finished

@@ -11,7 +11,7 @@ import pytest
 from fakes import hub as fake_hub
 from huggingface_hub import constants
 
-from localseek.commands.parts import pull_choice
+from localseek.commands.library import pull_choice
 from localseek.store.pulling import downloading
 from localseek.system.machine import Machine, imagined
 

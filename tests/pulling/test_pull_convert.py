@@ -116,7 +116,7 @@ def test_a_finished_conversion_needs_neither_shards_nor_hub(served, conversion, 
 def test_a_run_that_ended_just_after_the_file_got_its_name_is_finished(
     served, conversion, run_cli, monkeypatch
 ):
-    from localseek.commands import pull_convert
+    from localseek.commands.library import pull_convert
 
     def full(*_):
         raise LocalseekError("the test ends it here")

@@ -98,7 +98,7 @@ def test_a_disk_that_fills_up_on_the_way_is_said_and_what_came_is_kept(
 
 
 def test_where_no_terminal_shows_a_bar_a_line_comes_now_and_then(served, run_cli, monkeypatch):
-    from localseek.commands.parts import pull_progress
+    from localseek.commands.library import pull_progress
 
     served.faults.bytes_per_s = 6_000_000
     monkeypatch.setattr(pull_progress, "SECONDS_BETWEEN_LINES", 0.2)

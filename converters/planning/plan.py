@@ -24,6 +24,7 @@ from converters.layout import Dropped, Metadata, Piece, Target, Value
 from converters.metadata.chat_template import missing_template
 from converters.metadata.sampling import sampling_metadata
 from converters.metadata.tokenizer import tokenizer_metadata
+from converters.planning.origin import origin_metadata, recipe_text
 from converters.source.checkpoint import Checkpoint
 from converters.source.config import Config
 from converters.source.folders import model_name
@@ -45,7 +46,6 @@ from converters.types.recipe import (
     model_facts,
     nearest_file_type,
 )
-from converters.writing.origin import origin_metadata, recipe_text
 
 Mtp = Literal["keep", "drop", "only"]  # the layer with the trunk, not at all, or alone (V4)
 

@@ -11,8 +11,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from localseek.api.models import find_model
-from localseek.commands.convert import Meter, as_ours
-from localseek.commands.parts import checksums
+from localseek.commands.library import checksums
+from localseek.commands.parts.converting import Meter, as_ours
 from localseek.errors import UsageError
 from localseek.gguf.info import read_info
 from localseek.gguf.runnable import check_runnable

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from localseek.commands.parts.model_list import facts_object, place_name
+from localseek.commands.library.model_list import facts_object, place_name
 from localseek.gguf.header import StoredArray, Value
 from localseek.gguf.info import GGUFInfo
 from localseek.gguf.nextn import holds_only_nextn

@@ -19,15 +19,15 @@ from gguf import GGMLQuantizationType as Kind
 
 from converters.errors import ConvertError
 from converters.layout import Metadata, Piece, Target, Value
+from converters.planning.draft_layer import DraftLayer, take_draft_layer
+from converters.planning.origin import recipe_text, repeated_metadata
+from converters.planning.plan import Plan, lay_out
 from converters.source.gguf_source import GGUFFile
 from converters.source.source import StoredTensor
 from converters.types.imatrix import Imatrix
 from converters.types.importance import imatrix_metadata, importance_warnings, match_importance
 from converters.types.mixtures import Choice, Facts, Shape
 from converters.types.recipe import KEEP, canonical_type, choose_types, file_type, model_facts
-from converters.writing.draft_layer import DraftLayer, take_draft_layer
-from converters.writing.origin import recipe_text, repeated_metadata
-from converters.writing.plan import Plan, lay_out
 
 _PLAIN = ("F32", "F16", "BF16")
 # Quantizing Q8_0 again adds under a hundredth to the error of Q6_K, less to that of smaller types.

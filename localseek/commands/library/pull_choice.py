@@ -8,9 +8,10 @@ import contextlib
 import fnmatch
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from localseek.commands.parts import devices
+from localseek.commands.library import devices
 from localseek.errors import EngineError, LocalseekError, UsageError
 from localseek.gguf.info import GGUFInfo
 from localseek.store.pulling import choosing, fitting
@@ -42,6 +43,16 @@ class Request:
     pattern: str = ""
     fit: bool = False
     checkpoint: bool = False  # only a checkpoint will do: it is to be converted
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """A request with its plan, and the folder that the files go to."""
+
+    request: Request
+    key: str
+    folder: Path
+    plan: Plan
 
 
 class Chooser:

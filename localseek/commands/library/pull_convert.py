@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localseek.commands.convert import Meter, as_object, as_ours, convert_shown, summary
-from localseek.commands.parts.pull_progress import shown
+from localseek.commands.library.pull_progress import shown
+from localseek.commands.parts.converting import Meter, as_object, as_ours, convert_shown, summary
 from localseek.errors import UsageError
 from localseek.store import library
 from localseek.store.hub.streaming import opener
@@ -30,7 +30,7 @@ from localseek.terminal.messages import Status, note
 
 if TYPE_CHECKING:
     from converters import ConvertOptions, ConvertResult
-    from localseek.commands.pull import Pull
+    from localseek.commands.library.pull_choice import Pull
 
 SAFETENSORS = ".safetensors"
 

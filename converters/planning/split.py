@@ -19,7 +19,7 @@ from gguf import GGUFValueType
 from converters.errors import ConvertError
 from converters.header import Entry, encode_head, padded
 from converters.layout import Metadata, RawValue
-from converters.writing.plan import Plan, PlannedTensor
+from converters.planning.plan import Plan, PlannedTensor
 
 _MAX_PARTS = 65_535  # split.no is a uint16
 

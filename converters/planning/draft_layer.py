@@ -16,13 +16,13 @@ from pathlib import Path
 from converters.errors import ConvertError
 from converters.families import Family, find_family
 from converters.layout import Dropped, Metadata, Target, Value
+from converters.planning.origin import source_fingerprint
+from converters.planning.plan import check_sources
 from converters.source.checkpoint import Checkpoint
 from converters.source.config import Config
 from converters.source.gguf_source import GGUFFile
 from converters.source.source import Source
 from converters.types.mixtures import Shape
-from converters.writing.origin import source_fingerprint
-from converters.writing.plan import check_sources
 
 _COUNTS = ("block_count", "nextn_predict_layers")  # what changes with the layer
 

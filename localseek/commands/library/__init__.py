@@ -1,0 +1,1 @@
+"""Getting, finding and keeping models: what stands behind `pull`, `models` and `completion`."""
