@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from localseek.store.history import cipher
 from localseek.store.history.history import History
 from localseek.text.conversation import Reply
 
@@ -40,3 +41,9 @@ def variants(history: History) -> Callable[[int, int], list[int]]:
         return [one for one, parent in parents.items() if parent == parents[message]]
 
     return find
+
+
+@pytest.fixture(scope="module")
+def keys():
+    """Two keys; deriving one takes a fifth of a second."""
+    return [cipher.derive(word, cipher.new_salt()) for word in ("one", "two")]
