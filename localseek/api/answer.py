@@ -15,23 +15,18 @@ from localseek.text.answers import checked
 from localseek.text.conversation import Reply
 
 
-class Answer:
-    """An iterator over the events of one answer, `Finished` or `Failed` the last.
-
-    It begins by itself as soon as the engine has a place, whether or not it is read. An answer that
-    is closed, left by its `with`, or dropped before its end is cancelled.
-    """
+class Underway:
+    """An answer on its way, whoever reads it: how far it is, and its end if nobody wants it."""
 
     def __init__(
-        self, switchboard: Switchboard, request: Request, owner: object = None,
-        ended: Callable[[Reply], None] = lambda _: None,
+        self, switchboard: Switchboard, request: Request, tell: Callable[[Event], object],
+        ended: Callable[[Reply], None],
     ) -> None:  # fmt: skip
-        """Begin; `owner` lives as long as this does, `ended` is given the whole reply."""
+        """Begin; `tell` is given the events, `ended` the whole reply."""
         self.request = request
-        self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._so_far, self._over = Reply(), False
-        self._switchboard, self._owner, self._ended = switchboard, owner, ended
-        self._flight = switchboard.submit(request, self._events.put)
+        self._switchboard, self._ended = switchboard, ended
+        self._flight = switchboard.submit(request, tell)
 
     @property
     def waiting(self) -> bool:
@@ -43,6 +38,34 @@ class Answer:
         """Give what the events that were read make up; `finish_reason` is "" until the end."""
         return self._so_far
 
+    def cancel(self) -> None:
+        """Ask for an early end, from any thread; the last event is `Finished("cancelled")` then.
+
+        An answer that is just over stays as it is. Other answers go on.
+        """
+        self._switchboard.cancel(self._flight)
+
+    def __del__(self) -> None:
+        if flight := getattr(self, "_flight", None):  # it has none if it was refused
+            flight.abandoned = True
+
+
+class Answer(Underway):
+    """An iterator over the events of one answer, `Finished` or `Failed` the last.
+
+    It begins by itself as soon as the engine has a place, whether or not it is read. An answer that
+    is closed, left by its `with`, or dropped before its end is cancelled.
+    """
+
+    def __init__(
+        self, switchboard: Switchboard, request: Request, owner: object = None,
+        ended: Callable[[Reply], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        """Begin; `owner` lives as long as this does, `ended` is given the whole reply."""
+        self._events: SimpleQueue[Event | None] = SimpleQueue()
+        self._owner = owner
+        super().__init__(switchboard, request, self._events.put, ended)
+
     @property
     def reply(self) -> Reply:
         """Wait for the end and give the whole reply, its form checked; `error` says what is wrong.
@@ -53,13 +76,6 @@ class Answer:
             pass
         self._so_far = checked(self._so_far, self.request.sampling)
         return self._so_far
-
-    def cancel(self) -> None:
-        """Ask for an early end, from any thread; the last event is `Finished("cancelled")` then.
-
-        An answer that is just over stays as it is. Other answers go on.
-        """
-        self._switchboard.cancel(self._flight)
 
     def close(self) -> None:
         """Cancel if it is not over, and wait for the end."""
@@ -91,7 +107,3 @@ class Answer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        if flight := getattr(self, "_flight", None):  # it has none if it was refused
-            flight.abandoned = True

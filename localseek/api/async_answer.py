@@ -11,7 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Generic, Self, TypeVar
 
-from localseek.api.batch import Asked, refused
+from localseek.api.answer import Underway
+from localseek.api.batch import Asked
 from localseek.api.engine import Engine
 from localseek.api.rows import Owner, Row, Rows
 from localseek.api.switchboard import Flight
@@ -36,29 +37,17 @@ async def check(reply: Reply, request: Request) -> Reply:
     return await asyncio.to_thread(checked, reply, request.sampling)
 
 
-class AsyncAnswer:
+class AsyncAnswer(Underway):
     """An asynchronous iterator over the events of one answer; see `Answer`."""
 
     def __init__(
         self, engine: Engine, request: Request, ended: Callable[[Reply], None]
     ) -> None:  # fmt: skip
         """Begin; `ended` is given the whole reply."""
-        self.request = request
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._so_far, self._over = Reply(), False
-        self._engine, self._ended = engine, ended  # which lives as long as this does
+        self._engine = engine  # which lives as long as this does
         tell = partial(told, asyncio.get_running_loop(), self._events)
-        self._flight = engine.switchboard.submit(request, tell)
-
-    @property
-    def waiting(self) -> bool:
-        """Tell whether it has not begun: all places of the engine are taken."""
-        return not (self._flight.begun or self._over)
-
-    @property
-    def so_far(self) -> Reply:
-        """Give what the events that were read make up; `finish_reason` is "" until the end."""
-        return self._so_far
+        super().__init__(engine.switchboard, request, tell, ended)
 
     @property
     def reply(self) -> Awaitable[Reply]:
@@ -71,10 +60,6 @@ class AsyncAnswer:
         self._so_far = await check(self._so_far, self.request)
         return self._so_far
 
-    def cancel(self) -> None:
-        """Ask for an early end; the last event is `Finished("cancelled")` then."""
-        self._engine.switchboard.cancel(self._flight)
-
     def abandon(self) -> None:
         """Cancel if it is not over, without waiting: its reply is what was read until now."""
         if not self._over:
@@ -83,7 +68,7 @@ class AsyncAnswer:
 
     async def aclose(self) -> None:
         """Cancel if it is not over, and wait for the end."""
-        if not self._over and not self._engine.switchboard.forked:
+        if not self._over and not self._switchboard.forked:
             self.cancel()
             async for _ in self:
                 pass
@@ -95,7 +80,7 @@ class AsyncAnswer:
         """Wait for the next event; a task that is cancelled here cancels the answer."""
         if self._over:
             raise StopAsyncIteration
-        self._engine.switchboard.check_process()
+        self._switchboard.check_process()
         try:
             event = await self._events.get()
         except asyncio.CancelledError:
@@ -120,10 +105,6 @@ class AsyncAnswer:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-    def __del__(self) -> None:
-        if flight := getattr(self, "_flight", None):  # it has none if it was refused
-            flight.abandoned = True
 
 
 class AsyncBatch(Generic[Owner]):
@@ -189,11 +170,7 @@ class AsyncBatch(Generic[Owner]):
         if (found := await anext(self._source, None)) is None:
             self._source = None
             return None
-        owner, request = found
-        if isinstance(request, Request):
-            return self._rows.begin(owner, request)
-        self._rows.refuse(owner, refused(request))
-        return None
+        return self._rows.enter(*found)
 
     async def _send(self, row: Row[Owner]) -> None:
         tell = partial(_told_of, asyncio.get_running_loop(), self._events, row)

@@ -20,11 +20,6 @@ from localseek.text.conversation import Reply
 Asked = tuple[Owner, Request | UsageError]  # an error takes the place of a request that is none
 
 
-def refused(error: UsageError) -> Reply:
-    """Give the reply to what is no request."""
-    return Reply(finish_reason="failed", error=str(error), wrong_use=True)
-
-
 class Batch(Generic[Owner]):
     """An iterator over owners with their replies, as they are whole; one thread reads it.
 
@@ -100,11 +95,7 @@ class Batch(Generic[Owner]):
         if (found := next(self._source, None)) is None:
             self._source = None
             return None
-        owner, request = found
-        if isinstance(request, Request):
-            return self._rows.begin(owner, request)
-        self._rows.refuse(owner, refused(request))
-        return None
+        return self._rows.enter(*found)
 
     def _send(self, row: Row[Owner]) -> None:
         try:

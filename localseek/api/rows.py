@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from localseek.errors import UsageError
 from localseek.events import Event, Failed
 from localseek.options import Request
 from localseek.text.conversation import Reply
@@ -65,10 +66,14 @@ class Rows(Generic[Owner]):
         self._running.add(row)
         return row
 
-    def begin(self, owner: Owner, request: Request) -> Row[Owner]:
-        """Take a new row in."""
-        row = Row(self._count, owner, request)
-        self._count += 1
+    def enter(self, owner: Owner, request: Request | UsageError) -> Row[Owner] | None:
+        """Take a new row in; what is no request has its reply at once, and gives None."""
+        place, self._count = self._count, self._count + 1
+        if isinstance(request, UsageError):
+            refused = Reply(finish_reason="failed", error=str(request), wrong_use=True)
+            self._ready[place] = owner, refused
+            return None
+        row = Row(place, owner, request)
         self._running.add(row)
         return row
 
@@ -76,11 +81,6 @@ class Rows(Generic[Owner]):
         """Let a row that could not be sent be the next again."""
         self._running.discard(row)
         self._suspects.appendleft(row)
-
-    def refuse(self, owner: Owner, reply: Reply) -> None:
-        """Take the reply to a row that nobody has to answer."""
-        self._ready[self._count] = owner, reply
-        self._count += 1
 
     def hear(self, row: Row[Owner], event: Event) -> bool:
         """Take an event of a row; tell whether its reply is whole with it."""
